@@ -1,0 +1,49 @@
+# Every target sets up what it needs on a machine that has Python 3.11+, pip and make.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .uv/bin/uv
+BIN := .venv/bin
+READY := .venv/.ready
+MEMBERS := pyproject.toml uv.lock $(wildcard */pyproject.toml)
+
+.PHONY: help setup demo test lint format bench bench-ingest dashboards clean
+.DEFAULT_GOAL := help
+
+help: ## What can be typed
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hopwatch needs Python 3.11 or newer; say PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv .uv && .uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(READY): $(UV) $(MEMBERS)
+	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --frozen --all-packages --all-extras --no-python-downloads --quiet --python $(PYTHON)
+	@touch $@
+
+setup: $(READY) ## Make .venv with everything in it
+
+demo: $(READY) ## Run the shop: live view on a terminal, a report without one
+	@$(BIN)/python -m hopwatch_demo $(ARGS)
+
+test: $(READY) ## Run every test, on real brokers
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## Formatting, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## Rewrite the code in the house's format
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: bench-ingest ## Every benchmark there is
+
+bench-ingest: $(READY) ## OTLP/HTTP in to queryable: spans per CPU-second, bytes per span
+	@$(BIN)/python -m benchmarks.ingest $(ARGS)
+
+dashboards: $(READY) ## Regenerate the Grafana dashboards from code
+	@$(BIN)/python -m dashboards.generate
+
+clean: ## Remove what the targets made
+	rm -rf .venv .uv .cache .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov

@@ -1,0 +1,292 @@
+"""The shapes the query API answers with; the OpenAPI document and every client follow from them."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Verdict(StrEnum):
+    """What became of a delivery; see the table of verdicts in the collector's README."""
+
+    SETTLED = "settled"
+    DEAD_LETTERED = "dead_lettered"
+    EXPIRED = "expired"
+    EVICTED = "evicted"
+    RETURNED = "returned"
+    REFUSED = "refused"
+    UNCONFIRMED = "unconfirmed"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    IN_FLIGHT = "in_flight"
+    STUCK = "stuck"
+    WAITING = "waiting"
+    OVERDUE = "overdue"
+    NO_RECEIVER = "no_receiver"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+
+UNDELIVERED: frozenset[Verdict] = frozenset(Verdict) - {Verdict.SETTLED, Verdict.IN_FLIGHT, Verdict.WAITING}
+"""Verdicts a person should look at: not settled, and not merely on its way within its deadline."""
+
+Witness = Literal["producer", "consumer", "broker"]
+FlowState = Literal["active", "done", "failed", "undelivered"]
+"""active: something is in flight or waiting; undelivered: some delivery is; failed: some span erred; done: else."""
+
+
+class Model(BaseModel):
+    """Base of all answers: unknown fields are mistakes, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Attempt(Model):
+    """One handing-over of a message to a receiver."""
+
+    number: int
+    service: str
+    instance: str
+    received_at: datetime | None
+    ended_at: datetime | None
+    settle_outcome: str
+    error: str
+    trace_id: str
+    span_id: str
+
+
+class Delivery(Model):
+    """One message and one receiver that was owed it, and what became of it."""
+
+    message_id: str
+    receiver: str = Field(description="empty where nobody is known to have been owed it")
+    verdict: Verdict
+    reason: str = Field(description="the verdict in words")
+    witnesses: list[Witness]
+    since: datetime = Field(description="when the delivery came into this state")
+    system: str = Field(description="nats, rabbitmq, kafka, http, grpc, …")
+    destination: str
+    producer: str = Field(description="service that sent it, empty if unseen")
+    consumer: str = Field(description="service that received it, empty if unseen")
+    sent_at: datetime | None
+    received_at: datetime | None
+    settled_at: datetime | None
+    latency_ms: float | None = Field(description="sent to first received")
+    attempts: int
+    flow_id: str
+    trace_id: str
+    keys: dict[str, str]
+
+
+class Message(Model):
+    """One message with everything known of it."""
+
+    message_id: str
+    aliases: list[str]
+    system: str
+    destination: str
+    producer: str
+    flow_id: str
+    trace_id: str
+    span_id: str = Field(description="the span that sent it, empty if unseen")
+    sent_at: datetime | None
+    publish_outcome: str
+    publish_reason: str
+    partition: str = Field(description="Kafka partition or JetStream stream")
+    offset: int | None = Field(description="Kafka offset or JetStream sequence")
+    conversation_id: str
+    keys: dict[str, str]
+    deliveries: list["DeliveryDetail"]
+
+
+class DeliveryDetail(Delivery):
+    """A delivery with its single attempts, oldest first."""
+
+    history: list[Attempt]
+
+
+class FlowSummary(Model):
+    """One line of the live view: everything one trigger caused, in brief."""
+
+    flow_id: str
+    name: str = Field(description="name of the root span, or of the earliest span seen")
+    service: str = Field(description="service of that span")
+    state: FlowState
+    started_at: datetime
+    last_at: datetime
+    duration_ms: float
+    spans: int
+    hops: int
+    undelivered: int
+    errors: int
+    services: list[str]
+    keys: dict[str, str]
+
+
+class Span(Model):
+    """One span, as normalised by the collector."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str
+    name: str
+    kind: str = Field(description="internal, server, client, producer or consumer")
+    service: str
+    instance: str
+    started_at: datetime
+    duration_ms: float
+    status: str = Field(description="unset, ok or error")
+    status_message: str
+    system: str
+    operation: str
+    destination: str
+    receiver: str
+    message_id: str
+    attributes: dict[str, str]
+    events: list["SpanEvent"]
+    links: list["SpanLink"]
+
+
+class SpanEvent(Model):
+    """Something that happened during a span."""
+
+    at: datetime
+    name: str
+    attributes: dict[str, str]
+
+
+class SpanLink(Model):
+    """Another span this one refers to."""
+
+    trace_id: str
+    span_id: str
+
+
+class LinkedFlow(Model):
+    """A neighbouring flow: `upstream` caused this one through a link, `downstream` was caused by it."""
+
+    flow_id: str
+    direction: Literal["upstream", "downstream"]
+
+
+class Flow(Model):
+    """One flow, whole."""
+
+    summary: FlowSummary
+    hops: list[Delivery] = Field(description="oldest first")
+    spans: list[Span] = Field(description="oldest first")
+    linked: list[LinkedFlow]
+    truncated: bool = Field(description="whether hops or spans were cut off at the limit")
+
+
+class Page(Model):
+    """Common to lists: whether there is more than was asked for."""
+
+    truncated: bool
+
+
+class FlowList(Page):
+    flows: list[FlowSummary]
+
+
+class DeliveryList(Page):
+    deliveries: list[Delivery]
+
+
+class LagRow(Model):
+    """How far one receiver is behind on one destination."""
+
+    system: str
+    destination: str
+    receiver: str
+    waiting: int = Field(description="messages owed and not yet received")
+    in_flight: int = Field(description="received and not settled")
+    oldest_s: float = Field(description="seconds the oldest waiting message has waited, 0 if none")
+    pending_reported: int | None = Field(description="what the client last said still waited, where it says")
+    last_received_at: datetime | None
+    sample_flow_ids: list[str] = Field(description="flows behind the number, oldest first, at most 5")
+
+
+class LagList(Page):
+    rows: list[LagRow]
+
+
+class Edge(Model):
+    """Calls or messages from one service to another through a destination, in the window asked for."""
+
+    producer: str
+    system: str
+    destination: str
+    receiver: str
+    consumer: str
+    deliveries: int
+    undelivered: int
+    errors: int
+    p50_ms: float | None
+    p99_ms: float | None
+
+
+class Topology(Page):
+    edges: list[Edge]
+
+
+class SearchHit(Model):
+    """One thing found; `why` names what matched."""
+
+    kind: Literal["message", "flow"]
+    id: str
+    why: str = Field(
+        description="message id, alias, flow id, trace id, key order_id, service, destination, …"
+    )
+    title: str
+    at: datetime
+    state: str = Field(description="verdict of a message (its worst), state of a flow")
+    flow_id: str
+
+
+class SearchResult(Page):
+    query: str
+    hits: list[SearchHit]
+
+
+class VerdictCount(Model):
+    verdict: Verdict
+    deliveries: int
+
+
+class Live(Model):
+    """One snapshot of the live stream, about the last `window_s` seconds."""
+
+    at: datetime
+    window_s: float
+    flows: list[FlowSummary] = Field(description="newest first")
+    verdicts: list[VerdictCount]
+    lag: list[LagRow]
+    undelivered: list[Delivery] = Field(description="newest first")
+    spans_per_s: float
+    truncated: bool
+
+
+class Health(Model):
+    """Answer of /healthz and /readyz."""
+
+    status: Literal["ok", "starting", "failing"]
+    reason: str
+    version: str
+    journal_backlog_bytes: int
+    engine: str
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 problem details (application/problem+json)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+
+
+Message.model_rebuild()
+Span.model_rebuild()

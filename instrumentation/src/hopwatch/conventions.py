@@ -1,0 +1,172 @@
+"""Every attribute, header and outcome name hopwatch writes or reads, spelled once.
+
+Names without a `hopwatch.` prefix are OpenTelemetry semantic conventions v1.44.0; ours are what those lack.
+The collector imports this module and nothing else of hopwatch, so it imports nothing itself.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+# --- what travels with a message -------------------------------------------------------------------------
+
+MESSAGE_ID_HEADER: Final = "hopwatch-id"
+"""Header or property that carries the message id, a UUIDv7 in its 36-character form, on every transport."""
+
+TRACESTATE_KEY: Final = "hw"
+"""Our member of W3C tracestate; its value is the flow id, 32 lower-case hex digits."""
+
+BAGGAGE_KEY_PREFIX: Final = "hopwatch.key."
+"""Baggage members with this prefix are business keys set by `hopwatch.tag(...)`."""
+
+# --- what spans carry ------------------------------------------------------------------------------------
+
+MESSAGE_ID: Final = "hopwatch.message.id"
+"""UUID (36 characters) of the message this span sent, received or processed."""
+
+FLOW_ID: Final = "hopwatch.flow.id"
+"""32 hex digits: the trace id of the root of everything one trigger caused. Absent: the span's own trace id."""
+
+DESTINATION: Final = "hopwatch.destination"
+"""Where the message was sent, spelled the same by sender and receiver (conventions spell AMQP's differently).
+
+Kafka: topic. NATS: subject (`_INBOX` for any reply inbox). AMQP: `exchange:routing_key`, or the routing key
+alone for the default exchange. gRPC: `package.Service/Method`. HTTP: derived by the collector.
+"""
+
+RECEIVER: Final = "hopwatch.receiver"
+"""Who is owed its own copy: consumer group, AMQP queue, JetStream consumer as `stream/consumer`, NATS queue
+group, or `service:subject` for a plain NATS subscriber."""
+
+ATTEMPT: Final = "hopwatch.attempt"
+"""Which handing-over of the message to this receiver this is: 1 for the first."""
+
+PUBLISH_OUTCOME: Final = "hopwatch.publish.outcome"
+"""A `PublishOutcome`, on send spans."""
+
+SETTLE_OUTCOME: Final = "hopwatch.settle.outcome"
+"""A `SettleOutcome`, on process and settle spans."""
+
+REASON: Final = "hopwatch.reason"
+"""Why a publish or settlement ended as it did, in the words of the broker or library."""
+
+PENDING: Final = "hopwatch.pending"
+"""Messages that waited for this receiver behind this one when it was handed over (JetStream, Kafka)."""
+
+STREAM: Final = "hopwatch.stream"
+"""JetStream stream the message lies in."""
+
+SEQUENCE: Final = "hopwatch.sequence"
+"""JetStream stream sequence of the message."""
+
+KEY_PREFIX: Final = "hopwatch.key."
+"""`hopwatch.key.<name>`: a business key, searchable on every hop downstream."""
+
+ALIAS: Final = "hopwatch.alias"
+"""String array: ids the application or broker uses for this message (AMQP message_id, Nats-Msg-Id, CloudEvents id)."""
+
+DEAD_LETTER_RECEIVER: Final = "hopwatch.dead_letter.receiver"
+"""On the process span of a dead-lettered copy: the receiver that the original was owed to."""
+
+DEAD_LETTER_REASON: Final = "hopwatch.dead_letter.reason"
+"""Why it was dead-lettered: rejected, expired, maxlen, delivery_limit (x-death), or the application's words."""
+
+REPORT: Final = "hopwatch.report"
+"""A `Report`: this span is not work but news; views leave it out of waterfalls."""
+
+SUBSCRIPTION_PATTERN: Final = "hopwatch.subscription.pattern"
+"""Destination pattern a receiver is entitled to, in the broker's own wildcards (NATS `*` `>`, AMQP `*` `#`)."""
+
+SUBSCRIPTION_DURABLE: Final = "hopwatch.subscription.durable"
+"""True where the broker keeps messages for the receiver while nobody is connected (queue, group, durable)."""
+
+# --- OpenTelemetry messaging conventions in force --------------------------------------------------------
+
+MESSAGING_SYSTEM: Final = "messaging.system"
+MESSAGING_OPERATION_NAME: Final = "messaging.operation.name"
+MESSAGING_OPERATION_TYPE: Final = "messaging.operation.type"
+MESSAGING_DESTINATION_NAME: Final = "messaging.destination.name"
+MESSAGING_DESTINATION_TEMPLATE: Final = "messaging.destination.template"
+MESSAGING_DESTINATION_TEMPORARY: Final = "messaging.destination.temporary"
+MESSAGING_DESTINATION_ANONYMOUS: Final = "messaging.destination.anonymous"
+MESSAGING_DESTINATION_PARTITION_ID: Final = "messaging.destination.partition.id"
+MESSAGING_DESTINATION_SUBSCRIPTION_NAME: Final = "messaging.destination.subscription.name"
+MESSAGING_CONSUMER_GROUP_NAME: Final = "messaging.consumer.group.name"
+MESSAGING_CLIENT_ID: Final = "messaging.client.id"
+MESSAGING_MESSAGE_ID: Final = "messaging.message.id"
+MESSAGING_CONVERSATION_ID: Final = "messaging.message.conversation_id"
+MESSAGING_BODY_SIZE: Final = "messaging.message.body.size"
+MESSAGING_BATCH_COUNT: Final = "messaging.batch.message_count"
+KAFKA_OFFSET: Final = "messaging.kafka.offset"
+KAFKA_MESSAGE_KEY: Final = "messaging.kafka.message.key"
+KAFKA_TOMBSTONE: Final = "messaging.kafka.message.tombstone"
+RABBITMQ_ROUTING_KEY: Final = "messaging.rabbitmq.destination.routing_key"
+RABBITMQ_DELIVERY_TAG: Final = "messaging.rabbitmq.message.delivery_tag"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+ERROR_TYPE: Final = "error.type"
+
+
+class System(StrEnum):
+    """Values of `messaging.system`. NATS has no enum value in the conventions yet; `nats` is what all send."""
+
+    NATS = "nats"
+    RABBITMQ = "rabbitmq"
+    KAFKA = "kafka"
+
+
+class Operation(StrEnum):
+    """Values of `messaging.operation.type`."""
+
+    CREATE = "create"
+    SEND = "send"
+    RECEIVE = "receive"
+    PROCESS = "process"
+    SETTLE = "settle"
+
+
+class PublishOutcome(StrEnum):
+    """What the sender knows of its message after the send."""
+
+    SENT = "sent"
+    """Handed to the network; the protocol offers no confirmation (core NATS, AMQP without confirms)."""
+    CONFIRMED = "confirmed"
+    """The broker took it: Basic.Ack, RecordMetadata, PubAck."""
+    DUPLICATE = "duplicate"
+    """The broker already had it and dropped this copy (PubAck.duplicate)."""
+    RETURNED = "returned"
+    """Nowhere to route it: Basic.Return, no responders, no stream, connection refused."""
+    REFUSED = "refused"
+    """The broker or library said no: Basic.Nack, an error answer, message too large."""
+    UNCONFIRMED = "unconfirmed"
+    """No answer: timeout, connection cut, cancelled before the confirmation."""
+
+
+class SettleOutcome(StrEnum):
+    """How a receiver ended an attempt."""
+
+    ACK = "ack"
+    NACK = "nack"
+    """Given back to be delivered again: JetStream nak."""
+    REQUEUE = "requeue"
+    """Given back to the queue: Basic.Nack or Basic.Reject with requeue."""
+    REJECT = "reject"
+    """Refused for good: Basic.Nack or Basic.Reject without requeue."""
+    TERM = "term"
+    """Refused for good: JetStream term."""
+    COMMIT = "commit"
+    """Kafka: on settle spans, with the committed offset (the next one to read) as `messaging.kafka.offset`."""
+    AUTO = "auto"
+    """The protocol needs no acknowledgement: core NATS, AMQP no_ack, JetStream ack policy none."""
+    NONE = "none"
+    """The attempt ended and nothing was settled (Kafka before its commit, a handler that forgot to ack)."""
+
+
+class Report(StrEnum):
+    """Kinds of zero-length spans that are news rather than work."""
+
+    OPEN = "open"
+    """A process hop still in progress after one second; carries the hop's own attributes; its parent is the hop."""
+    SUBSCRIBE = "subscribe"
+    """A receiver is entitled to a destination pattern from now on; repeated every 15 s while it lasts."""
+    UNSUBSCRIBE = "unsubscribe"
+    """It no longer is."""
