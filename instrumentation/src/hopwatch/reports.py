@@ -1,0 +1,159 @@
+"""News that spans alone would bring too late or never: hops still open after a second, who is subscribed."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.util.types import AttributeValue
+
+from hopwatch.conventions import (
+    MESSAGING_SYSTEM,
+    RECEIVER,
+    REPORT,
+    SUBSCRIPTION_DURABLE,
+    SUBSCRIPTION_PATTERN,
+    Report,
+)
+from hopwatch.faults import swallowed
+
+OPEN_AFTER_S: Final = 1.0
+"""Seconds after which a hop in progress is reported while it is still open."""
+
+SUBSCRIBE_EVERY_S: Final = 15.0
+"""Seconds between repetitions of a subscription report; the collector forgets non-durable ones after three."""
+
+_TICK_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One receiver's title to a destination pattern."""
+
+    tracer: Tracer
+    system: str
+    pattern: str
+    receiver: str
+    durable: bool
+
+    def report(self, kind: Report) -> None:
+        """Emit the subscription as a zero-length span in a trace of its own."""
+        self.tracer.start_span(
+            f"{kind} {self.pattern}",
+            context=Context(),
+            kind=SpanKind.INTERNAL,
+            attributes={
+                REPORT: kind,
+                MESSAGING_SYSTEM: self.system,
+                SUBSCRIPTION_PATTERN: self.pattern,
+                RECEIVER: self.receiver,
+                SUBSCRIPTION_DURABLE: self.durable,
+            },
+        ).end()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHop:
+    """A hop in progress: what to say of it if it lasts."""
+
+    tracer: Tracer
+    started: float
+    context: Context
+    name: str
+    attributes: Callable[[], Mapping[str, AttributeValue]]
+
+    def report(self) -> None:
+        """Emit a zero-length child span that repeats the hop's attributes."""
+        self.tracer.start_span(
+            f"{Report.OPEN} {self.name}",
+            context=self.context,
+            kind=SpanKind.INTERNAL,
+            attributes={**self.attributes(), REPORT: Report.OPEN},
+        ).end()
+
+
+class Reporter:
+    """One daemon thread per process, started by the first hop or subscription, restarted after a fork."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, OpenHop] = {}
+        self._subscriptions: dict[tuple[str, str, str], Subscription] = {}
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def opened(self, key: int, hop: OpenHop) -> None:
+        """Watch a hop until `closed`."""
+        self._open[key] = hop
+        self._ensure_running()
+
+    def closed(self, key: int) -> None:
+        """Forget a hop that has ended."""
+        self._open.pop(key, None)
+
+    def subscribed(self, subscription: Subscription) -> None:
+        """Report a subscription now and every 15 s until `unsubscribed`."""
+        key = (subscription.system, subscription.pattern, subscription.receiver)
+        if key not in self._subscriptions:
+            self._subscriptions[key] = subscription
+            subscription.report(Report.SUBSCRIBE)
+        self._ensure_running()
+
+    def unsubscribed(self, system: str, pattern: str, receiver: str) -> None:
+        """Report the end of a subscription, if it was ours."""
+        subscription = self._subscriptions.pop((system, pattern, receiver), None)
+        if subscription is not None:
+            subscription.report(Report.UNSUBSCRIBE)
+
+    def stop(self) -> None:
+        """End the thread and forget everything; safe to call twice and without a start."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        self._wake.set()
+        if thread is not None:
+            thread.join(timeout=2.0)
+        self._open.clear()
+        self._subscriptions.clear()
+
+    def after_fork(self) -> None:
+        """In a forked child nothing that the parent watched is ours, and its thread does not exist."""
+        self.__init__()  # type: ignore[misc]  # the one honest way to say: as new
+
+    def _ensure_running(self) -> None:
+        if self._thread is not None:
+            return
+        with self._lock:
+            if self._thread is None:
+                self._wake = threading.Event()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._wake,), name="hopwatch-reports", daemon=True
+                )
+                self._thread.start()
+
+    def _run(self, wake: threading.Event) -> None:
+        repeated = time.monotonic()
+        while not wake.wait(_TICK_S):
+            try:
+                self._report_open()
+                if time.monotonic() - repeated >= SUBSCRIBE_EVERY_S:
+                    repeated = time.monotonic()
+                    for subscription in list(self._subscriptions.values()):
+                        subscription.report(Report.SUBSCRIBE)
+            except Exception as error:  # noqa: BLE001 — a guest's thread must not die of one bad report
+                swallowed("report", error)
+
+    def _report_open(self) -> None:
+        due = time.monotonic() - OPEN_AFTER_S
+        for key, hop in list(self._open.items()):
+            if hop.started <= due and self._open.pop(key, None) is not None:
+                hop.report()
+
+
+reporter: Final = Reporter()
+"""The process's reporter."""
+
+os.register_at_fork(after_in_child=reporter.after_fork)

@@ -1,0 +1,155 @@
+"""`hopwatch.instrument(...)`: one line that turns everything on, and says aloud what it could not."""
+
+import logging
+import os
+import sys
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from importlib import import_module, util
+from importlib.metadata import entry_points
+from typing import Any, cast
+
+import wrapt
+from opentelemetry import propagate
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.propagators.textmap import TextMapPropagator
+
+from hopwatch.propagation import HopwatchPropagator
+from hopwatch.reports import reporter
+
+ENTRY_POINTS = "hopwatch.transports"
+"""Entry-point group: name of the library's import package → its instrumentor class."""
+
+_log = logging.getLogger("hopwatch")
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """One library hopwatch knows how to instrument, and where the code for it lives."""
+
+    name: str
+    instrumentor: str
+
+    @property
+    def installed(self) -> bool:
+        """Whether the library can be imported here."""
+        return util.find_spec(self.name) is not None
+
+    def load(self) -> BaseInstrumentor:
+        """Import and return the instrumentor; a singleton, as OpenTelemetry's are."""
+        module, _, name = self.instrumentor.partition(":")
+        return cast(BaseInstrumentor, getattr(import_module(module), name)())
+
+
+class _State:
+    """What `instrument` has done in this process, so that `uninstrument` can take it back."""
+
+    def __init__(self) -> None:
+        self.wanted: set[str] = set()
+        self.active: dict[str, BaseInstrumentor] = {}
+        self.before: TextMapPropagator | None = None
+
+
+_state = _State()
+
+
+def transports() -> list[Transport]:
+    """Return the transports known here, ours and those other packages bring as entry points, by name."""
+    return sorted(
+        (Transport(found.name, found.value) for found in entry_points(group=ENTRY_POINTS)),
+        key=lambda transport: transport.name,
+    )
+
+
+def instrument(
+    service: str | None = None,
+    *,
+    endpoint: str | None = None,
+    only: Collection[str] | None = None,
+    exclude: Collection[str] = (),
+) -> None:
+    """Give every call and message of this process an id, a flow and an outcome.
+
+    `service` names the process (`OTEL_SERVICE_NAME` wins); `endpoint` is the collector's OTLP/HTTP address,
+    `http://127.0.0.1:4318` unless an `OTEL_*` variable says otherwise; `only` and `exclude` choose transports by
+    the import name of their library (`nats`, `aio_pika`, `aiokafka`, `fastapi`, `grpc`, `httpx`).
+
+    Libraries are instrumented as they are imported, so call it as early as you like. A second call adds
+    transports and changes nothing else. Does nothing where `OTEL_SDK_DISABLED` is true.
+
+    Raises:
+        ValueError: `only` or `exclude` names a transport that does not exist.
+    """
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return
+    chosen = _choose(transports(), only, exclude)
+    if _state.before is None:
+        from hopwatch.export import set_up_tracing  # the SDK is loaded only where it is used
+
+        set_up_tracing(service, endpoint)
+        _install_propagator()
+    for transport in chosen:
+        _when_imported(transport)
+
+
+def uninstrument() -> None:
+    """Take back what `instrument` did to libraries and propagators; a provider once set stays, as the API demands."""
+    _state.wanted.clear()
+    for instrumentor in _state.active.values():
+        instrumentor.uninstrument()
+    _state.active.clear()
+    reporter.stop()
+    if _state.before is not None:
+        propagate.set_global_textmap(_state.before)
+        _state.before = None
+
+
+def _choose(
+    known: Iterable[Transport], only: Collection[str] | None, exclude: Collection[str]
+) -> list[Transport]:
+    by_name = {transport.name: transport for transport in known}
+    unknown = (set(only or ()) | set(exclude)) - set(by_name)
+    if unknown:
+        raise ValueError(f"no such transport: {', '.join(sorted(unknown))}; there are: {', '.join(by_name)}")
+    return [t for name, t in by_name.items() if (only is None or name in only) and name not in exclude]
+
+
+def _install_propagator() -> None:
+    _state.before = propagate.get_global_textmap()
+    hosts = frozenset(h.strip() for h in os.environ.get("HOPWATCH_BAGGAGE_HOSTS", "").split(",") if h.strip())
+    propagate.set_global_textmap(HopwatchPropagator(_state.before, hosts))
+
+
+def _when_imported(transport: Transport) -> None:
+    """Instrument a library now if it is loaded, else right after its first import."""
+    if transport.name in _state.wanted or not transport.installed:
+        return
+    _state.wanted.add(transport.name)
+
+    def hook(_: Any) -> None:
+        if transport.name in _state.wanted:
+            _activate(transport)
+
+    wrapt.register_post_import_hook(hook, transport.name)
+
+
+def _activate(transport: Transport) -> None:
+    if transport.name in _state.active:
+        return
+    try:
+        instrumentor = transport.load()
+        conflict = instrumentor._check_dependency_conflicts()
+        if conflict is not None:
+            _say(f"{transport.name} is not instrumented: {conflict}")
+            return
+        if not instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.instrument(skip_dep_check=True)
+        _state.active[transport.name] = instrumentor
+    except Exception as error:  # noqa: BLE001 — a guest never breaks its host; the rest still works
+        _say(f"{transport.name} is not instrumented: {type(error).__name__}: {error}")
+        _log.debug("instrumenting %s failed", transport.name, exc_info=error)
+
+
+def _say(text: str) -> None:
+    """Say it where the person starting the process looks."""
+    print(f"hopwatch: {text}", file=sys.stderr)  # noqa: T201 — meant for the terminal, loggers may not be set up yet

@@ -1,0 +1,37 @@
+"""Spans of these tests go to memory: one provider for the run, because the API lets it be set only once."""
+
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry import propagate, trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from hopwatch.processor import HopSpanProcessor
+from hopwatch.propagation import HopwatchPropagator
+from hopwatch.reports import reporter
+
+
+@pytest.fixture(scope="session")
+def span_memory() -> InMemorySpanExporter:
+    """The exporter behind the run's one tracer provider."""
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(resource=Resource({"service.name": "under-test"}), shutdown_on_exit=False)
+    provider.add_span_processor(HopSpanProcessor())
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    trace.set_tracer_provider(provider)
+    return memory
+
+
+@pytest.fixture
+def spans(span_memory: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
+    """Empty span memory with hopwatch's propagator around the application's, as `instrument` sets it up."""
+    before = propagate.get_global_textmap()
+    propagate.set_global_textmap(HopwatchPropagator(before))
+    span_memory.clear()
+    yield span_memory
+    reporter.stop()
+    propagate.set_global_textmap(before)
+    span_memory.clear()

@@ -1,0 +1,117 @@
+"""HTTP and gRPC calls: real servers and clients in one process, on OpenTelemetry's own instrumentations."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import fastapi
+import grpc
+import grpc.aio
+import httpx
+import pytest
+import uvicorn
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from hopwatch.conventions import MESSAGE_ID
+from hopwatch.transports.fastapi import FastAPIInstrumentor
+from hopwatch.transports.grpc import GrpcInstrumentor
+from hopwatch.transports.httpx import HTTPXClientInstrumentor
+
+
+@pytest.fixture
+def instrumented(spans: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
+    """FastAPI, httpx and gRPC instrumented for one test."""
+    instrumentors = (FastAPIInstrumentor(), HTTPXClientInstrumentor(), GrpcInstrumentor())
+    for instrumentor in instrumentors:
+        instrumentor.instrument()
+    yield spans
+    for instrumentor in instrumentors:
+        instrumentor.uninstrument()
+
+
+def of_kind(spans: InMemorySpanExporter, kind: SpanKind) -> list[ReadableSpan]:
+    """Return the ended spans of one kind."""
+    return [span for span in spans.get_finished_spans() if span.kind is kind]
+
+
+@pytest.fixture
+async def shop(instrumented: InMemorySpanExporter) -> AsyncIterator[str]:
+    """A FastAPI service on a free port; yields its URL."""
+    app = fastapi.FastAPI()
+
+    @app.get("/orders/{order}")
+    async def read(order: int) -> dict[str, int]:
+        return {"order": order}
+
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    async with asyncio.timeout(10):
+        while not server.started:
+            await asyncio.sleep(0)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    await serving
+
+
+async def test_an_http_call_is_one_message_with_two_halves(
+    shop: str, instrumented: InMemorySpanExporter
+) -> None:
+    """Client and server span carry the same message id, and the request makes just these two spans."""
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(f"{shop}/orders/7")
+    assert answer.json() == {"order": 7}
+    [sent], [served] = of_kind(instrumented, SpanKind.CLIENT), of_kind(instrumented, SpanKind.SERVER)
+    assert (sent.attributes or {})[MESSAGE_ID] == (served.attributes or {})[MESSAGE_ID]
+    assert len(instrumented.get_finished_spans()) == 2
+    assert served.parent is not None
+    assert served.parent.span_id == sent.context.span_id
+
+
+async def test_two_http_calls_are_two_messages(shop: str, instrumented: InMemorySpanExporter) -> None:
+    """Every request has an id of its own."""
+    async with httpx.AsyncClient() as client:
+        await client.get(f"{shop}/orders/7")
+        await client.get(f"{shop}/orders/7")
+    assert len({(span.attributes or {})[MESSAGE_ID] for span in of_kind(instrumented, SpanKind.CLIENT)}) == 2
+
+
+async def echo(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    """Answer with what was asked."""
+    return request
+
+
+async def test_a_grpc_call_is_one_message_with_two_halves(instrumented: InMemorySpanExporter) -> None:
+    """Client and server span of an asyncio unary call carry the same message id."""
+    server = grpc.aio.server()
+    handler = grpc.unary_unary_rpc_method_handler(echo)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("shop.Payments", {"Pay": handler}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        assert await channel.unary_unary("/shop.Payments/Pay")(b"7") == b"7"
+    await server.stop(None)
+    [sent], [served] = of_kind(instrumented, SpanKind.CLIENT), of_kind(instrumented, SpanKind.SERVER)
+    assert (sent.attributes or {})[MESSAGE_ID] == (served.attributes or {})[MESSAGE_ID]
+
+
+def test_a_blocking_grpc_call_carries_its_id_too(instrumented: InMemorySpanExporter) -> None:
+    """The blocking client and server meet under one message id."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("shop.Payments", {"Pay": handler}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        assert channel.unary_unary("/shop.Payments/Pay")(b"7") == b"7"
+    server.stop(None).wait()
+    [sent], [served] = of_kind(instrumented, SpanKind.CLIENT), of_kind(instrumented, SpanKind.SERVER)
+    assert (sent.attributes or {})[MESSAGE_ID] == (served.attributes or {})[MESSAGE_ID]

@@ -1,0 +1,213 @@
+"""Turning hopwatch on: `instrument`, `hopwatch run`, in processes of their own, against a real OTLP receiver."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+EXCHANGE = """
+import asyncio, fastapi, httpx, uvicorn
+app = fastapi.FastAPI()
+@app.get("/orders/{order}")
+async def read(order: int): return {"order": order}
+async def main():
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started: await asyncio.sleep(0)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    async with httpx.AsyncClient() as client:
+        print((await client.get(f"http://127.0.0.1:{port}/orders/7")).json())
+    server.should_exit = True
+    await serving
+asyncio.run(main())
+"""
+
+
+class Sink:
+    """An OTLP/HTTP receiver that keeps what it is sent."""
+
+    def __init__(self, status: int = 200) -> None:
+        self.requests: list[ExportTraceServiceRequest] = []
+        sink = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                sink.requests.append(ExportTraceServiceRequest.FromString(body))
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.server.shutdown()
+        self.server.server_close()
+
+    def spans(self) -> list[tuple[str, Span]]:
+        """Return (service name, span) of everything received."""
+        return [
+            (next(a.value.string_value for a in part.resource.attributes if a.key == "service.name"), span)
+            for request in self.requests
+            for part in request.resource_spans
+            for scope in part.scope_spans
+            for span in scope.spans
+        ]
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """A running OTLP receiver."""
+    running = Sink()
+    yield running
+    running.close()
+
+
+def run(code: str, *before: str, endpoint: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own and return what it printed."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OTEL_", "HOPWATCH_", "COV"))
+    }
+    return subprocess.run(
+        [*before, sys.executable, "-c", textwrap.dedent(code)],
+        env=clean | {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} | environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+HOPWATCH_RUN = (str(Path(sys.executable).with_name("hopwatch")), "run", "--service", "orders", "--")
+
+
+def test_one_line_instruments_a_service(sink: Sink) -> None:
+    """After `instrument(service=…)` a call arrives at the collector as two halves of one message."""
+    done = run("import hopwatch\nhopwatch.instrument(service='orders')\n" + EXCHANGE, endpoint=sink.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{'order': 7}\n", "")
+    found = sink.spans()
+    assert {service for service, _ in found} == {"orders"}
+    ids = {
+        a.value.string_value for _, span in found for a in span.attributes if a.key == "hopwatch.message.id"
+    }
+    assert (len(found), len(ids)) == (2, 1)
+
+
+def test_hopwatch_run_needs_no_change_to_the_code(sink: Sink) -> None:
+    """`hopwatch run -- python …` records the same without touching the program."""
+    done = run(EXCHANGE, *HOPWATCH_RUN, endpoint=sink.url)
+    assert (done.returncode, done.stdout) == (0, "{'order': 7}\n"), done.stderr
+    assert [service for service, _ in sink.spans()] == ["orders", "orders"]
+
+
+def test_a_hidden_sitecustomize_still_runs(sink: Sink, tmp_path: Path) -> None:
+    """`hopwatch run` makes way for the sitecustomize the environment already had."""
+    (tmp_path / "sitecustomize.py").write_text("print('theirs')\n")
+    done = run("print('app')", *HOPWATCH_RUN, endpoint=sink.url, PYTHONPATH=str(tmp_path))
+    assert done.stdout == "theirs\napp\n"
+
+
+def test_an_unknown_program_is_a_clear_error() -> None:
+    """A program that does not exist exits 127 and says so."""
+    done = subprocess.run([*HOPWATCH_RUN, "no-such-program"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (127, "hopwatch run: no such program: no-such-program\n")
+
+
+def test_otel_service_name_wins(sink: Sink) -> None:
+    """The standard variable names the service, whatever the code says."""
+    code = "import hopwatch\nhopwatch.instrument(service='code')\n" + EXCHANGE
+    run(code, endpoint=sink.url, OTEL_SERVICE_NAME="environment")
+    assert {service for service, _ in sink.spans()} == {"environment"}
+
+
+def test_transports_are_chosen_by_name(sink: Sink) -> None:
+    """`only` instruments nothing else."""
+    code = "import hopwatch\nhopwatch.instrument(service='orders', only=['httpx'])\n" + EXCHANGE
+    run(code, endpoint=sink.url)
+    assert [span.kind for _, span in sink.spans()] == [Span.SPAN_KIND_CLIENT]
+
+
+def test_an_unknown_transport_is_an_error(sink: Sink) -> None:
+    """A misspelt transport is said where it was written."""
+    done = run("import hopwatch\nhopwatch.instrument(only=['kafka'])", endpoint=sink.url)
+    assert "no such transport: kafka; there are: aio_pika, aiokafka" in done.stderr
+
+
+def test_the_sdk_can_be_switched_off(sink: Sink) -> None:
+    """OTEL_SDK_DISABLED leaves the process as it was."""
+    code = "import hopwatch\nhopwatch.instrument(service='orders')\n" + EXCHANGE
+    done = run(code, endpoint=sink.url, OTEL_SDK_DISABLED="true")
+    assert (done.returncode, sink.requests) == (0, [])
+
+
+def test_an_application_with_its_own_provider_keeps_it(sink: Sink) -> None:
+    """Our ids ride on the application's spans and nothing is exported twice."""
+    code = """
+    from opentelemetry import trace
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    own = TracerProvider(resource=Resource({"service.name": "theirs"}))
+    own.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(own)
+    import hopwatch
+    hopwatch.instrument(service="ours")
+    """
+    done = run(textwrap.dedent(code) + EXCHANGE, endpoint=sink.url)
+    assert done.returncode == 0, done.stderr
+    found = sink.spans()
+    assert [service for service, _ in found] == ["theirs", "theirs"]
+    assert all(any(a.key == "hopwatch.message.id" for a in span.attributes) for _, span in found)
+
+
+def test_uninstrument_restores_the_libraries(sink: Sink) -> None:
+    """After `uninstrument` calls leave no spans and carry no headers of ours."""
+    code = "import hopwatch\nhopwatch.instrument(service='orders')\nimport httpx, fastapi\nhopwatch.uninstrument()\n"
+    done = run(code + EXCHANGE, endpoint=sink.url)
+    assert (done.returncode, sink.spans()) == (0, [])
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 400])
+def test_a_refusing_collector_does_not_change_the_program(status: int) -> None:
+    """Whatever the collector answers, output and exit code stay the same and the exit is not held up."""
+    refusing = Sink(status)
+    started = time.monotonic()
+    done = run("import hopwatch\nhopwatch.instrument(service='orders')\n" + EXCHANGE, endpoint=refusing.url)
+    refusing.close()
+    assert (done.returncode, done.stdout) == (0, "{'order': 7}\n")
+    assert time.monotonic() - started < 20
+
+
+def test_an_absent_collector_does_not_change_the_program() -> None:
+    """With nobody listening the program does its work, exits in time and is not flooded with log lines."""
+    started = time.monotonic()
+    done = run(
+        "import hopwatch\nhopwatch.instrument(service='orders')\n" + EXCHANGE, endpoint="http://127.0.0.1:9"
+    )
+    assert (done.returncode, done.stdout) == (0, "{'order': 7}\n")
+    assert time.monotonic() - started < 20
+    assert len(done.stderr.splitlines()) <= 4, done.stderr
+
+
+def test_a_light_install_says_how_to_get_the_rest() -> None:
+    """`hopwatch --help` lists the subcommands there are."""
+    done = subprocess.run([HOPWATCH_RUN[0], "--help"], capture_output=True, text=True, check=True)
+    assert "run" in done.stdout
