@@ -41,7 +41,7 @@ def set_up_tracing(service: str | None, endpoint: str | None) -> bool:
     if os.environ.get("OTEL_TRACES_EXPORTER", "otlp") != "none":
         ours.add_span_processor(_batches(endpoint))
     trace.set_tracer_provider(ours)
-    atexit.register(_shut_down, ours)
+    atexit.register(_Farewell(ours))
     return True
 
 
@@ -72,11 +72,29 @@ def _batches(endpoint: str | None) -> BatchSpanProcessor:
     )
 
 
-def _shut_down(provider: TracerProvider) -> None:
-    """Flush at exit, but never hold the process for longer than a few seconds for a collector that is gone."""
-    ending = threading.Thread(target=provider.shutdown, name="hopwatch-shutdown", daemon=True)
-    ending.start()
-    ending.join(_EXIT_WITHIN_S)
+class _Farewell:
+    """Flushes at exit, but never holds the process for longer than a few seconds for a collector that is gone.
+
+    The thread exists from the start because Python 3.12 starts none while it shuts down.
+    """
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="hopwatch-shutdown", daemon=True)
+        self._thread.start()
+
+    def __call__(self) -> None:
+        """Flush and shut down within the bound; in a forked child, which has no such thread, without it."""
+        if not self._thread.is_alive():
+            self._provider.shutdown()
+            return
+        self._ending.set()
+        self._thread.join(_EXIT_WITHIN_S)
+
+    def _run(self) -> None:
+        self._ending.wait()
+        self._provider.shutdown()
 
 
 class _OncePerMinute(logging.Filter):

@@ -136,7 +136,7 @@ class SendHop:
 class ProcessHop:
     """One attempt of a receiver: its span is current from the hand-over to `end`."""
 
-    __slots__ = ("_attributes", "_before", "_context", "_ended", "_outcome", "_span", "_tracer")
+    __slots__ = ("_attributes", "_before", "_context", "_ended", "_failed", "_outcome", "_span", "_tracer")
 
     def __init__(self, tracer: Tracer, span: Span, context: Context, attributes: Attributes) -> None:
         self._tracer = tracer
@@ -145,6 +145,7 @@ class ProcessHop:
         self._attributes = attributes
         self._outcome: SettleOutcome | None = None
         self._ended = False
+        self._failed = False
         self._before: Context | None = None
 
     @property
@@ -157,8 +158,15 @@ class ProcessHop:
         """How the attempt was settled so far, None if it was not."""
         return self._outcome
 
+    @property
+    def context(self) -> Context:
+        """The context of what is done for this message: its span, its flow, its business keys."""
+        return self._context
+
     def attach(self) -> None:
-        """Make this hop the current one; nested hops and sends belong to its flow."""
+        """Make this hop the current one, if it is not; nested hops and sends belong to its flow."""
+        if otel_context.get_current() is self._context:
+            return
         self._before = otel_context.get_current()
         otel_context.attach(self._context)
 
@@ -187,18 +195,33 @@ class ProcessHop:
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("settle", fault)
 
-    def end(self, error: BaseException | None = None) -> None:
-        """End the attempt and detach; only the first call counts."""
+    def failed(self, error: BaseException) -> None:
+        """Note that the handler raised, where that is known before the attempt ends; only the first counts."""
+        if self._failed or self._ended:
+            return
+        self._failed = True
+        try:
+            _fail(self._span, error, _words(error))
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("process", fault)
+
+    def end(self, error: BaseException | None = None, *, keep_current: bool = False) -> None:
+        """End the attempt and detach; only the first call counts.
+
+        With `keep_current` the hop stays the current one until `detach`: a message settled in mid-loop, whose
+        handler goes on sending.
+        """
         if self._ended:
             return
         self._ended = True
         try:
             reporter.closed(id(self))
-            self.detach()
+            if not keep_current:
+                self.detach()
             if self._outcome is None:
                 self._outcome = SettleOutcome.NONE
                 self._span.set_attribute(SETTLE_OUTCOME, SettleOutcome.NONE)
-            if error is not None:
+            if error is not None and not self._failed:
                 _fail(self._span, error, _words(error))
             self._span.end()
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
@@ -278,7 +301,7 @@ class Recorder:
         attach: bool = True,
     ) -> ProcessHop:
         """Begin an attempt: a consumer span whose parent is the sender's, made current unless `attach` is False."""
-        context = otel_context.get_current()
+        context = Context()  # what is current here belongs to whoever subscribed, not to the message
         described: dict[str, AttributeValue] = {}
         try:
             context = propagate.extract(carrier, context, getter)

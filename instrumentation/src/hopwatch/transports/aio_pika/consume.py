@@ -1,0 +1,165 @@
+"""Consuming: by callback, iterator and get; what becomes of each message by ack, nack, reject or `process()`."""
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.message import IncomingMessage, ProcessContext
+from aio_pika.queue import Queue, QueueIterator
+from aio_pika.tools import ensure_awaitable
+
+from hopwatch.conventions import SettleOutcome
+from hopwatch.handover import Attempts, handovers
+from hopwatch.recorder import ProcessHop, Recorder
+from hopwatch.transports.aio_pika.places import attempt, came_from, details
+from hopwatch.wrapping import Args, Kwargs, Patches, argument, guarded, header_getter, with_argument
+
+T = TypeVar("T")
+Call = Callable[..., Awaitable[T]]
+Callback = Callable[[AbstractIncomingMessage], Awaitable[Any]]
+
+
+class HeldMessage(IncomingMessage):
+    """An incoming message that can be referred to weakly, so that its hop ends when nobody holds it any longer."""
+
+    __slots__ = ("__weakref__",)
+
+
+HeldMessage.__name__ = HeldMessage.__qualname__ = IncomingMessage.__name__  # what `repr` shows stays the same
+
+
+class Consuming:
+    """The wrappers around queues, their iterators and the messages they give."""
+
+    def __init__(self, recorder: Recorder, patches: Patches) -> None:
+        self._recorder = recorder
+        self._patches = patches
+        self._again = Attempts()
+
+    async def consume(self, wrapped: Call[T], queue: Queue, args: Args, kwargs: Kwargs) -> T:
+        """Record what a callback gets; an iterator's own callback only fills its buffer."""
+        callback = argument(args, kwargs, 0, "callback")
+        if not isinstance(getattr(callback, "__self__", None), QueueIterator):
+            no_ack = bool(argument(args, kwargs, 1, "no_ack", False))
+            around = self._around(ensure_awaitable(callback), queue, no_ack)
+            args, kwargs = with_argument(args, kwargs, 0, "callback", around)
+        return await wrapped(*args, **kwargs)
+
+    async def get(self, wrapped: Call[T], queue: Queue, args: Args, kwargs: Kwargs) -> T:
+        """Record a message taken by hand."""
+        handovers.back(queue)
+        message = await wrapped(*args, **kwargs)
+        if isinstance(message, IncomingMessage):
+            self._give(queue, queue, message, no_ack=bool(kwargs.get("no_ack", False)))
+        return message
+
+    async def iterate(
+        self, wrapped: Call[IncomingMessage], iterator: QueueIterator, args: Args, kwargs: Kwargs
+    ) -> IncomingMessage:
+        """Record a message taken by `async for`."""
+        handovers.back(iterator)
+        message = await wrapped(*args, **kwargs)
+        no_ack = bool(iterator._consume_kwargs.get("no_ack", False))
+        self._give(iterator, iterator._amqp_queue, message, no_ack=no_ack)
+        return message
+
+    async def leave(self, wrapped: Call[T], iterator: QueueIterator, args: Args, kwargs: Kwargs) -> T:
+        """End what an iterator handed out, with the exception that leaves its `async with`."""
+        handovers.back(iterator, argument(args, kwargs, 1, "exc_val"))
+        return await wrapped(*args, **kwargs)
+
+    async def close(self, wrapped: Call[T], iterator: QueueIterator, args: Args, kwargs: Kwargs) -> T:
+        """End what an iterator handed out; what it only buffered, it gives back to the broker."""
+        handovers.closed(iterator)
+        return await wrapped(*args, **kwargs)
+
+    async def ack(self, wrapped: Call[T], message: IncomingMessage, args: Args, kwargs: Kwargs) -> T:
+        """Note an acknowledgement."""
+        result = await wrapped(*args, **kwargs)
+        _settled(message, SettleOutcome.ACK, multiple=bool(argument(args, kwargs, 0, "multiple", False)))
+        return result
+
+    async def nack(self, wrapped: Call[T], message: IncomingMessage, args: Args, kwargs: Kwargs) -> T:
+        """Note a negative acknowledgement."""
+        result = await wrapped(*args, **kwargs)
+        multiple, requeue = (
+            argument(args, kwargs, 0, "multiple", False),
+            argument(args, kwargs, 1, "requeue", True),
+        )
+        _settled(message, SettleOutcome.REQUEUE if requeue else SettleOutcome.REJECT, multiple=bool(multiple))
+        return result
+
+    async def reject(self, wrapped: Call[T], message: IncomingMessage, args: Args, kwargs: Kwargs) -> T:
+        """Note a rejection."""
+        result = await wrapped(*args, **kwargs)
+        requeue = argument(args, kwargs, 0, "requeue", False)
+        _settled(message, SettleOutcome.REQUEUE if requeue else SettleOutcome.REJECT, multiple=False)
+        return result
+
+    async def processed(self, wrapped: Call[T], context: ProcessContext, args: Args, kwargs: Kwargs) -> T:
+        """Note the exception that leaves `async with message.process()`, which may be caught outside of it."""
+        error = argument(args, kwargs, 1, "exc_val")
+        hop = handovers.of(context.message) if error is not None else None
+        if hop is not None:
+            hop.failed(error)
+        return await wrapped(*args, **kwargs)
+
+    def _around(self, callback: Callback, queue: Queue, no_ack: bool) -> Callback:
+        @wraps(callback)
+        async def handle(message: AbstractIncomingMessage) -> Any:
+            hop = self._begin(queue, message, no_ack=no_ack)
+            if hop is None:
+                return await callback(message)
+            handovers.called(message, hop)
+            try:
+                result = await callback(message)
+            except BaseException as error:
+                hop.end(error)
+                raise
+            else:
+                hop.end()
+                return result
+            finally:
+                hop.detach()
+
+        return handle
+
+    @guarded
+    def _give(self, source: object, queue: Queue, message: IncomingMessage, *, no_ack: bool) -> None:
+        hop = self._begin(queue, message, no_ack=no_ack)
+        if hop is not None:
+            handovers.gave(source, [(message, hop)])
+
+    @guarded
+    def _begin(self, queue: Queue, message: AbstractIncomingMessage, *, no_ack: bool) -> ProcessHop | None:
+        if not self._patches.active:
+            return None
+        hop = self._recorder.process(
+            "process",
+            came_from(message.exchange or "", message.routing_key or "", queue.name),
+            receiver=queue.name,
+            carrier=message.headers,
+            getter=header_getter,
+            attempt=attempt(message, queue.name, self._again),
+            attributes=details(message),
+        )
+        if no_ack:
+            hop.settled(SettleOutcome.AUTO)
+        return hop
+
+
+@guarded
+def _settled(message: IncomingMessage, outcome: SettleOutcome, *, multiple: bool) -> None:
+    handovers.settled(message, outcome)
+    if not multiple or message.delivery_tag is None:
+        return
+    for other, _ in handovers.in_hand():
+        if isinstance(other, IncomingMessage) and _earlier(other, message):
+            handovers.settled(other, outcome)
+
+
+def _earlier(other: IncomingMessage, message: IncomingMessage) -> bool:
+    """Whether `multiple` of a message covers another: earlier on the same channel."""
+    same = other.channel is message.channel
+    return same and other.delivery_tag is not None and other.delivery_tag < (message.delivery_tag or 0)

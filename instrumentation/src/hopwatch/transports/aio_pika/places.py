@@ -1,0 +1,195 @@
+"""Where an AMQP message goes and comes from, what its headers tell, and what its sender knows of it afterwards."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiormq
+import wrapt
+from aio_pika.abc import AbstractIncomingMessage, AbstractMessage
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import (
+    AMQPConnectionError,
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+    DeliveryError,
+)
+from opentelemetry.util.types import AttributeValue
+
+from hopwatch.conventions import (
+    ALIAS,
+    DEAD_LETTER_REASON,
+    DEAD_LETTER_RECEIVER,
+    MESSAGE_ID_HEADER,
+    MESSAGING_CONVERSATION_ID,
+    MESSAGING_DESTINATION_ANONYMOUS,
+    RABBITMQ_DELIVERY_TAG,
+    RABBITMQ_ROUTING_KEY,
+    PublishOutcome,
+)
+from hopwatch.handover import Attempts
+from hopwatch.recorder import Destination
+from hopwatch.wrapping import as_text
+
+DEATHS_HEADER: Final = "hopwatch-deaths"
+"""How often a message had been dead-lettered when it was last published: a copy sent on by an application still
+carries the `x-death` of its predecessor, which is not its own."""
+
+_REPLY_TO: Final = "amq.rabbitmq.reply-to"
+_SERVER_NAMED: Final = ("amq.gen-", _REPLY_TO)
+_DELIVERY_COUNT: Final = "x-delivery-count"
+_DEATH: Final = "x-death"
+
+
+def address(exchange: str, routing_key: str) -> str:
+    """Return how sender and receiver spell a destination; direct reply-to is one, whoever asks."""
+    if routing_key.startswith(_REPLY_TO):
+        routing_key = _REPLY_TO
+    return f"{exchange}:{routing_key}" if exchange else routing_key
+
+
+def sent_to(exchange: str, routing_key: str) -> Destination:
+    """Return the destination of a publish."""
+    where = address(exchange, routing_key)
+    return Destination(where, where, _attributes(routing_key))
+
+
+def came_from(exchange: str, routing_key: str, queue: str) -> Destination:
+    """Return the destination of a delivery; the conventions add the queue to its name."""
+    where = address(exchange, routing_key)
+    name = where if routing_key == queue else f"{where}:{queue}"
+    return Destination(name, where, _attributes(routing_key))
+
+
+def _attributes(routing_key: str) -> Mapping[str, AttributeValue]:
+    if routing_key.startswith(_SERVER_NAMED):
+        return {RABBITMQ_ROUTING_KEY: routing_key, MESSAGING_DESTINATION_ANONYMOUS: True}
+    return {RABBITMQ_ROUTING_KEY: routing_key}
+
+
+class Outgoing(wrapt.ObjectProxy[AbstractMessage]):
+    """A caller's message with headers and id of this one publish; the caller's own stays as it was."""
+
+    def __init__(self, message: AbstractMessage, headers: dict[str, Any], message_id: str) -> None:
+        super().__init__(message)
+        self._self_headers = headers
+        self._self_message_id = message_id
+
+    @property
+    def properties(self) -> aiormq.spec.Basic.Properties:
+        """The message's properties with ours in them."""
+        properties: aiormq.spec.Basic.Properties = copy(self.__wrapped__.properties)
+        properties.headers = self._self_headers
+        properties.message_id = self._self_message_id
+        return properties
+
+
+def own_message_id(message: AbstractMessage) -> str | None:
+    """Return the id the application gave a message; one that we gave an earlier hop of it is not its own."""
+    if not message.message_id or message.message_id == as_text(
+        (message.headers or {}).get(MESSAGE_ID_HEADER)
+    ):
+        return None
+    return str(message.message_id)
+
+
+def conversation(message: AbstractMessage) -> dict[str, AttributeValue]:
+    """Return the correlation id, which ties a reply to its request."""
+    return {MESSAGING_CONVERSATION_ID: str(message.correlation_id)} if message.correlation_id else {}
+
+
+def outcome_of_result(result: object) -> tuple[PublishOutcome, str]:
+    """Return what a publish that raised nothing says of its message; unroutable ones come back as the result."""
+    if result is None:
+        return PublishOutcome.SENT, ""
+    frame = result.delivery if isinstance(result, DeliveredMessage) else result
+    if isinstance(frame, aiormq.spec.Basic.Return):
+        return PublishOutcome.RETURNED, f"{frame.reply_code} {frame.reply_text}"
+    return PublishOutcome.CONFIRMED, ""
+
+
+def outcome_of_error(error: BaseException) -> PublishOutcome:
+    """Return what a publish that raised says of its message."""
+    if isinstance(error, DeliveryError):
+        returned = isinstance(error.frame, aiormq.spec.Basic.Return) or isinstance(
+            getattr(error.message, "delivery", None), aiormq.spec.Basic.Return
+        )
+        return PublishOutcome.RETURNED if returned else PublishOutcome.REFUSED
+    if isinstance(error, ChannelNotFoundEntity):
+        return PublishOutcome.RETURNED
+    unanswered = (asyncio.TimeoutError, ChannelInvalidStateError, AMQPConnectionError, ConnectionError)
+    if isinstance(error, unanswered) or not isinstance(error, Exception):
+        return PublishOutcome.UNCONFIRMED
+    return PublishOutcome.REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """One entry of `x-death`: how often, from which queue and why a message was dead-lettered."""
+
+    queue: str
+    reason: str
+    count: int
+
+
+def deaths(headers: Mapping[str, Any] | None) -> list[Death]:
+    """Return the entries of `x-death`, the latest first; what is malformed is left out."""
+    entries = (headers or {}).get(_DEATH)
+    if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
+        return []
+    tables = (entry for entry in entries if isinstance(entry, Mapping))
+    return [
+        Death(
+            as_text(table.get("queue")) or "", as_text(table.get("reason")) or "", _count(table.get("count"))
+        )
+        for table in tables
+    ]
+
+
+def own_deaths(headers: Mapping[str, Any] | None) -> list[Death]:
+    """Return the entries of `x-death` unless all are those of a predecessor."""
+    died = deaths(headers)
+    return died if total(died) > _count((headers or {}).get(DEATHS_HEADER), default=0) else []
+
+
+def total(died: Sequence[Death]) -> int:
+    """Return how often a message was dead-lettered altogether."""
+    return sum(death.count for death in died)
+
+
+def details(message: AbstractIncomingMessage) -> dict[str, AttributeValue]:
+    """Return what a delivered message tells beyond its destination."""
+    attributes = conversation(message)
+    if message.delivery_tag is not None:
+        attributes[RABBITMQ_DELIVERY_TAG] = message.delivery_tag
+    alias = own_message_id(message)
+    if alias is not None:
+        attributes[ALIAS] = [alias]
+    died = own_deaths(message.headers)
+    if died:
+        attributes[DEAD_LETTER_RECEIVER] = died[0].queue
+        attributes[DEAD_LETTER_REASON] = died[0].reason
+    return attributes
+
+
+def attempt(message: AbstractIncomingMessage, queue: str, again: Attempts) -> int:
+    """Return which handing-over to this queue's consumers this is.
+
+    Quorum queues count exactly. Others only say "redelivered", counted here; a copy that came back through a
+    dead-letter exchange was in this queue before.
+    """
+    headers = message.headers or {}
+    before = sum(death.count for death in own_deaths(headers) if death.queue == queue)
+    counted = headers.get(_DELIVERY_COUNT)
+    if isinstance(counted, int):
+        return counted + before + 1
+    if not message.redelivered:
+        return before + 1
+    key = as_text(headers.get(MESSAGE_ID_HEADER)) or message.message_id
+    return before + (again.again((queue, key, before)) if key else 2)
+
+
+def _count(value: Any, default: int = 1) -> int:
+    return value if isinstance(value, int) else default

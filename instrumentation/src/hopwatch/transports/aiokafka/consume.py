@@ -1,0 +1,163 @@
+"""Consuming: one record at a time and in batches, each record a hop of its own; who reads which topic."""
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from opentelemetry.util.types import AttributeValue
+
+from hopwatch.conventions import (
+    KAFKA_TOMBSTONE,
+    MESSAGING_CONSUMER_GROUP_NAME,
+    PENDING,
+    SettleOutcome,
+)
+from hopwatch.handover import Attempts, Batch, handovers
+from hopwatch.recorder import Destination, KafkaPosition, ProcessHop, Recorder
+from hopwatch.transports.aiokafka.headers import header_getter
+from hopwatch.wrapping import Args, Kwargs, guarded, service_name
+
+T = TypeVar("T")
+Call = Callable[..., Awaitable[T]]
+Records = dict[TopicPartition, list[ConsumerRecord]]
+
+
+class Consuming:
+    """The wrappers around `AIOKafkaConsumer`; `async for` goes through `getone`."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._again = Attempts()
+        self._furthest: dict[tuple[str, str, int], int] = {}
+
+    async def start(self, wrapped: Call[T], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs) -> T:
+        """Report who reads what, once the group is joined."""
+        result = await wrapped(*args, **kwargs)
+        self._subscribed(consumer)
+        return result
+
+    def subscribe(
+        self, wrapped: Callable[..., T], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs
+    ) -> T:
+        """Report who reads what, if the consumer is running."""
+        result = wrapped(*args, **kwargs)
+        if consumer._coordinator is not None:
+            self._subscribed(consumer)
+        return result
+
+    async def getone(
+        self, wrapped: Call[ConsumerRecord], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs
+    ) -> ConsumerRecord:
+        """Record one record; its hop ends when the task comes back for more."""
+        handovers.back(consumer)
+        record = await wrapped(*args, **kwargs)
+        self._give(consumer, [record], attach=True)
+        return record
+
+    async def getmany(
+        self, wrapped: Call[Records], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs
+    ) -> Records:
+        """Record every record of a batch; a loop over them makes each the current one in turn."""
+        handovers.back(consumer)
+        batches = await wrapped(*args, **kwargs)
+        records = [record for batch in batches.values() for record in batch]
+        self._give(consumer, records, attach=False)
+        return {partition: Batch(batch, ends=True) for partition, batch in batches.items()}
+
+    async def commit(self, wrapped: Call[T], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs) -> T:
+        """End the hops of what is committed by hand: a handler says that it is done with them."""
+        result = await wrapped(*args, **kwargs)
+        self._committed(consumer, args[0] if args else kwargs.get("offsets"))
+        return result
+
+    async def stop(self, wrapped: Call[T], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs) -> T:
+        """End what is in hand before the last automatic commit, with the exception that stops the loop, if any."""
+        handovers.closed(consumer, sys.exception())
+        self._unsubscribed(consumer)
+        return await wrapped(*args, **kwargs)
+
+    @guarded
+    def _give(self, consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord], *, attach: bool) -> None:
+        handovers.gave(consumer, [(record, self._begin(consumer, record, attach)) for record in records])
+
+    def _begin(self, consumer: AIOKafkaConsumer, record: ConsumerRecord, attach: bool) -> ProcessHop:
+        group = consumer._group_id
+        attributes: dict[str, AttributeValue] = {
+            **KafkaPosition(record.partition, record.offset).attributes()
+        }
+        pending = _pending(consumer, record)
+        if pending is not None:
+            attributes[PENDING] = pending
+        if group is not None:
+            attributes[MESSAGING_CONSUMER_GROUP_NAME] = group
+        if record.value is None:
+            attributes[KAFKA_TOMBSTONE] = True
+        receiver = _receiver(consumer, record.topic)
+        hop = self._recorder.process(
+            "process",
+            Destination(record.topic, record.topic),
+            receiver=receiver,
+            carrier=record.headers,
+            getter=header_getter,
+            attempt=self._attempt(receiver, record),
+            attributes=attributes,
+            attach=attach,
+        )
+        if group is None:
+            hop.settled(SettleOutcome.AUTO)
+        return hop
+
+    def _attempt(self, receiver: str, record: ConsumerRecord) -> int:
+        """Return which handing-over this is, as far as this process knows: Kafka itself does not count."""
+        place = (receiver, record.topic, record.partition)
+        if record.offset > self._furthest.get(place, -1):
+            self._furthest[place] = record.offset
+            return 1
+        return self._again.again((*place, record.offset))
+
+    @guarded
+    def _committed(self, consumer: AIOKafkaConsumer, offsets: Any) -> None:
+        """End what was taken one by one; the records of a batch may still be waiting for their turn."""
+        for record, hop in handovers.single(consumer):
+            partition = TopicPartition(record.topic, record.partition)
+            if offsets is None or record.offset < _offset(offsets.get(partition)):
+                hop.end(keep_current=True)
+
+    @guarded
+    def _subscribed(self, consumer: AIOKafkaConsumer) -> None:
+        for topic in _topics(consumer):
+            durable = consumer._group_id is not None
+            self._recorder.subscribed(topic, receiver=_receiver(consumer, topic), durable=durable)
+
+    @guarded
+    def _unsubscribed(self, consumer: AIOKafkaConsumer) -> None:
+        """A group keeps its claims while it is away; a reader on its own does not."""
+        if consumer._group_id is None:
+            for topic in _topics(consumer):
+                self._recorder.unsubscribed(topic, receiver=_receiver(consumer, topic))
+
+
+def _receiver(consumer: AIOKafkaConsumer, topic: str) -> str:
+    return consumer._group_id or f"{service_name()}:{topic}"
+
+
+def _topics(consumer: AIOKafkaConsumer) -> set[str]:
+    """Return the topics subscribed to, or those of the partitions assigned by hand."""
+    return set(consumer.subscription() or ()) | {partition.topic for partition in consumer.assignment()}
+
+
+def _pending(consumer: AIOKafkaConsumer, record: ConsumerRecord) -> int | None:
+    """Return how many records lie behind this one, as of the last fetch; None during a rebalance."""
+    partition = TopicPartition(record.topic, record.partition)
+    if partition not in consumer.assignment():
+        return None
+    highwater = consumer.highwater(partition)
+    return None if highwater is None else max(0, highwater - record.offset - 1)
+
+
+def _offset(committed: Any) -> int:
+    """Return the offset of one entry of `commit(offsets)`: a number, or a pair of it and metadata."""
+    if committed is None:
+        return -1
+    return int(committed[0] if isinstance(committed, tuple) else committed)

@@ -1,0 +1,47 @@
+"""Kafka headers: a sequence of (str, bytes) pairs, in which a name may occur more than once."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from opentelemetry.propagators.textmap import Getter, Setter
+
+from hopwatch.wrapping import as_text, stale_fields
+
+Header = tuple[str, bytes | None]
+
+
+def fresh(headers: Iterable[Header] | None) -> list[Header]:
+    """Copy a caller's headers without what an earlier hop put there; the caller's own are not touched."""
+    if not headers:
+        return []
+    stale = stale_fields()
+    return [header for header in headers if header[0].lower() not in stale]
+
+
+class HeaderSetter(Setter[list[Header]]):
+    """Writes a header, replacing one of the same name."""
+
+    def set(self, carrier: list[Header], key: str, value: str) -> None:
+        """Set a header to a text."""
+        carrier[:] = [header for header in carrier if header[0] != key]
+        carrier.append((key, value.encode()))
+
+
+class HeaderGetter(Getter[Any]):
+    """Reads headers; of several with one name the last counts, which is what its last sender wrote."""
+
+    def get(self, carrier: Any, key: str) -> list[str] | None:
+        """Return the value of a header as a list of one, None if there is none."""
+        for name, value in reversed(carrier or ()):
+            if name.lower() == key:
+                text = as_text(value)
+                return None if text is None else [text]
+        return None
+
+    def keys(self, carrier: Any) -> list[str]:
+        """Return the names of all headers."""
+        return [name for name, _ in carrier or ()]
+
+
+header_setter = HeaderSetter()
+header_getter = HeaderGetter()

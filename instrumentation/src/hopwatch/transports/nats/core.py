@@ -1,0 +1,213 @@
+"""Core NATS: publish, request and reply, subscriptions by callback, iterator and `next_msg`."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
+from opentelemetry import context as otel_context
+from opentelemetry import propagate
+
+from hopwatch.conventions import PublishOutcome
+from hopwatch.handover import handovers
+from hopwatch.recorder import ProcessHop, Recorder
+from hopwatch.transports.nats.consumers import Consumers
+from hopwatch.transports.nats.places import (
+    begin_process,
+    begin_send,
+    is_inbox,
+    is_quiet,
+    is_system,
+    outcome_of,
+    quietly,
+    receiver,
+    speak_up,
+)
+from hopwatch.wrapping import Args, Kwargs, Patches, argument, guarded, header_getter, with_argument
+
+T = TypeVar("T")
+Call = Callable[..., Awaitable[T]]
+Callback = Callable[[Msg], Awaitable[Any]]
+
+
+class Core:
+    """The wrappers around nats-py's client, subscriptions and messages."""
+
+    def __init__(self, recorder: Recorder, patches: Patches, consumers: Consumers) -> None:
+        self._recorder = recorder
+        self._patches = patches
+        self._consumers = consumers
+        self._titles: WeakKeyDictionary[Subscription, tuple[str, str]] = WeakKeyDictionary()
+        self._holders: Counter[tuple[str, str]] = Counter()
+
+    async def publish(self, wrapped: Call[T], client: Client, args: Args, kwargs: Kwargs) -> T:
+        """Record a publish; core NATS says nothing of what becomes of it."""
+        sending = begin_send(self._recorder, "publish", client, args, kwargs, headers_at=3)
+        if sending is None:
+            return await wrapped(*args, **kwargs)
+        try:
+            result = await wrapped(*sending.args, **sending.kwargs)
+        except BaseException as error:
+            sending.hop.end(outcome_of(error), error=error)
+            raise
+        sending.hop.end(PublishOutcome.SENT)
+        return result
+
+    async def request(self, wrapped: Call[Msg], client: Client, args: Args, kwargs: Kwargs) -> Msg:
+        """Record a request and the reply to it, two hops of one flow; old-style requests carry no headers."""
+        if argument(args, kwargs, 3, "old_style", False):
+            return await wrapped(*args, **kwargs)
+        sending = begin_send(self._recorder, "request", client, args, kwargs, headers_at=4)
+        if sending is None:
+            return await wrapped(*args, **kwargs)
+        try:
+            with quietly():
+                reply = await wrapped(*sending.args, **sending.kwargs)
+        except BaseException as error:
+            sending.hop.end(outcome_of(error), error=error)
+            raise
+        sending.hop.end(PublishOutcome.CONFIRMED)
+        self._replied(client, reply)
+        return reply
+
+    async def respond(self, wrapped: Call[T], message: Msg, args: Args, kwargs: Kwargs) -> T:
+        """Let a reply belong to the flow of its request, wherever it is sent from."""
+        hop = handovers.of(message)
+        if hop is None:
+            return await wrapped(*args, **kwargs)
+        token = otel_context.attach(hop.context)
+        try:
+            return await wrapped(*args, **kwargs)
+        finally:
+            otel_context.detach(token)
+
+    async def subscribe(
+        self, wrapped: Call[Subscription], client: Client, args: Args, kwargs: Kwargs
+    ) -> Subscription:
+        """Record what a callback gets, and report who is subscribed."""
+        args, kwargs = self._with_callback(client, args, kwargs) or (args, kwargs)
+        subscription = await wrapped(*args, **kwargs)
+        self._subscribed(client, subscription)
+        return subscription
+
+    async def next_msg(
+        self, wrapped: Call[Msg], subscription: Subscription, args: Args, kwargs: Kwargs
+    ) -> Msg:
+        """Record a message taken by hand."""
+        if is_quiet():
+            return await wrapped(*args, **kwargs)
+        handovers.back(subscription)
+        message = await wrapped(*args, **kwargs)
+        self._give(subscription, message)
+        return message
+
+    async def iterate(self, wrapped: Call[Msg], iterator: Any, args: Args, kwargs: Kwargs) -> Msg:
+        """Record a message taken by `async for`."""
+        subscription = iterator._sub
+        handovers.back(subscription)
+        message = await wrapped(*args, **kwargs)
+        self._give(subscription, message)
+        return message
+
+    def stop(self, wrapped: Callable[..., T], subscription: Subscription, args: Args, kwargs: Kwargs) -> T:
+        """Report that a subscription ended."""
+        result = wrapped(*args, **kwargs)
+        self._unsubscribed(subscription)
+        return result
+
+    async def close(self, wrapped: Call[T], client: Client, args: Args, kwargs: Kwargs) -> T:
+        """Report that all subscriptions of a connection ended."""
+        subscriptions = list(client._subs.values())
+        try:
+            return await wrapped(*args, **kwargs)
+        finally:
+            for subscription in subscriptions:
+                self._unsubscribed(subscription)
+
+    @guarded
+    def _replied(self, client: Client, reply: Msg) -> None:
+        """Record the reply to a request, unless it says nothing of itself; its subject is the request's inbox."""
+        if not any(
+            header_getter.get(reply.headers, field) for field in propagate.get_global_textmap().fields
+        ):
+            return
+        hop = begin_process(
+            self._recorder, self._consumers, client, reply, subject=reply.subject, queue="", attach=False
+        )
+        if hop is not None:
+            hop.end()
+
+    @guarded
+    def _with_callback(self, client: Client, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+        callback = argument(args, kwargs, 2, "cb")
+        internal = isinstance(getattr(callback, "__self__", None), Client | JetStreamContext)
+        if internal or not _is_coroutine_function(callback):
+            return args, kwargs
+        subject, queue = argument(args, kwargs, 0, "subject", ""), argument(args, kwargs, 1, "queue", "")
+        return with_argument(args, kwargs, 2, "cb", self._around(callback, client, subject, queue))
+
+    def _around(self, callback: Callback, client: Client, subject: str, queue: str) -> Callback:
+        @wraps(callback)
+        async def handle(message: Msg) -> Any:
+            speak_up()
+            hop = self._begin(client, message, subject, queue)
+            if hop is None:
+                return await callback(message)
+            handovers.called(message, hop)
+            try:
+                result = await callback(message)
+            except BaseException as error:
+                hop.end(error)
+                raise
+            else:
+                hop.end()
+                return result
+            finally:
+                hop.detach()
+
+        return handle
+
+    def _begin(self, client: Client, message: Msg, subject: str, queue: str) -> ProcessHop | None:
+        if not self._patches.active:
+            return None
+        return begin_process(self._recorder, self._consumers, client, message, subject=subject, queue=queue)
+
+    @guarded
+    def _give(self, subscription: Subscription, message: Msg) -> None:
+        hop = self._begin(subscription._conn, message, subscription._subject, subscription._queue)
+        if hop is not None:
+            handovers.gave(subscription, [(message, hop)])
+
+    @guarded
+    def _subscribed(self, client: Client, subscription: Subscription) -> None:
+        subject = subscription._subject
+        if is_quiet() or subscription._future is not None or is_system(subject) or is_inbox(subject, client):
+            return
+        title = (subject, receiver(subject, subscription._queue, client))
+        self._titles[subscription] = title
+        self._holders[title] += 1
+        self._recorder.subscribed(subject, receiver=title[1], durable=False)
+
+    @guarded
+    def _unsubscribed(self, subscription: Subscription) -> None:
+        subscription = getattr(subscription, "_sub", subscription)  # JetStream's wrap one of these
+        handovers.closed(subscription)
+        self._consumers.released(subscription)
+        title = self._titles.pop(subscription, None)
+        if title is None:
+            return
+        self._holders[title] -= 1
+        if not self._holders[title]:
+            del self._holders[title]
+            self._recorder.unsubscribed(title[0], receiver=title[1])
+
+
+def _is_coroutine_function(callback: Any) -> bool:
+    """Whether nats-py accepts a callback: a coroutine function, or a partial of one."""
+    return iscoroutinefunction(callback) or iscoroutinefunction(getattr(callback, "func", None))

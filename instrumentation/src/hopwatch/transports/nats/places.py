@@ -1,0 +1,221 @@
+"""Where a NATS message goes and comes from, and what its sender knows of it afterwards."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError, NotJSMessageError, TimeoutError
+from nats.js.errors import NoStreamResponseError
+from opentelemetry.util.types import AttributeValue
+
+from hopwatch.conventions import (
+    ALIAS,
+    MESSAGING_CONSUMER_GROUP_NAME,
+    MESSAGING_CONVERSATION_ID,
+    MESSAGING_DESTINATION_TEMPORARY,
+    PENDING,
+    PublishOutcome,
+    SettleOutcome,
+)
+from hopwatch.recorder import Destination, ProcessHop, Recorder, SendHop, StreamPosition
+from hopwatch.wrapping import (
+    Args,
+    Kwargs,
+    argument,
+    fresh_headers,
+    guarded,
+    header_getter,
+    service_name,
+    with_argument,
+)
+
+INBOX: Final = "_INBOX"
+"""Destination of every reply: the inbox's own name is the conversation id."""
+
+_SYSTEM_PREFIX = "$"
+_ACK_PREFIX = "$JS.ACK."
+_MESSAGE_ID_HEADER = "Nats-Msg-Id"
+_STATUS_HEADER = "Status"
+_ROOM_FOR_HEADERS = 1024
+
+_quiet: ContextVar[bool] = ContextVar("hopwatch-nats-quiet", default=False)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Leave out what the library itself sends and receives in here on the way to one operation of the user's."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
+def is_quiet() -> bool:
+    """Whether this is inside an operation that is recorded as a whole."""
+    return _quiet.get()
+
+
+def speak_up() -> None:
+    """Begin user code in a task that may have been started from within an operation of the library."""
+    if _quiet.get():
+        _quiet.set(False)
+
+
+def is_system(subject: str) -> bool:
+    """Whether a subject belongs to NATS itself: JetStream's API and acks, key-value, objects, monitoring."""
+    return subject.startswith(_SYSTEM_PREFIX)
+
+
+def is_inbox(subject: str, client: Client) -> bool:
+    """Whether a subject is a reply inbox, with the client's own prefix or the usual one."""
+    return subject.startswith((f"{INBOX}.", f"{client._inbox_prefix.decode()}."))
+
+
+def destination(subject: str, client: Client) -> Destination:
+    """Return where a message with this subject goes; all reply inboxes are one temporary destination."""
+    if is_inbox(subject, client):
+        return Destination(INBOX, INBOX, {MESSAGING_DESTINATION_TEMPORARY: True})
+    return Destination(subject, subject)
+
+
+def receiver(subject: str, queue: str, client: Client) -> str:
+    """Return who a core subscription receives for: its queue group, or this service on its own."""
+    return queue or f"{service_name()}:{INBOX if is_inbox(subject, client) else subject}"
+
+
+def outcome_of(error: BaseException) -> PublishOutcome:
+    """Return what a failed publish or request says of its message."""
+    if isinstance(error, NoRespondersError | NoStreamResponseError):
+        return PublishOutcome.RETURNED
+    if isinstance(error, TimeoutError | asyncio.TimeoutError) or not isinstance(error, Exception):
+        return PublishOutcome.UNCONFIRMED
+    return PublishOutcome.REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A send that has begun, and the arguments that carry its ids."""
+
+    hop: SendHop
+    args: Args
+    kwargs: Kwargs
+
+
+@guarded
+def begin_send(
+    recorder: Recorder, name: str, client: Client, args: Args, kwargs: Kwargs, *, headers_at: int
+) -> Sending | None:
+    """Begin the send of a call whose first argument is the subject, None if it is no message of the user's."""
+    subject = argument(args, kwargs, 0, "subject")
+    if is_quiet() or not subject or is_system(subject):
+        return None
+    given = argument(args, kwargs, headers_at, "headers")
+    headers = fresh_headers(given)
+    reply = argument(args, kwargs, 2, "reply") if name == "publish" and headers_at == 3 else None
+    alias = headers.get(_MESSAGE_ID_HEADER)
+    hop = recorder.send(
+        name,
+        destination(subject, client),
+        carrier=headers,
+        attributes=_conversation(reply or (subject if is_inbox(subject, client) else None)),
+        aliases=[str(alias)] if alias else (),
+    )
+    if _carries_headers(client, argument(args, kwargs, 1, "payload", b"")):
+        args, kwargs = with_argument(args, kwargs, headers_at, "headers", headers)
+    return Sending(hop, args, kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What JetStream says of a message with its reply subject."""
+
+    stream: str
+    consumer: str
+    attempt: int
+    position: StreamPosition
+    pending: int
+
+
+def delivery_of(message: Msg) -> Delivery | None:
+    """Return what JetStream says of a message, None for a message of core NATS."""
+    if not message.reply.startswith(_ACK_PREFIX):
+        return None
+    try:
+        said = message.metadata
+    except (NotJSMessageError, ValueError):
+        return None
+    position = StreamPosition(said.stream, said.sequence.stream)
+    return Delivery(said.stream, said.consumer, said.num_delivered, position, said.num_pending)
+
+
+class KnowsConsumers(Protocol):
+    """Knows which JetStream consumers acknowledge."""
+
+    def acknowledges(self, delivery: Delivery) -> bool:
+        """Whether the receiver of a delivery has to acknowledge it."""
+        ...
+
+
+@guarded
+def begin_process(
+    recorder: Recorder,
+    consumers: KnowsConsumers,
+    client: Client,
+    message: Msg,
+    *,
+    subject: str,
+    queue: str,
+    attach: bool = True,
+) -> ProcessHop | None:
+    """Begin the processing of a message that came for a subscription, None if it is none of the user's."""
+    if is_system(message.subject) or _is_status(message):
+        return None
+    attributes: dict[str, AttributeValue] = {}
+    alias = (message.headers or {}).get(_MESSAGE_ID_HEADER)
+    if alias:
+        attributes[ALIAS] = [alias]
+    delivery = delivery_of(message)
+    if delivery is not None:
+        attributes |= delivery.position.attributes()
+        attributes[PENDING] = delivery.pending
+        owed = f"{delivery.stream}/{delivery.consumer}"
+    else:
+        owed = receiver(subject, queue, client)
+        inbox = message.subject if is_inbox(message.subject, client) else None
+        attributes |= _conversation(message.reply or inbox)
+    if queue:
+        attributes[MESSAGING_CONSUMER_GROUP_NAME] = queue
+    hop = recorder.process(
+        "process",
+        destination(message.subject, client),
+        receiver=owed,
+        carrier=message.headers,
+        getter=header_getter,
+        attempt=delivery.attempt if delivery is not None else 1,
+        attributes=attributes,
+        attach=attach,
+    )
+    if delivery is None or not consumers.acknowledges(delivery):
+        hop.settled(SettleOutcome.AUTO)
+    return hop
+
+
+def _conversation(subject: str | None) -> dict[str, AttributeValue]:
+    return {MESSAGING_CONVERSATION_ID: subject} if subject else {}
+
+
+def _is_status(message: Msg) -> bool:
+    return not message.data and message.headers is not None and _STATUS_HEADER in message.headers
+
+
+def _carries_headers(client: Client, payload: Any) -> bool:
+    """Whether the server takes headers, and ours do not push the message over its size limit."""
+    return bool(client._server_info.get("headers", True)) and (
+        not client._max_payload or len(payload) + _ROOM_FOR_HEADERS <= client._max_payload
+    )
