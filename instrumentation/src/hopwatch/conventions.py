@@ -12,6 +12,10 @@ from typing import Final
 MESSAGE_ID_HEADER: Final = "hopwatch-id"
 """Header or property that carries the message id, a UUIDv7 in its 36-character form, on every transport."""
 
+DEATHS_HEADER: Final = "hopwatch-deaths"
+"""AMQP: how often a message had been dead-lettered when an application last published it. A copy sent on by hand
+still carries its predecessor's `x-death`, which tells nothing of the copy."""
+
 TRACESTATE_KEY: Final = "hw"
 """Our member of W3C tracestate; its value is the flow id, 32 lower-case hex digits."""
 

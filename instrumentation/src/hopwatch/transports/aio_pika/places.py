@@ -22,6 +22,7 @@ from hopwatch.conventions import (
     ALIAS,
     DEAD_LETTER_REASON,
     DEAD_LETTER_RECEIVER,
+    DEATHS_HEADER,
     MESSAGE_ID_HEADER,
     MESSAGING_CONVERSATION_ID,
     MESSAGING_DESTINATION_ANONYMOUS,
@@ -32,10 +33,6 @@ from hopwatch.conventions import (
 from hopwatch.handover import Attempts
 from hopwatch.recorder import Destination
 from hopwatch.wrapping import as_text
-
-DEATHS_HEADER: Final = "hopwatch-deaths"
-"""How often a message had been dead-lettered when it was last published: a copy sent on by an application still
-carries the `x-death` of its predecessor, which is not its own."""
 
 _REPLY_TO: Final = "amq.rabbitmq.reply-to"
 _SERVER_NAMED: Final = ("amq.gen-", _REPLY_TO)

@@ -7,9 +7,9 @@ from typing import TypeVar
 from aio_pika.abc import AbstractMessage
 from aio_pika.exchange import Exchange
 
+from hopwatch.conventions import DEATHS_HEADER
 from hopwatch.recorder import Recorder, SendHop
 from hopwatch.transports.aio_pika.places import (
-    DEATHS_HEADER,
     Outgoing,
     conversation,
     deaths,
