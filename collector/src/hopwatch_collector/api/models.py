@@ -278,14 +278,22 @@ class Health(Model):
     engine: str
 
 
+class InvalidParameter(Model):
+    """One parameter that was not accepted, and why."""
+
+    parameter: str
+    detail: str
+
+
 class Problem(BaseModel):
     """An error as RFC 9457 problem details (application/problem+json)."""
 
-    type: str
+    type: str = Field(description="urn:hopwatch:problem:…, stable, for programs")
     title: str
     status: int
     detail: str
-    instance: str | None = None
+    instance: str | None = Field(default=None, description="id under which the collector's log says more")
+    errors: list[InvalidParameter] | None = Field(default=None, description="of invalid parameters, each one")
 
 
 Message.model_rebuild()

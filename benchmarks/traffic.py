@@ -1,0 +1,151 @@
+"""Messaging-like OTLP requests, encoded in bulk: every span has random ids and its own times, so nothing compresses unfairly."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+Bytes = NDArray[np.uint8]
+
+_TRACE = b"\x01" * 16
+_SPAN = b"\x02" * 8
+_PARENT = b"\x03" * 8
+_START = int.from_bytes(b"\x04" * 8, "little")
+_END = int.from_bytes(b"\x05" * 8, "little")
+_MESSAGE = "6" * 36
+_DASHES = (8, 13, 18, 23)
+_DIGITS = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """One serialized ExportTraceServiceRequest, and what can be looked up once it is in."""
+
+    data: bytes
+    spans: int
+    message_id: str
+    """Of its last span."""
+
+
+def bodies(spans: int, per_request: int, now_ns: int, seed: int = 1) -> Iterator[Body]:
+    """Requests with `spans` spans in all: pairs of one that publishes and one that processes the same messages.
+
+    The times run through the last minute before `now_ns`.
+    """
+    random = np.random.default_rng(seed)
+    destinations = [
+        f"shop.{noun}.{verb}" for noun in ("order", "payment", "stock") for verb in ("made", "failed")
+    ]
+    sent = 0
+    while sent < spans:
+        count = min(per_request, -(-(spans - sent) // 2))
+        destination = destinations[int(random.integers(len(destinations)))]
+        publish = _Template(_publish(destination), "orders", count)
+        process = _Template(_process(destination), "billing", count)
+        start = now_ns - 60_000_000_000 + int(60_000_000_000 * sent / spans)
+        traces, publishers = random.bytes(16 * count), random.bytes(8 * count)
+        messages = _uuids(random, count)
+        begun = start + np.cumsum(random.integers(1_000, 50_000, count)).astype(np.uint64)
+        done = begun + random.integers(100_000, 3_000_000, count).astype(np.uint64)
+        yield publish.fill(traces, publishers, random.bytes(8 * count), messages, begun, done)
+        received = done + random.integers(50_000, 2_000_000, count).astype(np.uint64)
+        settled = received + random.integers(200_000, 20_000_000, count).astype(np.uint64)
+        yield process.fill(traces, random.bytes(8 * count), publishers, messages, received, settled)
+        sent += 2 * count
+
+
+class _Template:
+    """A request of equal spans whose ids and times lie at known offsets."""
+
+    def __init__(self, span: Span, service: str, count: int) -> None:
+        request = ExportTraceServiceRequest()
+        resource = request.resource_spans.add()
+        for key, value in (
+            ("service.name", service),
+            ("service.instance.id", f"{service}-1"),
+            ("host.name", "node-1"),
+        ):
+            resource.resource.attributes.add(key=key).value.string_value = value
+        scope = resource.scope_spans.add()
+        scope.scope.name = "hopwatch.nats"
+        scope.spans.extend([span] * count)
+        self._encoded = np.frombuffer(request.SerializeToString(), dtype=np.uint8).copy()
+        self._count = count
+        self._stride = len(ExportTraceServiceRequest.SerializeToString(request)) and _stride(span)
+        self._first = len(self._encoded) - count * self._stride
+
+    def fill(
+        self, traces: bytes, ids: bytes, parents: bytes, messages: Bytes, start: Bytes, end: Bytes
+    ) -> Body:
+        """The request with these ids and times, one of each per span."""
+        encoded = self._encoded.copy()
+        rows = encoded[self._first :].reshape(self._count, self._stride)
+        model = rows[0].tobytes()
+        columns: list[tuple[bytes, Bytes]] = [
+            (_TRACE, _rows(traces, self._count)),
+            (_SPAN, _rows(ids, self._count)),
+            (_PARENT, _rows(parents, self._count)),
+            (_START.to_bytes(8, "little"), start.view(np.uint8).reshape(self._count, 8)),
+            (_END.to_bytes(8, "little"), end.view(np.uint8).reshape(self._count, 8)),
+            (_MESSAGE.encode(), messages),
+        ]
+        for placeholder, values in columns:
+            offset = model.find(placeholder)
+            if offset >= 0:  # publishers have no parent
+                rows[:, offset : offset + len(placeholder)] = values
+        return Body(encoded.tobytes(), self._count, messages[-1].tobytes().decode())
+
+
+def _rows(data: bytes, count: int) -> Bytes:
+    return np.frombuffer(data, dtype=np.uint8).reshape(count, -1)
+
+
+def _stride(span: Span) -> int:
+    """Bytes one span takes inside its scope: tag, length and itself."""
+    size = span.ByteSize()
+    return 1 + (1 if size < 128 else 2) + size
+
+
+def _uuids(random: np.random.Generator, count: int) -> Bytes:
+    """Random UUIDs of version 7's form, as text: one row of 36 characters each."""
+    text = _DIGITS[random.integers(0, 16, (count, 36))]
+    text[:, _DASHES] = ord("-")
+    text[:, 14] = ord("7")
+    text[:, 19] = ord("8")
+    uuid.UUID(text[0].tobytes().decode())  # fails loudly where the layout is wrong
+    return text
+
+
+def _publish(destination: str) -> Span:
+    span = _span(f"publish {destination}", Span.SPAN_KIND_PRODUCER, destination, "publish", "send")
+    _text(span, "hopwatch.publish.outcome", "confirmed")
+    span.attributes.add(key="messaging.message.body.size").value.int_value = 512
+    return span
+
+
+def _process(destination: str) -> Span:
+    span = _span(f"process {destination}", Span.SPAN_KIND_CONSUMER, destination, "process", "process")
+    span.parent_span_id = _PARENT
+    _text(span, "hopwatch.receiver", "billing-workers")
+    _text(span, "hopwatch.settle.outcome", "ack")
+    return span
+
+
+def _span(name: str, kind: Span.SpanKind, destination: str, operation: str, operation_type: str) -> Span:
+    span = Span(trace_id=_TRACE, span_id=_SPAN, name=name, kind=kind, flags=0x101)
+    span.start_time_unix_nano, span.end_time_unix_nano = _START, _END
+    _text(span, "messaging.system", "nats")
+    _text(span, "messaging.operation.name", operation)
+    _text(span, "messaging.operation.type", operation_type)
+    _text(span, "messaging.destination.name", destination)
+    _text(span, "hopwatch.destination", destination)
+    _text(span, "hopwatch.message.id", _MESSAGE)
+    return span
+
+
+def _text(span: Span, key: str, value: str) -> None:
+    span.attributes.add(key=key).value.string_value = value

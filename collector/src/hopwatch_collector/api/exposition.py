@@ -1,0 +1,157 @@
+"""/metrics: the collector's own numbers, and those that queries derive from spans and ledger."""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from hopwatch_collector.api.ports import Sample
+
+CACHED_S = 5.0
+"""How long query-derived numbers are shown before they are asked for again."""
+MOST_SERIES = 500
+"""Series shown of one family; a histogram with all its buckets counts as one."""
+
+FAMILIES: Mapping[str, tuple[str, str]] = {
+    "traces_spanmetrics_calls": ("counter", "Spans seen, by service, name, kind and status."),
+    "traces_spanmetrics_latency": ("histogram", "Duration of spans in seconds."),
+    "traces_service_graph_request": ("counter", "Calls and messages from one service to another."),
+    "traces_service_graph_request_failed": ("counter", "Those of them that failed or were not delivered."),
+    "hopwatch_lag_messages": ("gauge", "Messages a receiver is owed and has not received."),
+    "hopwatch_lag_seconds": ("gauge", "Seconds the oldest message a receiver is owed has waited."),
+    "hopwatch_deliveries": ("gauge", "Deliveries sent in the last hour, by verdict."),
+}
+"""Type and help of every query-derived family; samples of any other name are not shown."""
+
+_SUFFIXES = ("_total", "_bucket", "_sum", "_count")
+
+
+Series = tuple[str, frozenset[tuple[str, str]]]
+"""A sample's name and labels."""
+
+
+class Growing:
+    """Counters that only grow, made of totals that shrink when the store drops what is too old.
+
+    Prometheus would take a smaller total for a restart and count all of it once more.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Series, tuple[float, float]] = {}
+
+    def follow(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """The same samples with counters grown by what their totals grew; call it for each whole page in turn."""
+        before, self._known = self._known, {}
+        for name, labels, total in samples:
+            family = _family_of(name)
+            if family is None or FAMILIES[family][0] == "gauge":
+                yield name, labels, total
+                continue
+            series = (name, frozenset(labels.items()))
+            last_total, shown = before.get(series, (0.0, 0.0))
+            shown += max(total - last_total, 0.0)
+            self._known[series] = (total, shown)
+            yield name, labels, shown
+
+
+class Collects(Protocol):
+    """Whatever has metric families."""
+
+    def collect(self) -> Iterable[Metric]:
+        """The families as they are now."""
+
+
+class QueryDerived:
+    """Query-derived families, cached and bounded; each scrape in the meantime shows the same numbers."""
+
+    def __init__(
+        self, registry: CollectorRegistry, *, cached_s: float = CACHED_S, most_series: int = MOST_SERIES
+    ) -> None:
+        self._cached_s = cached_s
+        self._most = most_series
+        self._lock = threading.Lock()
+        self._growing = Growing()
+        self._families: list[Metric] = []
+        self._asked_at: float | None = None
+        self._dropped = Gauge(
+            "hopwatch_metrics_series_dropped",
+            "Series left out of /metrics because a family has too many.",
+            ["family"],
+            registry=registry,
+        )
+
+    def fresh(self, now: float | None = None) -> bool:
+        """Whether what is cached may still be shown."""
+        now = time.monotonic() if now is None else now
+        return self._asked_at is not None and now - self._asked_at < self._cached_s
+
+    def replace(self, samples: Iterable[Sample]) -> None:
+        """Show these samples from now on; too many series of one family are left out and counted."""
+        samples = list(samples)  # a query that fails on the way changes nothing
+        with self._lock:
+            families, dropped = _bounded(self._growing.follow(samples), self._most)
+            self._families = families
+            self._asked_at = time.monotonic()
+        for name in FAMILIES:
+            self._dropped.labels(name).set(dropped.get(name, 0))
+
+    def forget(self) -> None:
+        """Show none rather than old ones."""
+        with self._lock:
+            self._families = []
+            self._asked_at = None
+
+    def collect(self) -> Iterator[Metric]:
+        """The families shown."""
+        with self._lock:
+            return iter(self._families)
+
+
+def _family_of(sample: str) -> str | None:
+    if sample in FAMILIES:
+        return sample
+    for suffix in _SUFFIXES:
+        if sample.endswith(suffix) and sample.removesuffix(suffix) in FAMILIES:
+            return sample.removesuffix(suffix)
+    return None
+
+
+def _bounded(samples: Iterable[Sample], most: int) -> tuple[list[Metric], dict[str, int]]:
+    families: dict[str, Metric] = {}
+    series: dict[str, set[frozenset[tuple[str, str]]]] = {}
+    dropped: dict[str, set[frozenset[tuple[str, str]]]] = {}
+    for sample, labels, value in samples:
+        name = _family_of(sample)
+        if name is None:
+            continue
+        identity = frozenset((key, text) for key, text in labels.items() if key != "le")
+        known = series.setdefault(name, set())
+        if identity not in known and len(known) >= most:
+            dropped.setdefault(name, set()).add(identity)
+            continue
+        known.add(identity)
+        kind, text = FAMILIES[name]
+        families.setdefault(name, Metric(name, text, kind)).add_sample(sample, dict(labels), value)
+    return list(families.values()), {name: len(left_out) for name, left_out in dropped.items()}
+
+
+class _Together(Collector):
+    """Several collectors rendered as one page."""
+
+    def __init__(self, parts: tuple[Collects, ...]) -> None:
+        self._parts = parts
+
+    def collect(self) -> Iterator[Metric]:
+        for part in self._parts:
+            yield from part.collect()
+
+
+def render(accept: str, *parts: Collects) -> tuple[bytes, str]:
+    """One metrics page over `parts` and its content type, in the format `accept` prefers."""
+    encoder, content_type = choose_encoder(accept)
+    return encoder(_Together(parts)), content_type

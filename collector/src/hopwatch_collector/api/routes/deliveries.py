@@ -1,0 +1,35 @@
+"""Deliveries by verdict, destination, receiver and service."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from hopwatch_collector.api.models import DeliveryList
+from hopwatch_collector.api.params import DeliveriesAsked
+from hopwatch_collector.api.routes.base import PREFIX, Answering
+
+
+def routes(answering: Answering) -> APIRouter:
+    """Routes about deliveries."""
+    router = APIRouter(prefix=PREFIX, tags=["deliveries"])
+
+    @router.get(
+        "/deliveries",
+        response_model=DeliveryList,
+        summary="What became of messages, receiver by receiver, newest first",
+    )
+    async def deliveries(asked: Annotated[DeliveriesAsked, Query()]) -> Response:
+        return await answering.answer(
+            "deliveries",
+            lambda: answering.queries.deliveries(
+                asked.window,
+                verdicts=asked.verdicts,
+                destination=asked.destination,
+                receiver=asked.receiver,
+                service=asked.service,
+                limit=asked.limit,
+            ),
+        )
+
+    return router

@@ -1,0 +1,46 @@
+"""The page Prometheus scrapes."""
+
+import asyncio
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Header
+from fastapi.responses import Response
+from prometheus_client import CollectorRegistry
+
+from hopwatch_collector.api.exposition import QueryDerived, render
+from hopwatch_collector.api.routes.base import Answering
+
+log = structlog.get_logger(__name__)
+PAGE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Prometheus text or OpenMetrics",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+}
+
+
+def routes(answering: Answering, registry: CollectorRegistry, derived: QueryDerived) -> APIRouter:
+    """Routes about metrics."""
+    router = APIRouter(tags=["metrics"])
+
+    async def refresh() -> None:
+        try:
+            await answering.gate.run("metrics", lambda: derived.replace(answering.queries.metrics()))
+        except Exception as error:  # noqa: BLE001  the collector's own numbers matter most when queries fail
+            derived.forget()
+            log.warning("no query-derived metrics", reason=str(error))
+
+    @router.get(
+        "/metrics",
+        response_class=Response,
+        responses=PAGE,
+        summary="The collector's own metrics, and rates, errors, duration and lag of what it watches",
+    )
+    async def metrics(accept: Annotated[str, Header(max_length=1000)] = "") -> Response:
+        if not derived.fresh():
+            await refresh()
+        page, content_type = await asyncio.to_thread(render, accept, registry, derived)
+        return Response(page, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+
+    return router

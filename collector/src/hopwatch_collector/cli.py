@@ -1,0 +1,172 @@
+"""`hopwatch collect`: the options, and what to read about them."""
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from pydantic import ValidationError
+
+from hopwatch_collector.errors import CollectorError, SettingsError
+from hopwatch_collector.settings import Settings
+
+_LISTENING = "Where to listen"
+_ENGINE = "What to keep, and where"
+_SAFETY = "Who may come in"
+
+
+def command(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of the journal and the embedded engine. Default: ~/.local/share/hopwatch.",
+            envvar="HOPWATCH_DATA",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            help="Address to listen on. Default: 127.0.0.1, which only this machine reaches; "
+            "any other wants both tokens.",
+            envvar="HOPWATCH_LISTEN",
+            rich_help_panel=_LISTENING,
+        ),
+    ] = None,
+    otlp_grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            help="OTLP over gRPC. Default: 4317. 0 takes any free port; the ready line says which.",
+            envvar="HOPWATCH_OTLP_GRPC_PORT",
+            rich_help_panel=_LISTENING,
+        ),
+    ] = None,
+    otlp_http_port: Annotated[
+        int | None,
+        typer.Option(
+            help="OTLP over HTTP, protobuf or JSON. Default: 4318.",
+            envvar="HOPWATCH_OTLP_HTTP_PORT",
+            rich_help_panel=_LISTENING,
+        ),
+    ] = None,
+    api_port: Annotated[
+        int | None,
+        typer.Option(
+            help="The query API, health and /metrics. Default: 4319.",
+            envvar="HOPWATCH_API_PORT",
+            rich_help_panel=_LISTENING,
+        ),
+    ] = None,
+    engine_url: Annotated[
+        str | None,
+        typer.Option(
+            help="A ClickHouse server instead of the embedded engine: http://user:password@host:8123/database.",
+            envvar="HOPWATCH_ENGINE_URL",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds after which a waiting message is overdue and one in hand is stuck. Default: 30.",
+            envvar="HOPWATCH_DEADLINE",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = None,
+    retention_days: Annotated[
+        int | None,
+        typer.Option(
+            help="Days to keep; older ones are dropped, a day at a time. Default: 14.",
+            envvar="HOPWATCH_RETENTION_DAYS",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = None,
+    ingest_token: Annotated[
+        str | None,
+        typer.Option(
+            help="Senders must show it: OTEL_EXPORTER_OTLP_HEADERS='authorization=Bearer <token>'.",
+            envvar="HOPWATCH_INGEST_TOKEN",
+            rich_help_panel=_SAFETY,
+        ),
+    ] = None,
+    read_token: Annotated[
+        str | None,
+        typer.Option(
+            help="Readers of the API must show it; hopwatch's own commands take it from HOPWATCH_READ_TOKEN.",
+            envvar="HOPWATCH_READ_TOKEN",
+            rich_help_panel=_SAFETY,
+        ),
+    ] = None,
+    allow_insecure: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-insecure",
+            help="Listen beyond this machine without tokens: only where something else guards the ports.",
+            envvar="HOPWATCH_ALLOW_INSECURE",
+            rich_help_panel=_SAFETY,
+        ),
+    ] = None,
+) -> None:
+    """Collect: receive spans, keep them, and answer where every message is.
+
+    Works as it is, without any option: services instrumented with hopwatch (or any OpenTelemetry SDK with its
+    default endpoint) find it on this machine, and `hopwatch live` shows what they do.
+
+    Stop it with Ctrl-C or SIGTERM; nothing it has acknowledged is lost, even if it is killed.
+
+    Exit codes: 0 stopped as asked, 1 could not start (a port taken, a directory not writable), 2 the options
+    do not make sense together, or are not safe.
+    """
+    given = {name: value for name, value in locals().items() if value is not None}
+    run(given)
+
+
+def run(given: dict[str, Any]) -> None:
+    """Runs the collector with the options given; the rest comes from the environment and the defaults."""
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        _fail(_explain(error), 2)
+    log_to_stderr()
+    from hopwatch_collector.server import serve
+
+    try:
+        asyncio.run(serve(settings))
+    except SettingsError as error:
+        _fail(str(error), 2)
+    except CollectorError as error:
+        _fail(str(error), 1)
+
+
+def log_to_stderr() -> None:
+    """One line per event to stderr: for people on a terminal, as JSON elsewhere; stdout has the ready line only."""
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+
+
+def _explain(error: ValidationError) -> str:
+    problems = (
+        f"--{str(problem['loc'][0]).replace('_', '-')}: {problem['msg']}" for problem in error.errors()
+    )
+    return "; ".join(problems)
+
+
+def _fail(text: str, code: int) -> None:
+    typer.echo(f"hopwatch collect: {text}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,93 @@
+"""The numbered migrations: what they are made of and how they are applied."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+_ONEOF: Final = (
+    "Enum8('none' = 0, 'string_value' = 1, 'bool_value' = 2, 'int_value' = 3, 'double_value' = 4, "
+    "'array_value' = 5, 'kvlist_value' = 6, 'bytes_value' = 7)"
+)
+_SCALARS: Final = "string_value String, bool_value Bool, int_value Int64, double_value Float64, bytes_value String"
+_INNER: Final = f"Tuple(inner {_ONEOF}, {_SCALARS}, array_value String, kvlist_value String)"
+_ANY_VALUE: Final = (
+    f"Tuple(value {_ONEOF}, {_SCALARS}, array_value Tuple(values Array({_INNER})), "
+    f"kvlist_value Tuple(values Array(Tuple(key String, value {_INNER}))))"
+)
+_INNER_AS_JSON: Final = (
+    "multiIf({0}.inner = 'string_value', toJSONString({0}.string_value), {0}.inner = 'int_value', toString({0}.int_value), "
+    "{0}.inner = 'bool_value', if({0}.bool_value, 'true', 'false'), {0}.inner = 'double_value', toJSONString({0}.double_value), "
+    "{0}.inner = 'none', 'null', "
+    "toJSONString(base64Encode(concat({0}.bytes_value, {0}.array_value, {0}.kvlist_value))))"
+)
+_AS_TEXT: Final = (
+    "v -> multiIf(v.value = 'string_value', v.string_value, v.value = 'int_value', toString(v.int_value), "
+    "v.value = 'bool_value', if(v.bool_value, 'true', 'false'), v.value = 'double_value', toString(v.double_value), "
+    "v.value = 'bytes_value', base64Encode(v.bytes_value), "
+    "v.value = 'array_value', concat('[', arrayStringConcat(arrayMap(i -> "
+    + _INNER_AS_JSON.format("i")
+    + ", v.array_value.values), ','), ']'), "
+    "v.value = 'kvlist_value', concat('{', arrayStringConcat(arrayMap(p -> concat(toJSONString(p.key), ':', "
+    + _INNER_AS_JSON.format("p.value")
+    + "), v.kvlist_value.values), ','), '}'), '')"
+)
+
+DEDUPLICATION_WINDOW: Final = 4096
+"""Blocks that a table recognises when they are sent again: the batches a crash may repeat, times their partitions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file of statements, each of which may be run again."""
+
+    number: int
+    name: str
+    text: str
+
+
+def placeholders() -> Mapping[str, str]:
+    """What `{{…}}` stands for in migrations. A cluster differs here and nowhere else."""
+    return {
+        "MergeTree": "MergeTree",
+        "AggregatingMergeTree": "AggregatingMergeTree",
+        "ReplacingMergeTree": "ReplacingMergeTree",
+        "ReplacingMergeTree written_at": "ReplacingMergeTree(written_at)",
+        "SummingMergeTree": "SummingMergeTree",
+        "dedup": f"non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}",
+        "AnyValue": _ANY_VALUE,
+        "as_text": _AS_TEXT,
+    }
+
+
+def migrations() -> tuple[Migration, ...]:
+    """Return all migrations in order of their numbers."""
+    found = [entry for entry in resources.files(__package__).joinpath("sql").iterdir() if entry.name.endswith(".sql")]
+    numbered = (
+        Migration(int(entry.name[:4]), entry.name.removesuffix(".sql"), entry.read_text("utf-8")) for entry in found
+    )
+    return tuple(sorted(numbered, key=lambda migration: migration.number))
+
+
+def statements(text: str) -> Iterator[str]:
+    """Split a file at the semicolons that end lines, and fill in the placeholders."""
+    for name, value in placeholders().items():
+        text = text.replace("{{" + name + "}}", value)
+    for statement in text.split(";\n"):
+        if any(line.strip() and not line.lstrip().startswith("--") for line in statement.splitlines()):
+            yield statement.strip()
+
+
+def apply(run: Callable[[str], object], done: Callable[[], set[int]]) -> None:
+    """Apply what is missing, oldest first. A crash half-way through one is mended by applying it again."""
+    run(
+        "CREATE TABLE IF NOT EXISTS migrations (number UInt32, name String, applied_at DateTime('UTC') DEFAULT now()) "
+        f"ENGINE = {placeholders()['ReplacingMergeTree']} ORDER BY number"
+    )
+    applied = done()
+    for migration in migrations():
+        if migration.number in applied:
+            continue
+        for statement in statements(migration.text):
+            run(statement)
+        run(f"INSERT INTO migrations (number, name) VALUES ({migration.number}, '{migration.name}')")

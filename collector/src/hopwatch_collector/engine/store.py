@@ -1,0 +1,215 @@
+"""The store: the one thing that talks to ClickHouse, be it embedded in this process or served elsewhere."""
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+
+from hopwatch_collector.engine import schema
+from hopwatch_collector.engine.sqlfiles import sql_text
+from hopwatch_collector.engine.upkeep import Upkeep
+from hopwatch_collector.errors import EngineRefusal, EngineUnavailable, QueryLimit
+
+Row = Mapping[str, Any]
+
+_READERS: Final = 4
+"""Queries that run at once; more wait their turn."""
+
+_LIMIT_CODES: Final = frozenset({158, 159, 160, 241, 307, 396, 473})
+"""TOO_MANY_ROWS, TIMEOUT_EXCEEDED, TOO_SLOW, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES, DEADLOCK_AVOIDED."""
+
+_PASSING_CODES: Final = frozenset({159, 202, 203, 209, 210, 241, 242, 243, 252, 319, 999})
+"""Errors of an insert that may be gone next time: time-outs, memory, disk, connections, too many parts, keeper."""
+
+
+class RetentionSettings(Protocol):
+    """Of the collector's settings, what the store looks at."""
+
+    @property
+    def retention_days(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """What the store may be told; the defaults suit tests and tools."""
+
+    retention_days: int = 14
+
+
+@dataclass(frozen=True, slots=True)
+class QueryLimits:
+    """What one query may take. Reaching a bound aborts it with `QueryLimit`."""
+
+    seconds: float = 10.0
+    memory_bytes: int = 2 * 1024**3
+    rows: int = 100_000
+
+    def settings(self) -> dict[str, Any]:
+        """Return the limits as settings of the engine."""
+        return {
+            "max_execution_time": self.seconds,
+            "timeout_overflow_mode": "throw",
+            "max_memory_usage": self.memory_bytes,
+            "max_result_rows": self.rows,
+            "result_overflow_mode": "throw",
+            # Two rewrites of AND and OR that hash whole subqueries again and again: 2 s of planning for the verdicts.
+            "optimize_and_compare_chain": 0,
+            "optimize_extract_common_expressions": 0,
+        }
+
+
+class Store:
+    """Spans, ledger and what belongs to them. All methods block and may be called from any thread."""
+
+    def __init__(self, writer: Client, readers: list[Client], settings: RetentionSettings) -> None:
+        """Take over open clients; use `Store.open`."""
+        self._writer = writer
+        self._readers: queue.LifoQueue[Client] = queue.LifoQueue()
+        for reader in readers:
+            self._readers.put(reader)
+        self._write_lock = threading.Lock()
+        self._closed = False
+        self._insert_settings = _insert_settings()
+        self._upkeep = Upkeep(writer.command, settings.retention_days)
+        self.version = f"ClickHouse {writer.server_version}"
+
+    @classmethod
+    def open(cls, target: str, settings: RetentionSettings | None = None, database: str = "hopwatch") -> "Store":
+        """Open the engine and bring its tables up to date.
+
+        `target` is a directory for the embedded engine or an `http(s)://…` address of a ClickHouse server, whose
+        path, if it has one, names the database. Raises EngineUnavailable.
+        """
+        dsn, database = _dsn(target, database)
+        try:
+            with _client(dsn, None) as first:
+                first.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
+                clients = [_client(dsn, database) for _ in range(1 + _READERS)]
+        except (ClickHouseError, OSError) as error:
+            raise EngineUnavailable(f"the engine at {_hidden(target)} cannot be opened: {_words(error)}") from error
+        writer, *readers = clients
+        schema.apply(
+            lambda statement: writer.command(statement, settings={"flatten_nested": 0}),
+            lambda: {row[0] for row in writer.query("SELECT number FROM migrations").result_rows},
+        )
+        return cls(writer, readers, settings or StoreSettings())
+
+    def insert_otlp(self, payload: bytes, token: str) -> None:
+        """Insert concatenated ExportTraceServiceRequests, all of their rows exactly once per `token`.
+
+        A token seen before completes what is missing of its rows and doubles nothing. Raises EngineRefusal where
+        the bytes are at fault, EngineUnavailable where trying again may help.
+        """
+        if not payload:
+            return
+        settings = {**self._insert_settings, "insert_deduplication_token": token}
+        try:
+            with self._write_lock:
+                self._writer.raw_insert("otlp", None, payload, fmt="ProtobufSingle", settings=settings)
+        except (ClickHouseError, OSError) as error:
+            raise _insert_error(error) from error
+
+    def query(self, sql_name: str, params: Mapping[str, Any], limits: QueryLimits | None = None) -> list[Row]:
+        """Run `query/sql/<sql_name>.sql` with parameters bound by the engine, never put into the text.
+
+        Raises QueryLimit when the query would take more than its limits, EngineUnavailable for the rest.
+        """
+        settings = (limits or QueryLimits()).settings()
+        try:
+            with self._reader() as client:
+                result = client.query(sql_text(sql_name), parameters=dict(params), settings=settings)
+                return list(result.named_results())
+        except ClickHouseError as error:
+            raise _query_error(error) from error
+
+    def maintain(self) -> None:
+        """Do what is due: find the senders of strangers, sum up edges, drop what is older than the retention."""
+        with self._write_lock:
+            self._upkeep.run()
+
+    def close(self) -> None:
+        """Close the engine; safe to call twice. Queries still running are waited for."""
+        if self._closed:
+            return
+        self._closed = True
+        for _ in range(_READERS):
+            self._readers.get().close()
+        with self._write_lock:
+            self._writer.close()
+
+    @contextmanager
+    def _reader(self) -> Iterator[Client]:
+        if self._closed:
+            raise EngineUnavailable("the store is closed")
+        client = self._readers.get()
+        try:
+            yield client
+        finally:
+            self._readers.put(client)
+
+
+def _dsn(target: str, database: str) -> tuple[str, str]:
+    if "://" not in target:
+        path = Path(target).resolve()
+        path.mkdir(parents=True, exist_ok=True)
+        return f"chdb:///{path}", database
+    base, _, name = target.partition("://")[2].partition("/")
+    name = name.split("?")[0].strip("/")
+    return f"{target.partition('://')[0]}://{base}", name.replace("`", "") or database
+
+
+def _client(dsn: str, database: str | None) -> Client:
+    # A server refuses queries side by side in one session; the embedded engine has none.
+    options = {} if dsn.startswith("chdb") else {"autogenerate_session_id": False}
+    return clickhouse_connect.get_client(dsn=dsn, database=database, tz_mode="aware", **options)
+
+
+def _hidden(target: str) -> str:
+    """The address without what may be a password."""
+    scheme, mark, rest = target.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}" if mark else target
+
+
+def _insert_settings() -> dict[str, Any]:
+    proto = resources.files(__package__).joinpath("otlp.proto").read_text("utf-8")
+    return {
+        "format_schema_source": "string",
+        "format_schema": proto,
+        "format_schema_message_name": "Request",
+        "input_format_protobuf_oneof_presence": 1,
+        # Exactly once through the whole chain of views: without it a batch sent again doubles what the views made.
+        "deduplicate_blocks_in_dependent_materialized_views": 1,
+        # Bloom filters are built by merges; a fresh part is small enough to be scanned.
+        "materialize_skip_indexes_on_insert": 0,
+        # Spans are filed under at most two months of days; a batch may touch all of them.
+        "max_partitions_per_insert_block": 0,
+    }
+
+
+def _words(error: BaseException) -> str:
+    """What the engine said, without the statement it usually repeats."""
+    return str(error).partition(": In scope ")[0].partition(": while executing")[0][:500]
+
+
+def _code(error: BaseException) -> int | None:
+    return getattr(error, "code", None)
+
+
+def _insert_error(error: Exception) -> EngineRefusal | EngineUnavailable:
+    if isinstance(error, OSError | OperationalError) or _code(error) is None or _code(error) in _PASSING_CODES:
+        return EngineUnavailable(f"the engine could not take the batch: {_words(error)}")
+    return EngineRefusal(f"the engine refused the batch: {_words(error)}")
+
+
+def _query_error(error: Exception) -> QueryLimit | EngineUnavailable:
+    if _code(error) in _LIMIT_CODES:
+        return QueryLimit(f"the query would take too much: {_words(error)}")
+    return EngineUnavailable(f"the engine could not answer: {_words(error)}")

@@ -1,0 +1,74 @@
+"""Listening sockets, and ASGI applications served on them inside a running event loop."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal, cast
+
+import uvicorn
+
+from hopwatch_collector.errors import StartError
+
+GRACE_S = 5
+"""Seconds that requests in hand get to end when a server stops."""
+_MAX_CONNECTIONS = 4096
+
+
+@contextmanager
+def listening(host: str, port: int, what: str) -> Iterator[socket.socket]:
+    """A listening TCP socket; port 0 takes any free one.
+
+    Raises:
+        StartError: it cannot be had; `what` says in the text what it was for.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise StartError(
+            f"cannot listen on {host} port {port} for {what}: {error.strerror or error}"
+        ) from None
+    with listener:
+        yield listener
+
+
+def port_of(listener: socket.socket) -> int:
+    """The port a socket listens on."""
+    return cast(int, listener.getsockname()[1])
+
+
+@asynccontextmanager
+async def served(app: Any, listener: socket.socket, lifespan: Literal["on", "off"]) -> AsyncIterator[None]:
+    """Serves an ASGI application; at the end, requests in hand get `GRACE_S` seconds."""
+    config = uvicorn.Config(
+        app,
+        ws="none",
+        lifespan=lifespan,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=_MAX_CONNECTIONS,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve([listener]))
+    try:
+        while not server.started:
+            if task.done():
+                await task
+                raise StartError("an HTTP server ended before it began")
+            await asyncio.sleep(0.01)
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: one process, one event loop, one place that stops it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -1,0 +1,72 @@
+"""What /metrics shows of the stored spans and deliveries."""
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Any, Final
+
+from hopwatch_collector.engine import Row, Store
+from hopwatch_collector.query.standing import Standing
+
+Sample = tuple[str, Mapping[str, str], float]
+"""One exported number: sample name (with `_total`, `_bucket`, … where it has one), labels, value."""
+
+MAX_SERIES: Final = 500
+"""Time series of one family that are asked of the engine; one more tells that some were left out."""
+
+_BOUNDS_S: Final = tuple(2**power / 1000 for power in range(1, 15))
+"""Upper bounds of the buckets of span_totals, in seconds; the last bucket has none."""
+
+
+def samples(store: Store, standing: Standing) -> Iterator[Sample]:
+    """Return every sample, family by family."""
+    totals = store.query("span_totals", {"top": MAX_SERIES + 1})
+    yield from _calls(totals)
+    yield from _latency(totals)
+    yield from _graph(store.query("edge_totals", {"top": MAX_SERIES + 1}))
+    for row in standing.lag:
+        labels = {"system": row.system, "destination": row.destination, "receiver": row.receiver}
+        yield "hopwatch_lag_messages", labels, row.waiting
+        yield "hopwatch_lag_seconds", labels, row.oldest_s
+    for (_, destination, receiver), verdicts in standing.receivers.items():
+        for verdict, count in verdicts.items():
+            yield (
+                "hopwatch_deliveries",
+                {"verdict": verdict.value, "destination": destination, "receiver": receiver},
+                count,
+            )
+
+
+def _calls(totals: list[Row]) -> Iterator[Sample]:
+    for row in totals:
+        labels = {**_span_labels(row), "status_code": f"STATUS_CODE_{row['status'].upper()}"}
+        yield "traces_spanmetrics_calls_total", labels, sum(row["buckets"])
+
+
+def _latency(totals: list[Row]) -> Iterator[Sample]:
+    by_name = sorted(totals, key=_identity)
+    for _, rows in groupby(by_name, _identity):
+        group = list(rows)
+        labels = _span_labels(group[0])
+        counts = [sum(column) for column in zip(*(row["buckets"] for row in group), strict=True)]
+        below = 0
+        for bound, count in zip((*_BOUNDS_S, float("inf")), counts, strict=True):
+            below += count
+            le = "+Inf" if bound == float("inf") else repr(bound)
+            yield "traces_spanmetrics_latency_bucket", {**labels, "le": le}, below
+        yield "traces_spanmetrics_latency_sum", labels, sum(row["ns"] for row in group) / 1e9
+        yield "traces_spanmetrics_latency_count", labels, below
+
+
+def _identity(row: Row) -> tuple[Any, ...]:
+    return row["service"], row["name"], row["kind"]
+
+
+def _span_labels(row: Row) -> dict[str, str]:
+    return {"service": row["service"], "span_name": row["name"], "span_kind": f"SPAN_KIND_{row['kind'].upper()}"}
+
+
+def _graph(rows: list[Row]) -> Iterator[Sample]:
+    for row in rows:
+        labels = {"client": row["client"], "server": row["server"], "connection_type": row["connection_type"]}
+        yield "traces_service_graph_request_total", labels, row["requests"]
+        yield "traces_service_graph_request_failed_total", labels, row["failed"]

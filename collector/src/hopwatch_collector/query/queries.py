@@ -1,0 +1,318 @@
+"""The questions the API and the terminal view ask."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from hopwatch_collector.api.models import (
+    UNDELIVERED,
+    DeliveryDetail,
+    DeliveryList,
+    Edge,
+    Flow,
+    FlowList,
+    FlowState,
+    FlowSummary,
+    LagList,
+    LinkedFlow,
+    Live,
+    Message,
+    SearchResult,
+    SpanLink,
+    Topology,
+    Verdict,
+    VerdictCount,
+)
+from hopwatch_collector.engine import Row, Store
+from hopwatch_collector.query import metrics, search
+from hopwatch_collector.query.rows import (
+    attempt,
+    delivery,
+    delivery_fields,
+    flow_summary,
+    key_of,
+    lag_row,
+    message_id,
+    span,
+    trace_of,
+)
+from hopwatch_collector.query.standing import Standing
+from hopwatch_collector.query.window import SearchQuery, Window
+
+GRACE_S: Final = 2.0
+"""Seconds in which a message without a known receiver is not yet called undelivered."""
+
+LAG_WINDOW: Final = timedelta(hours=1)
+"""How far back messages count as lag and as `hopwatch_deliveries`."""
+
+MAX_SPANS: Final = 5_000
+MAX_HOPS: Final = 2_000
+MAX_EDGES: Final = 1_000
+MAX_LAG_ROWS: Final = 1_000
+LIVE_FLOWS: Final = 50
+_STATE_CANDIDATES: Final = 1_000
+"""Flows looked at to find those in a given state, which is only known once their deliveries are judged."""
+
+_ANY_MOMENT: Final = Window(datetime(1970, 1, 2, tzinfo=UTC), datetime(2199, 1, 1, tzinfo=UTC))
+
+
+class Queries:
+    """Every method blocks, may be called from any thread, and raises QueryLimit where an answer would cost too much."""
+
+    def __init__(self, store: Store, deadline_s: float = 30.0, grace_s: float = GRACE_S) -> None:
+        """`deadline_s`: seconds after which what waits is overdue and what is in flight is stuck."""
+        self._store = store
+        self._deadline_s = deadline_s
+        self._grace_s = grace_s
+
+    def engine_version(self) -> str:
+        """Return name and version of the engine."""
+        return self._store.version
+
+    def flows(
+        self,
+        window: Window,
+        service: str | None = None,
+        destination: str | None = None,
+        state: FlowState | None = None,
+        limit: int = 100,
+    ) -> FlowList:
+        """Return flows with a matching span in the window, those with the latest news first."""
+        wanted = limit if state is None else max(limit, _STATE_CANDIDATES)
+        rows = self._store.query(
+            "recent_flows",
+            {
+                **_span_of(window),
+                "service": service or "",
+                "destination": destination or "",
+                "top": wanted + 1,
+            },
+        )
+        found = self.summaries([row["flow_id"] for row in rows[:wanted]], window)
+        matching = [flow for flow in found if state is None or flow.state == state]
+        return FlowList(flows=matching[:limit], truncated=len(rows) > wanted or len(matching) > limit)
+
+    def summaries(self, flow_ids: Sequence[str], window: Window) -> list[FlowSummary]:
+        """Return the flows named in brief, those with the latest news first."""
+        if not flow_ids:
+            return []
+        rows = self._store.query("flow_summaries", {"flows": flow_ids, "since": window.since})
+        messages = [message for row in rows for message in row["messages"]]
+        verdicts = self._verdicts_by_flow(messages)
+        return [flow_summary(row, verdicts.get(row["flow_id"], {})) for row in rows]
+
+    def _verdicts_by_flow(self, messages: Sequence[str]) -> Mapping[str, Mapping[Verdict, int]]:
+        found: dict[str, dict[Verdict, int]] = defaultdict(dict)
+        if messages:
+            for row in self._store.query("flow_verdicts", self._judge(_ANY_MOMENT, messages=messages)):
+                found[row["flow"].hex()][Verdict(row["verdict"])] = row["deliveries"]
+        return found
+
+    def flow(self, flow_id: str) -> Flow | None:
+        """Return one flow, whole; a trace id leads to the flow the trace belongs to. None: unknown."""
+        asked = trace_of(flow_id)
+        if asked is None:
+            return None
+        heads = self._store.query("flow_of", {"id": asked})
+        if not heads:
+            return None
+        flow, since = heads[0]["flow_id"], heads[0]["first_at"]
+        rows = self._store.query("flow_spans", {"flow": flow, "since": since, "top": MAX_SPANS + 1})
+        shown = rows[:MAX_SPANS]
+        if not shown:
+            return None
+        messages = sorted({row["message"].hex() for row in shown if any(row["message"])})
+        hops = self.deliveries_of(messages, MAX_HOPS + 1)
+        links = self._store.query(
+            "flow_links", {"flow": flow, "since": since, "traces": sorted({row["trace_id"] for row in shown})}
+        )
+        verdicts: dict[Verdict, int] = defaultdict(int)
+        for hop in hops:
+            verdicts[Verdict(hop["verdict"])] += 1
+        summary = self._store.query("flow_summaries", {"flows": [flow], "since": since})[0]
+        return Flow(
+            summary=flow_summary(summary, verdicts),
+            hops=[delivery(hop) for hop in hops[:MAX_HOPS]],
+            spans=[span(row, _links_of(row, links)) for row in shown],
+            linked=_neighbours(flow, links),
+            truncated=len(rows) > MAX_SPANS or len(hops) > MAX_HOPS,
+        )
+
+    def flow_of(self, trace_id: str) -> str | None:
+        """Return the flow that a trace belongs to, None if nothing is known of it."""
+        heads = self._store.query("flow_of", {"id": trace_id})
+        return str(heads[0]["flow_id"]) if heads else None
+
+    def deliveries_of(self, messages: Sequence[str], limit: int) -> list[Row]:
+        """Return rows of `deliveries` for the messages named (32 hex digits each), oldest first."""
+        if not messages:
+            return []
+        return self._store.query("deliveries_of", self._judge(_ANY_MOMENT, messages=messages, top=limit))
+
+    def message(self, id_or_alias: str) -> Message | None:
+        """Return one message with all that is known of it, None if nothing is; of several, the latest."""
+        keys = self.message_keys(id_or_alias)
+        if not keys:
+            return None
+        key = keys[0]["message"].hex()
+        rows = self.deliveries_of([key], MAX_HOPS)
+        if not rows:
+            return None
+        params = {"message": key}
+        aliases = [row["alias"] for row in self._store.query("message_aliases", params)]
+        history = self._store.query("message_attempts", {**params, "day": keys[0]["first_at"].date()})
+        return _message(rows, aliases, history)
+
+    def message_keys(self, id_or_alias: str) -> list[Row]:
+        """Return the messages an id or alias may mean, the latest first."""
+        return self._store.query("message_keys", {"id": key_of(id_or_alias) or "", "alias": id_or_alias.strip()})
+
+    def deliveries(
+        self,
+        window: Window,
+        verdicts: frozenset[Verdict] | None = None,
+        destination: str | None = None,
+        receiver: str | None = None,
+        service: str | None = None,
+        limit: int = 100,
+    ) -> DeliveryList:
+        """Return deliveries of messages that began in the window and match, newest first."""
+        rows = self._store.query(
+            "deliveries",
+            self._judge(
+                window,
+                verdicts=sorted(verdicts or ()),
+                destination=destination or "",
+                receiver=receiver or "",
+                service=service or "",
+                top=limit + 1,
+            ),
+        )
+        return DeliveryList(deliveries=[delivery(row) for row in rows[:limit]], truncated=len(rows) > limit)
+
+    def lag(self) -> LagList:
+        """Return how far each receiver is behind, over messages of the last hour."""
+        now = datetime.now(UTC)
+        rows = self._store.query("lag", self._judge(Window(now - LAG_WINDOW, now), now, top=MAX_LAG_ROWS + 1))
+        return LagList(rows=[lag_row(row, now) for row in rows[:MAX_LAG_ROWS]], truncated=len(rows) > MAX_LAG_ROWS)
+
+    def topology(self, window: Window) -> Topology:
+        """Return who reached whom through what."""
+        rows = self._store.query(
+            "edges", self._judge(window, undelivered=sorted(UNDELIVERED), top=MAX_EDGES + 1)
+        )
+        return Topology(edges=[_edge(row) for row in rows[:MAX_EDGES]], truncated=len(rows) > MAX_EDGES)
+
+    def search(self, query: SearchQuery) -> SearchResult:
+        """Return messages and flows that match, the latest first."""
+        return search.run(self, self._store, query)
+
+    def live(self, window_s: float) -> Live:
+        """Return one snapshot of the last `window_s` seconds."""
+        now = datetime.now(UTC)
+        window = Window(now - timedelta(seconds=window_s), now)
+        heads = self._store.query(
+            "recent_flows", {**_span_of(window), "service": "", "destination": "", "top": LIVE_FLOWS + 1}
+        )
+        flow_ids = [row["flow_id"] for row in heads[:LIVE_FLOWS]]
+        rows = self._store.query("flow_summaries", {"flows": flow_ids, "since": window.since}) if flow_ids else []
+        standing = Standing.read(
+            self._store.query(
+                "standing", self._judge(window, now, flows=flow_ids, undelivered=sorted(UNDELIVERED), top=0)
+            ),
+            now,
+        )
+        rate = self._store.query("span_rate", {"since": now - timedelta(seconds=10), "until": now})[0]["spans"] / 10
+        return Live(
+            at=now,
+            window_s=window_s,
+            flows=[flow_summary(row, standing.flows.get(row["flow_id"], {})) for row in rows],
+            verdicts=[VerdictCount(verdict=v, deliveries=n) for v, n in sorted(standing.verdicts.items())],
+            lag=standing.lag,
+            undelivered=standing.undelivered,
+            spans_per_s=rate,
+            truncated=len(heads) > LIVE_FLOWS or standing.truncated,
+        )
+
+    def metrics(self) -> Iterable[metrics.Sample]:
+        """Return what /metrics shows of spans, service graph, lag and deliveries."""
+        now = datetime.now(UTC)
+        window = Window(now - LAG_WINDOW, now)
+        params = self._judge(window, now, flows=[], undelivered=[], top=0)
+        yield from metrics.samples(self._store, Standing.read(self._store.query("standing", params), now))
+
+    def _judge(self, window: Window, now: datetime | None = None, **others: Any) -> dict[str, Any]:
+        """Return the parameters of verdicts.sql and `others`."""
+        clock = now or datetime.now(UTC)
+        return {**_span_of(window), "now": clock, "deadline": self._deadline_s, "grace": self._grace_s, **others}
+
+
+def _span_of(window: Window) -> dict[str, Any]:
+    return {"since": window.since, "until": window.until}
+
+
+def _links_of(row: Row, links: Sequence[Row]) -> list[SpanLink]:
+    return [
+        SpanLink(trace_id=link["to_trace"], span_id=link["to_span"])
+        for link in links
+        if link["span_id"] == row["span_id"] and link["trace_id"] == row["trace_id"]
+    ]
+
+
+def _neighbours(flow: str, links: Sequence[Row]) -> list[LinkedFlow]:
+    upstream = {link["to_flow"] for link in links if link["flow_id"] == flow and link["to_flow"] != flow}
+    downstream = {link["flow_id"] for link in links if link["to_flow"] == flow and link["flow_id"] != flow}
+    return [
+        *(LinkedFlow(flow_id=other, direction="upstream") for other in sorted(upstream)),
+        *(LinkedFlow(flow_id=other, direction="downstream") for other in sorted(downstream)),
+    ]
+
+
+def _message(rows: Sequence[Row], aliases: list[str], history: Sequence[Row]) -> Message:
+    row = rows[0]
+    sends = [told for told in history if told["receiver"] == ""]
+    return Message(
+        message_id=message_id(row["message"]),
+        aliases=aliases,
+        system=row["system"],
+        destination=row["destination"],
+        producer=row["producer"],
+        flow_id=row["flow"].hex(),
+        trace_id=row["trace_id"].hex(),
+        span_id=sends[0]["span_id"].hex() if sends and any(sends[0]["span_id"]) else "",
+        sent_at=row["sent_at"] if row["sender_seen"] else None,
+        publish_outcome=row["outcome"],
+        publish_reason=row["publish_reason"],
+        partition=row["partition"],
+        offset=row["offset"] if row["offset"] >= 0 else None,
+        conversation_id=row["conversation"],
+        keys=dict(row["keys"]),
+        deliveries=[
+            DeliveryDetail(
+                **delivery_fields(one),
+                history=[
+                    attempt(told) for told in history if told["receiver"] == one["receiver"] and told["attempt"] > 0
+                ],
+            )
+            for one in rows
+        ],
+    )
+
+
+def _edge(row: Row) -> Edge:
+    p50, p99 = row["latency_us"] if row["timed"] else (None, None)
+    return Edge(
+        producer=row["producer"],
+        system=row["system"],
+        destination=row["destination"],
+        receiver=row["receiver"],
+        consumer=row["consumer"],
+        deliveries=row["deliveries"],
+        undelivered=row["undelivered"],
+        errors=row["errors"],
+        p50_ms=None if p50 is None else p50 / 1000,
+        p99_ms=None if p99 is None else p99 / 1000,
+    )
+
+

@@ -1,0 +1,187 @@
+"""Rows of the engine, turned into the API's models."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from hopwatch_collector.api.models import (
+    UNDELIVERED,
+    Attempt,
+    Delivery,
+    FlowState,
+    FlowSummary,
+    LagRow,
+    Span,
+    SpanEvent,
+    SpanLink,
+    Verdict,
+)
+from hopwatch_collector.engine import Row
+from hopwatch_collector.query.text import json_object
+
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""What the engine's clock columns hold where nothing happened."""
+
+WAITING = frozenset({Verdict.WAITING, Verdict.OVERDUE})
+IN_FLIGHT = frozenset({Verdict.IN_FLIGHT, Verdict.STUCK})
+
+
+def moment(at: datetime) -> datetime | None:
+    """Return a time, None for never."""
+    return at if at.year > 1970 else None
+
+
+def message_id(key: bytes) -> str:
+    """Return the 36-character form of a message key."""
+    return str(UUID(bytes=key))
+
+
+def key_of(text: str) -> str | None:
+    """Return a message id's 32 upper-case hex digits, None if `text` is not one."""
+    compact = text.strip().replace("-", "")
+    if len(text.strip()) not in (32, 36) or len(compact) != 32 or not _is_hex(compact):
+        return None
+    return compact.upper()
+
+
+def trace_of(text: str) -> str | None:
+    """Return a flow or trace id's 32 lower-case hex digits, None if `text` is not one."""
+    compact = text.strip().lower()
+    return compact if len(compact) == 32 and _is_hex(compact) else None
+
+
+def _is_hex(text: str) -> bool:
+    return all(character in "0123456789abcdefABCDEF" for character in text)
+
+
+def delivery_fields(row: Row) -> dict[str, Any]:
+    """Return what a `Delivery` is made of."""
+    sent_at = row["sent_at"] if row["sender_seen"] else None
+    received_at = moment(row["received_at"])
+    latency = (received_at - sent_at).total_seconds() * 1000 if sent_at and received_at else None
+    return {
+        "message_id": message_id(row["message"]),
+        "receiver": row["receiver"],
+        "verdict": Verdict(row["verdict"]),
+        "reason": row["why"],
+        "witnesses": list(row["witnesses"]),
+        "since": row["since"],
+        "system": row["system"],
+        "destination": row["destination"],
+        "producer": row["producer"],
+        "consumer": row["consumer"],
+        "sent_at": sent_at,
+        "received_at": received_at,
+        "settled_at": moment(row["settled_at"]),
+        "latency_ms": None if latency is None else max(0.0, latency),
+        "attempts": row["attempts"],
+        "flow_id": row["flow"].hex(),
+        "trace_id": row["trace_id"].hex(),
+        "keys": dict(row["keys"]),
+    }
+
+
+def delivery(row: Row) -> Delivery:
+    """Return a row of `deliveries` as the API shows it."""
+    return Delivery(**delivery_fields(row))
+
+
+def attempt(row: Row) -> Attempt:
+    """Return a row of message_attempts.sql as the API shows it."""
+    return Attempt(
+        number=row["attempt"],
+        service=row["service"],
+        instance=row["instance"],
+        received_at=row["started_at"],
+        ended_at=moment(row["ended_at"]),
+        settle_outcome=row["settle"],
+        error=row["error"],
+        trace_id=row["trace_id"].hex(),
+        span_id=row["span_id"].hex(),
+    )
+
+
+def span(row: Row, links: list[SpanLink]) -> Span:
+    """Return a row of flow_spans.sql as the API shows it; columns appear among the attributes under their names."""
+    return Span(
+        trace_id=row["trace_id"],
+        span_id=row["span_id"],
+        parent_span_id="" if row["parent_id"] == "0" * 16 else row["parent_id"],
+        name=row["name"],
+        kind="internal" if row["kind"] == "unspecified" else row["kind"],
+        service=row["service"],
+        instance=row["instance"],
+        started_at=row["started_at"],
+        duration_ms=row["duration"] / 1e6,
+        status=row["status"],
+        status_message=row["status_message"],
+        system=row["system"],
+        operation=row["operation"],
+        destination=row["destination"],
+        receiver=row["receiver"],
+        message_id="" if not any(row["message"]) else message_id(row["message"]),
+        attributes=dict(row["attrs"]) | _from_columns(row),
+        events=[
+            SpanEvent(at=at, name=name, attributes=json_object(attrs))
+            for at, name, attrs in zip(row["event_times"], row["event_names"], row["event_attrs"], strict=True)
+        ],
+        links=links,
+    )
+
+
+def _from_columns(row: Row) -> dict[str, str]:
+    known = {
+        "hopwatch.attempt": str(row["attempt"]) if row["attempt"] else "",
+        "hopwatch.settle.outcome": row["settle"],
+        "hopwatch.reason": row["reason"],
+    }
+    return {name: value for name, value in known.items() if value} | {
+        f"hopwatch.key.{name}": value for name, value in row["keys"].items()
+    }
+
+
+def flow_summary(row: Row, verdicts: Mapping[Verdict, int]) -> FlowSummary:
+    """Return a row of flow_summaries.sql as the API shows it, with how the flow's deliveries stand."""
+    name, service = row["root"]
+    first, last = row["first_at"], row["last_at"]
+    return FlowSummary(
+        flow_id=row["flow_id"],
+        name=name,
+        service=service,
+        state=flow_state(verdicts, row["errors"]),
+        started_at=first,
+        last_at=last,
+        duration_ms=(last - first).total_seconds() * 1000,
+        spans=row["spans"],
+        hops=sum(verdicts.values()),
+        undelivered=sum(count for verdict, count in verdicts.items() if verdict in UNDELIVERED),
+        errors=row["errors"],
+        services=list(row["services"]),
+        keys=dict(row["keys"]),
+    )
+
+
+def flow_state(verdicts: Iterable[Verdict], errors: int) -> FlowState:
+    """Return the state of a flow: what needs a person comes first, then what still moves."""
+    present = frozenset(verdicts)
+    if present & UNDELIVERED:
+        return "undelivered"
+    if present & (WAITING | IN_FLIGHT):
+        return "active"
+    return "failed" if errors else "done"
+
+
+def lag_row(row: Row, now: datetime) -> LagRow:
+    """Return a row of lag.sql as the API shows it."""
+    return LagRow(
+        system=row["system"],
+        destination=row["destination"],
+        receiver=row["receiver"],
+        waiting=row["waiting"],
+        in_flight=row["in_flight"],
+        oldest_s=max(0.0, (now - row["oldest"]).total_seconds()) if row["waiting"] else 0.0,
+        pending_reported=row["pending"] if row["pending"] >= 0 and moment(row["last_received_at"]) else None,
+        last_received_at=moment(row["last_received_at"]),
+        sample_flow_ids=list(dict.fromkeys(row["samples"])),
+    )

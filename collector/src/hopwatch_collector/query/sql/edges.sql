@@ -1,0 +1,21 @@
+-- Who reached whom through what, in the window. Parameters besides those of verdicts.sql: undelivered (the verdicts that count so), top.
+WITH
+picked AS
+(
+    SELECT DISTINCT message
+    FROM ledger
+    WHERE started_at >= {since:DateTime64(6)} AND started_at <= {until:DateTime64(6)}
+        AND day BETWEEN toDate({since:DateTime64(6)}) AND toDate({until:DateTime64(6)}) + 1
+),
+-- include: verdicts
+SELECT
+    producer, system, destination, receiver, consumer,
+    count() AS deliveries,
+    countIf(has({undelivered:Array(String)}, verdict)) AS undelivered,
+    countIf(failed) AS errors,
+    countIf(sender_seen AND received_at > 0) AS timed,
+    quantilesIf(0.5, 0.99)(greatest(0, dateDiff('microsecond', sent_at, received_at)), sender_seen AND received_at > 0) AS latency_us
+FROM deliveries
+GROUP BY producer, system, destination, receiver, consumer
+ORDER BY deliveries DESC, producer, destination, receiver
+LIMIT {top:UInt32}

@@ -1,0 +1,18 @@
+-- The spans of a flow, oldest first, each once. Parameters: flow (hex), since (first day to look at), top.
+SELECT
+    lower(hex(trace_id)) AS trace_id, lower(hex(span_id)) AS span_id, lower(hex(parent_id)) AS parent_id,
+    name, toString(kind) AS kind, service, r.instance AS instance, started_at, duration, toString(status) AS status, status_message,
+    system, operation, destination, receiver, message, attempt, settle, reason, keys, attrs,
+    events.at AS event_times, events.name AS event_names, events.attrs AS event_attrs
+FROM
+(
+    SELECT * FROM spans
+    WHERE day >= toDate({since:DateTime64(6)}) - 1
+        AND (trace_id = toFixedString(unhex({flow:String}), 16) AND flow = toFixedString('', 16) OR flow = toFixedString(unhex({flow:String}), 16))
+        AND role NOT IN ('commit', 'subscribe', 'unsubscribe', 'open')
+    ORDER BY started_at, span_id
+    LIMIT 1 BY trace_id, span_id
+    LIMIT {top:UInt32}
+) AS s
+LEFT JOIN (SELECT resource, any(instance) AS instance FROM resources GROUP BY resource) AS r ON s.resource = r.resource
+ORDER BY started_at, span_id

@@ -1,0 +1,28 @@
+-- Flows in brief, the latest first, with the keys of their messages. Parameters: flows (hex), since (first day to look at).
+WITH
+wanted AS (SELECT toFixedString(unhex(arrayJoin({flows:Array(String)})), 16) AS id),
+found AS
+(
+    SELECT
+        if(flow = toFixedString('', 16), trace_id, flow) AS flow_id,
+        started_at, duration, span_id, parent_id, trace_id, name, service, status, message, keys
+    FROM spans
+    WHERE day >= toDate({since:DateTime64(6)}) - 1
+        AND (trace_id IN (SELECT id FROM wanted) OR flow IN (SELECT id FROM wanted))
+        AND role NOT IN ('commit', 'subscribe', 'unsubscribe', 'open')
+)
+SELECT
+    lower(hex(f.flow_id)) AS flow_id,
+    -- The root; where it has not been seen (yet), the earliest.
+    argMin((name, service), (parent_id != toFixedString('', 8), f.started_at)) AS root,
+    min(f.started_at) AS first_at,
+    max(addNanoseconds(f.started_at, duration)) AS last_at,
+    uniqExact(trace_id, span_id) AS spans,
+    uniqExactIf((trace_id, span_id), status = 'error') AS errors,
+    arraySort(groupUniqArray(100)(service)) AS services,
+    arraySort(groupUniqArrayArray(100)(CAST(keys, 'Array(Tuple(String, String))'))) AS keys,
+    groupUniqArrayIf(5000)(hex(message), message != toFixedString('', 16)) AS messages
+FROM found AS f
+WHERE f.flow_id IN (SELECT id FROM wanted)
+GROUP BY f.flow_id
+ORDER BY last_at DESC, flow_id

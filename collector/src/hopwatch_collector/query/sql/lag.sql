@@ -1,0 +1,24 @@
+-- How far each receiver is behind. Parameters besides those of verdicts.sql: top.
+-- Waiting: owed and not yet received, or given back. In flight: received and not settled.
+WITH
+picked AS
+(
+    SELECT DISTINCT message
+    FROM ledger
+    WHERE started_at >= {since:DateTime64(6)} AND started_at <= {until:DateTime64(6)}
+        AND day BETWEEN toDate({since:DateTime64(6)}) AND toDate({until:DateTime64(6)}) + 1
+),
+-- include: verdicts
+SELECT
+    system, destination, receiver,
+    countIf(verdict IN ('waiting', 'overdue')) AS waiting,
+    countIf(verdict IN ('in_flight', 'stuck')) AS in_flight,
+    minIf(since, verdict IN ('waiting', 'overdue')) AS oldest,
+    max(received_at) AS last_received_at,
+    argMax(pending, received_at) AS pending,
+    arrayMap(x -> lower(hex(x.2)), groupArraySortedIf(5)((since, flow), verdict IN ('waiting', 'overdue', 'in_flight', 'stuck'))) AS samples
+FROM deliveries
+WHERE receiver != '' AND NOT call
+GROUP BY system, destination, receiver
+ORDER BY waiting DESC, in_flight DESC, system, destination, receiver
+LIMIT {top:UInt32}

@@ -1,0 +1,31 @@
+-- How deliveries stand in the window, in one pass: per (system, destination, receiver, verdict) for lag and counts, per flow for
+-- the flows named, and the newest undelivered ones. `kind` tells the three apart.
+-- Parameters besides those of verdicts.sql: flows (lower-case hex), undelivered (the verdicts that count so).
+WITH
+picked AS
+(
+    SELECT DISTINCT message
+    FROM ledger
+    WHERE started_at >= {since:DateTime64(6)} AND started_at <= {until:DateTime64(6)}
+        AND day BETWEEN toDate({since:DateTime64(6)}) AND toDate({until:DateTime64(6)}) + 1
+),
+-- include: verdicts
+SELECT
+    multiIf(grouping(verdict) = 1, 'undelivered', grouping(known_flow) = 0, 'flow', 'receiver') AS kind,
+    system, destination, receiver, verdict, known_flow AS flow,
+    count() AS deliveries,
+    min(since) AS oldest,
+    max(received_at) AS last_received_at,
+    argMax(pending, received_at) AS pending,
+    max(call) AS call,
+    arrayMap(x -> lower(hex(x.2)), groupArraySorted(5)((since, flow))) AS samples,
+    if(kind = 'undelivered', groupArraySortedIf(101)(
+        (-toUnixTimestamp64Micro(d.first_at), (d.first_at, d.message, d.receiver, d.verdict, d.why, d.since, d.witnesses, d.system, d.destination,
+            d.producer, d.consumer, d.sender_seen, d.sent_at, d.received_at, d.settled_at, d.attempts, d.flow, d.trace_id, d.keys)),
+        has({undelivered:Array(String)}, d.verdict)), []).2 AS rows
+FROM
+(
+    SELECT *, if(has({flows:Array(String)}, lower(hex(flow))), flow, toFixedString('', 16)) AS known_flow
+    FROM deliveries
+) AS d
+GROUP BY GROUPING SETS ((system, destination, receiver, verdict), (known_flow, verdict), ())

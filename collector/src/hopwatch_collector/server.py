@@ -1,0 +1,132 @@
+"""The collector put together: what starts in which order, what stops in the opposite one, and the ready line."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from hopwatch_collector.api.app import create_app, end_streams
+from hopwatch_collector.api.models import Health
+from hopwatch_collector.auth import require_safe
+from hopwatch_collector.engine import Store
+from hopwatch_collector.errors import StartError
+from hopwatch_collector.journal.files import sync_filesystem
+from hopwatch_collector.listen import listening, port_of, served
+from hopwatch_collector.metrics import Metrics
+from hopwatch_collector.pipeline import pipeline
+from hopwatch_collector.pump import Pump
+from hopwatch_collector.query import Queries
+from hopwatch_collector.settings import Settings
+
+_log = structlog.get_logger("hopwatch.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Where the collector listens, ports resolved."""
+
+    host: str
+    otlp_grpc: int
+    otlp_http: int
+    api: int
+
+    def line(self) -> str:
+        """What is printed once everything can be reached."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (
+            f"hopwatch collector ready: otlp-grpc={host}:{self.otlp_grpc} "
+            f"otlp-http={host}:{self.otlp_http} api={host}:{self.api}"
+        )
+
+
+@asynccontextmanager
+async def collector(settings: Settings) -> AsyncIterator[Ready]:
+    """Runs a collector inside the current event loop, from ready to orderly stop.
+
+    Raises:
+        SettingsError: the settings are not safe. StartError: a port or the data directory cannot be had.
+    """
+    require_safe(settings)
+    metrics = Metrics()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_data_directory(settings.data))
+        listener = stack.enter_context(listening(settings.listen, settings.api_port, "the API"))
+        store = await asyncio.to_thread(Store.open, settings.engine_url or str(settings.engine_dir), settings)
+        stack.push_async_callback(asyncio.to_thread, store.close)
+        queries = Queries(store, settings.deadline)
+        pipe = await stack.enter_async_context(pipeline(settings, store, metrics, _engine_sync(settings)))
+        health = HealthCheck(pipe.pump, queries.engine_version())
+        api = create_app(queries, settings, metrics, health)
+        await stack.enter_async_context(served(api, listener, lifespan="on"))
+        stack.callback(end_streams, api)
+        yield Ready(settings.listen, pipe.grpc_port, pipe.http_port, port_of(listener))
+
+
+async def serve(settings: Settings) -> None:
+    """Runs the collector until SIGTERM or SIGINT; prints one line to stdout when it is ready."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with collector(settings) as ready:
+        print(ready.line(), flush=True)  # noqa: T201 - the one line others wait for
+        await stop.wait()
+        _log.info("stopping")
+
+
+class HealthCheck:
+    """How the collector is right now, without blocking."""
+
+    def __init__(self, pump: Pump, engine: str) -> None:
+        self._pump = pump
+        self._engine = engine
+        self._version = version("hopwatch-collector")
+
+    def __call__(self) -> Health:
+        failure = self._pump.failure
+        status: Literal["ok", "failing"] = "failing" if failure else "ok"
+        return Health(
+            status=status,
+            reason=failure,
+            version=self._version,
+            journal_backlog_bytes=self._pump.backlog_bytes,
+            engine=self._engine,
+        )
+
+
+@contextmanager
+def _data_directory(directory: Path) -> Iterator[None]:
+    """Makes the directory and holds its lock: two collectors on one journal would each lose the other's data."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StartError(f"cannot use the data directory {directory}: {error.strerror or error}") from None
+    try:
+        _lock(fd, directory)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, directory: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StartError(f"another collector uses {directory}; stop it, or give --data another one") from None
+
+
+def _engine_sync(settings: Settings) -> Callable[[], None]:
+    """The embedded engine does not fsync what it writes; a server answers for its own disk."""
+    if settings.engine_url:
+        return lambda: None
+    return lambda: sync_filesystem(settings.engine_dir)

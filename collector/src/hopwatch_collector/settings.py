@@ -1,0 +1,78 @@
+"""What can be set on the collector: by flag, by `HOPWATCH_*` environment variable, or not at all."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+MIB = 1 << 20
+
+
+def default_data_dir() -> Path:
+    """`$XDG_DATA_HOME/hopwatch`, else `~/.local/share/hopwatch`."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".local" / "share") / "hopwatch"
+
+
+class Settings(BaseSettings):
+    """All options with their defaults; an argument wins over its environment variable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HOPWATCH_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
+
+    data: Path = Field(default_factory=default_data_dir)
+    """Directory of journal and embedded engine; made if missing; one collector at a time."""
+    listen: str = "127.0.0.1"
+    """Address or host name to listen on; anything but loopback needs both tokens."""
+    otlp_grpc_port: Port = 4317
+    otlp_http_port: Port = 4318
+    api_port: Port = 4319
+    engine_url: str | None = None
+    """ClickHouse to use instead of the embedded engine, e.g. `http://user:password@host:8123/hopwatch`."""
+    deadline: float = Field(default=30.0, gt=0)
+    """Seconds after which a message that waits is overdue and one in flight is stuck."""
+    retention_days: int = Field(default=14, ge=1)
+    """Whole days kept; older ones are dropped."""
+
+    ingest_token: str | None = Field(default=None, repr=False)
+    read_token: str | None = Field(default=None, repr=False)
+    allow_insecure: bool = False
+    """Listen beyond loopback without tokens, knowingly."""
+
+    max_request_bytes: int = Field(default=16 * MIB, ge=1024)
+    """Bound on one OTLP request, compressed and decompressed."""
+    max_inflight_bytes: int = Field(default=256 * MIB, ge=1024)
+    """Bound on all request bytes held in memory at once; beyond it, senders are asked to retry."""
+    body_timeout: float = Field(default=30.0, gt=0)
+    """Seconds a sender may take to transmit one request body."""
+    journal_max_bytes: int = Field(default=4096 * MIB, ge=MIB)
+    """Bound on the journal on disk; beyond it, senders are asked to retry."""
+    journal_segment_bytes: int = Field(default=64 * MIB, ge=4096)
+    batch_spans: int = Field(default=20_000, ge=1)
+    """Spans per insert to aim at; fewer when traffic is low, more when the engine is behind."""
+    linger: float = Field(default=0.3, ge=0)
+    """Seconds an incomplete batch waits for more spans."""
+
+    @field_validator("ingest_token", "read_token")
+    @classmethod
+    def _printable(cls, token: str | None) -> str | None:
+        """A token must fit in an HTTP header as it is; an empty one is none at all."""
+        if token and not (token.isascii() and token.isprintable() and " " not in token):
+            raise ValueError("a token is made of printable ASCII characters without spaces")
+        return token or None
+
+    @property
+    def journal_dir(self) -> Path:
+        return self.data / "journal"
+
+    @property
+    def engine_dir(self) -> Path:
+        return self.data / "engine"
+
+    @property
+    def quarantine_dir(self) -> Path:
+        return self.data / "quarantine"

@@ -1,0 +1,115 @@
+"""The alert rules, for Prometheus."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dashboards.board import RUNBOOK_PANEL, UID
+from hopwatch_collector.api.models import UNDELIVERED, Verdict
+
+BACKLOG_BYTES = 256 * 1024 * 1024
+LAG_S = 60
+JOB = "hopwatch"
+"""Name of the scrape job in prometheus.yml."""
+
+# These have alerts of their own, or say too little to wake a person.
+_ELSEWHERE = {Verdict.STUCK, Verdict.OVERDUE, Verdict.UNKNOWN}
+_MISSED = "|".join(sorted(UNDELIVERED - _ELSEWHERE))
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One rule: what must hold for how long, how bad that is, and a sentence about it."""
+
+    name: str
+    expr: str
+    lasting: str
+    severity: str
+    summary: str
+    description: str
+
+
+ALERTS = (
+    Alert(
+        "HopwatchUndelivered",
+        f'max by (verdict, destination, receiver) (hopwatch_deliveries{{verdict=~"{_MISSED}"}}) > 0',
+        "1m",
+        "warning",
+        "{{ $value }} deliveries on {{ $labels.destination }} are {{ $labels.verdict }}",
+        "In the last hour {{ $value }} messages sent to {{ $labels.destination }} were not delivered to "
+        '"{{ $labels.receiver }}": {{ $labels.verdict }}.',
+    ),
+    Alert(
+        "HopwatchStuck",
+        'max by (destination, receiver) (hopwatch_deliveries{verdict="stuck"}) > 0',
+        "1m",
+        "warning",
+        "{{ $labels.receiver }} holds {{ $value }} messages past their deadline",
+        "{{ $labels.receiver }} received {{ $value }} messages from {{ $labels.destination }} and neither settled nor "
+        "failed them within the deadline.",
+    ),
+    Alert(
+        "HopwatchLag",
+        f"max by (system, destination, receiver) (hopwatch_lag_seconds) > {LAG_S}",
+        "2m",
+        "warning",
+        "{{ $labels.receiver }} is {{ $value | humanizeDuration }} behind on {{ $labels.destination }}",
+        "The oldest message that {{ $labels.receiver }} is owed from {{ $labels.destination }} has waited "
+        "{{ $value | humanizeDuration }}.",
+    ),
+    Alert(
+        "HopwatchCollectorDown",
+        f'up{{job="{JOB}"}} == 0 or absent(up{{job="{JOB}"}})',
+        "1m",
+        "critical",
+        "The hopwatch collector {{ $labels.instance }} does not answer",
+        "Prometheus cannot scrape the collector. Services go on unharmed; their spans are dropped once their "
+        "buffers are full.",
+    ),
+    Alert(
+        "HopwatchIngestRefusing",
+        "sum by (instance, reason) (rate(hopwatch_ingest_refused_total[5m])) > 0",
+        "2m",
+        "warning",
+        "The collector refuses requests: {{ $labels.reason }}",
+        '{{ $labels.instance }} refuses {{ printf "%.2f" $value }} OTLP requests per second for the reason '
+        '"{{ $labels.reason }}".',
+    ),
+    Alert(
+        "HopwatchJournalBacklog",
+        f"hopwatch_journal_backlog_bytes > {BACKLOG_BYTES}",
+        "5m",
+        "warning",
+        "The engine is {{ $value | humanize1024 }}B behind the journal",
+        "{{ $labels.instance }} has acknowledged {{ $value | humanize1024 }}B that the engine has not taken. When the "
+        "journal is full the collector refuses what comes.",
+    ),
+    Alert(
+        "HopwatchEngineFailing",
+        "sum by (instance, kind) (increase(hopwatch_engine_failures_total[5m])) > 0",
+        "5m",
+        "critical",
+        "The engine fails: {{ $labels.kind }}",
+        "{{ $labels.instance }} cannot write to its engine and tries again. Nothing is lost while the journal has room.",
+    ),
+)
+
+
+def rules(grafana: str) -> dict[str, Any]:
+    """The rule file's content; runbook links lead to the dashboard at `grafana`, a URL."""
+    runbook = f"{grafana.rstrip('/')}/d/{UID}/{UID}?viewPanel={RUNBOOK_PANEL}"
+    return {"groups": [{"name": "hopwatch", "rules": [_rule(alert, runbook) for alert in ALERTS]}]}
+
+
+def _rule(alert: Alert, runbook: str) -> dict[str, Any]:
+    return {
+        "alert": alert.name,
+        "expr": alert.expr,
+        "for": alert.lasting,
+        "labels": {"severity": alert.severity},
+        "annotations": {
+            "summary": alert.summary,
+            "description": alert.description,
+            "runbook_url": runbook,
+            "dashboard": UID,
+        },
+    }

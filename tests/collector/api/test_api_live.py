@@ -1,0 +1,185 @@
+"""The live stream."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+
+import httpx
+from prometheus_client import CollectorRegistry
+
+from hopwatch_collector.api import live as live_module
+from hopwatch_collector.api.app import create_app, end_streams
+from hopwatch_collector.api.gate import Gate
+from hopwatch_collector.api.live import Broadcast, View
+from hopwatch_collector.api.models import Health, Live
+from hopwatch_collector.errors import EngineUnavailable
+from hopwatch_collector.metrics import Metrics
+from hopwatch_collector.settings import Settings
+
+HEALTH = Health(status="ok", reason="", version="0", journal_backlog_bytes=0, engine="none")
+FAST = "/api/v1/live?window=60&interval=0.2"
+
+
+async def events(response: httpx.Response) -> AsyncIterator[tuple[str, str]]:
+    """Name and data of each event in `response`."""
+    name = ""
+    async for line in response.aiter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield name, line.removeprefix("data: ")
+
+
+async def gauge(client: httpx.AsyncClient, name: str) -> float:
+    """Value of an unlabelled metric."""
+    page = (await client.get("/metrics")).text
+    return next(float(line.split()[1]) for line in page.splitlines() if line.startswith(f"{name} "))
+
+
+async def test_a_viewer_gets_snapshots(client):
+    """Each is a whole Live."""
+    async with client.stream("GET", FAST) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-store"
+        seen = []
+        async for name, data in events(response):
+            seen.append((name, Live.model_validate_json(data)))
+            if len(seen) == 3:
+                break
+    assert {name for name, _ in seen} == {"snapshot"}
+    assert seen[0][1].at < seen[1][1].at < seen[2][1].at
+    assert seen[0][1].window_s == 60
+
+
+async def test_ten_viewers_cost_one_query_per_interval(client, answers):
+    """They all see the same snapshots."""
+
+    async def watch() -> list[str]:
+        async with client.stream("GET", FAST) as response:
+            return [data async for _, data in _first(response, 4)]
+
+    seen = await asyncio.gather(*(watch() for _ in range(10)))
+    distinct = {data for viewer in seen for data in viewer}
+    assert len(distinct) <= answers.count("live") <= 8
+
+
+async def _first(response: httpx.Response, count: int) -> AsyncIterator[tuple[str, str]]:
+    async for event in events(response):
+        yield event
+        count -= 1
+        if not count:
+            return
+
+
+async def test_without_viewers_nothing_is_asked(client, answers):
+    """The producer ends with its last viewer."""
+    async with client.stream("GET", FAST) as response:
+        async for _ in _first(response, 1):
+            pass
+    async with asyncio.timeout(5):
+        while await gauge(client, "hopwatch_live_viewers"):
+            await asyncio.sleep(0.01)
+    asked = answers.count("live")
+    # Another view's own snapshots are the clock: three of them take longer than three intervals of the first.
+    async with client.stream("GET", "/api/v1/live?window=61&interval=0.3") as response:
+        async for _ in _first(response, 3):
+            pass
+    assert [window for name, window in answers.asked if name == "live"].count(60) == asked
+
+
+async def test_a_failed_snapshot_is_told_and_the_next_one_comes(client, answers):
+    """The stream outlives the engine's bad moments."""
+    answers.error = EngineUnavailable("no engine")
+    async with client.stream("GET", FAST) as response:
+        stream = events(response)
+        name, data = await anext(stream)
+        assert name == "problem"
+        assert json.loads(data)["status"] == 503
+        answers.error = None
+        async with asyncio.timeout(5):
+            while name != "snapshot":
+                name, _ = await anext(stream)
+
+
+async def test_views_are_bounded(client):
+    """A ninth different view is turned away while eight are watched."""
+    async with asyncio.timeout(20), _Streams(client) as streams:
+        for window in range(8):
+            await streams.open(f"/api/v1/live?window={window + 1}&interval=30")
+        response = await client.get("/api/v1/live?window=99&interval=30")
+        assert response.status_code == 503
+        assert response.json()["type"] == "urn:hopwatch:problem:too-many-viewers"
+        await streams.open("/api/v1/live?window=1&interval=30")
+
+
+class _Streams:
+    """Streams held open, each with its first event read."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._open: list[tuple[httpx.Response, AsyncIterator[str]]] = []
+
+    async def __aenter__(self) -> "_Streams":
+        return self
+
+    async def open(self, url: str) -> None:
+        request = self._client.build_request("GET", url)
+        response = await self._client.send(request, stream=True)
+        assert response.status_code == 200
+        lines = response.aiter_lines()
+        self._open.append((response, lines))  # an iterator let go closes its stream
+        await anext(lines)
+
+    async def rest(self) -> list[str]:
+        """What the first stream still says, up to its end."""
+        return [line async for line in self._open[0][1]]
+
+    async def __aexit__(self, *_: object) -> None:
+        for response, _lines in self._open:
+            await response.aclose()
+
+
+async def test_a_slow_viewer_skips_snapshots():
+    """It sees the latest one, however many it missed."""
+    count = 0
+
+    def ask(window_s: float) -> Live:
+        nonlocal count
+        count += 1
+        return Live.model_construct(window_s=float(count))
+
+    gate = Gate(CollectorRegistry())
+    broadcast = Broadcast(ask, gate, CollectorRegistry())
+    viewer = broadcast.watch(View(60, 0.01))
+    assert await anext(viewer) == live_module.OPENING
+    await anext(viewer)
+    async with asyncio.timeout(5):
+        while count < 10:
+            await asyncio.sleep(0.01)
+    latest = json.loads((await anext(viewer)).partition(b"data: ")[2])["window_s"]
+    assert latest >= 9
+    await viewer.aclose()
+    assert broadcast.viewers == 0
+    gate.close()
+
+
+async def test_silence_is_broken_by_a_heartbeat(client, answers, monkeypatch):
+    """A viewer can tell a quiet stream from a dead one."""
+    monkeypatch.setattr(live_module, "HEARTBEAT_S", 0.05)
+    answers.hold = threading.Event()
+    async with client.stream("GET", FAST) as response:
+        async for line in response.aiter_lines():
+            if line == ": heartbeat":
+                break
+    answers.hold.set()
+
+
+async def test_stopping_ends_the_streams(answers, serve):
+    """A server that stops does not wait for its viewers to leave."""
+    app = create_app(answers, Settings(), Metrics(), lambda: HEALTH)
+    async with asyncio.timeout(10), serve(app) as client, _Streams(client) as streams:
+        await streams.open("/api/v1/live?interval=60")
+        end_streams(app)
+        await streams.rest()
+        assert (await client.get("/api/v1/live")).status_code == 503

@@ -1,0 +1,35 @@
+"""Waiting for conditions, always with a deadline."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+LOOK_EVERY_S = 0.05
+_never = threading.Event()
+
+
+class NotInTime(AssertionError):
+    """What was waited for did not happen before the deadline; the message holds what was seen last."""
+
+
+def eventually(
+    look: Callable[[], T], accept: Callable[[T], object] = bool, *, within: float = 20.0, what: str = ""
+) -> T:
+    """Look until what is seen is acceptable, and return it.
+
+    Raises:
+        NotInTime: `within` seconds have passed.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        seen = look()
+        if accept(seen):
+            return seen
+        if time.monotonic() > deadline:
+            raise NotInTime(
+                f"{what or 'the condition'} did not hold within {within:g} s; last seen: {seen!r}"
+            )
+        _never.wait(LOOK_EVERY_S)

@@ -1,0 +1,132 @@
+"""The demo as a person runs it: real processes, real brokers, faults on purpose, and a ledger that must be right."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hopwatch_demo import world
+from hopwatch_demo.brokers import NAMES
+from hopwatch_demo.faults import FAULTS
+from hopwatch_demo.ledger import Ledger
+from hopwatch_demo.truth import Act, Record
+from hopwatch_demo.verify import compare
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+LINE = re.compile(r"demo: flows=(\d+) deliveries=(\d+) undelivered=(\d+) agreement=(\d+)/(\d+)")
+DEMO = [sys.executable, "-m", "hopwatch_demo"]
+REQUIRED = os.environ.get("HOPWATCH_REQUIRE_BROKERS", "")
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    """Run the demo without a terminal, to its end."""
+    return subprocess.run(
+        [*DEMO, *options], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+
+
+def test_every_delivery_and_every_fault_is_told_as_the_services_recorded_it() -> None:
+    """With all faults on all brokers there are, the ledger equals the ground truth, message by message."""
+    required = ["--brokers", ",".join(NAMES)] if REQUIRED == "all" else []
+    done = run("--json", "--seconds", "24", *required)
+    assert done.returncode == 0, done.stderr + done.stdout
+    line = LINE.search(done.stderr.splitlines()[-1])
+    assert line is not None, done.stderr
+    flows, deliveries, undelivered, agreed, total = map(int, line.groups())
+    said = json.loads(done.stdout)
+    assert agreed == total == deliveries == sum(said["verdicts"].values())
+    assert flows >= 40
+    assert undelivered > 0
+    assert not said["differences"]
+    running = [name for name in NAMES if re.search(rf"{name} (real|given)", said["brokers"])]
+    assert "nats" in running
+    assert not list(unstruck(said["faults"], running))
+
+
+def unstruck(courses: list[dict[str, Any]], running: Iterable[str]) -> Iterator[str]:
+    """Faults that did not strike, or not with their verdict, on some broker that runs."""
+    found = {(course["fault"], course["broker"]): course["verdicts"] for course in courses}
+    for fault in FAULTS.values():
+        for broker, verdict in fault.verdicts.items():
+            if broker in running and not found.get((fault.name, broker), {}).get(verdict):
+                yield f"{fault.name} on {broker}: {found.get((fault.name, broker))}"
+
+
+def test_the_report_ends_with_the_closing_line() -> None:
+    """Without a terminal the report shows flows, one as a tree, lag, undelivered and faults, and closes with one line."""
+    done = run("--brokers", "nats", "--seconds", "6", "--fault", "unroutable", "--fault", "poison")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert LINE.fullmatch(done.stdout.splitlines()[-1])
+    assert len(LINE.findall(done.stdout)) == 1
+    for said in ("flows", "lag", "undelivered", "returned", "dead-lettered", "faults", "nats real", "→"):
+        assert said in done.stdout, said
+    assert "crash" not in done.stdout
+
+
+def test_a_ledger_that_contradicts_the_records_is_told() -> None:
+    """One record that says otherwise than the ledger is one difference, named."""
+    plan = world.Plan(seconds=3.0, brokers=("nats",))
+    with world.opened(plan, print) as running:
+        running.load(print)
+        running.freeze(print)
+        found = running.agreement(print)
+        assert found.complete, list(map(str, found.differences))
+        lie = Record(running.settings.records / "liar.jsonl", "liar")
+        lie.write(
+            Act.RECEIVED, event="o00001.nats.bill", kind="bill", broker="nats", receiver="COMMANDS/billing"
+        )
+        with Ledger(running.collector.api_url) as ledger:
+            wrong = compare(running.expected(), ledger.deliveries(running.began, running.now()))
+    assert (wrong.agreed, wrong.total) == (found.total - 1, found.total)
+    assert str(wrong.differences[0]).startswith(
+        "o00001.nats.bill → COMMANDS/billing: truth in_flight, attempts 2"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda s: s.name)
+def test_nothing_outlives_the_demo(ending: signal.Signals, tmp_path: Path) -> None:
+    """However the demo is ended, every process it started ends, and its data goes unless it was killed."""
+    said = tmp_path / "stderr"
+    with said.open("wb") as stderr:
+        demo = subprocess.Popen(
+            [*DEMO, "--brokers", "nats", "--seconds", "60"], stdin=subprocess.DEVNULL, stderr=stderr
+        )
+    folder = Path(awaited(lambda: re.search(r"their logs: (\S+)/logs", said.read_text()), demo)[1])
+    assert len(processes_in(folder)) > 5
+    demo.send_signal(ending)
+    assert demo.wait(timeout=60) != 0
+    awaited(lambda: not processes_in(folder))
+    if ending is not signal.SIGKILL:
+        assert not folder.exists()
+
+
+def awaited(condition: Any, running: subprocess.Popen[bytes] | None = None, seconds: float = 60.0) -> Any:
+    """What `condition` returns once that is true; an error if the time or the process ends first."""
+    until = time.monotonic() + seconds
+    while not (held := condition()):
+        assert time.monotonic() < until
+        assert running is None or running.poll() is None
+        time.sleep(0.05)
+    return held
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Processes that work in `folder`: each process of the demo has a directory of its own there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if str((process / "cwd").readlink()).startswith(str(folder)):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,324 @@
+"""The collector's answers as frozen values, parsed tolerantly and cleaned once on the way in.
+
+Fields a newer collector adds are ignored, fields an older one lacks get an empty value; a wrong type is an error.
+Every string passes through `text.clean` here, so nothing untrusted reaches a screen by another road. Times are UTC,
+`*_ms` are milliseconds, `*_s` seconds; see the collector's OpenAPI document for the meaning of each field.
+"""
+
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from hopwatch_tui.text import clean
+
+T = TypeVar("T")
+
+
+class UnexpectedShape(ValueError):
+    """An answer does not have the shape the API promises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One handing-over of a message to a receiver."""
+
+    number: int
+    service: str
+    instance: str
+    received_at: datetime | None
+    ended_at: datetime | None
+    settle_outcome: str
+    error: str
+    trace_id: str
+    span_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message and one receiver that was owed it, and what became of it."""
+
+    message_id: str
+    receiver: str
+    verdict: str
+    reason: str
+    witnesses: tuple[str, ...]
+    since: datetime | None
+    system: str
+    destination: str
+    producer: str
+    consumer: str
+    sent_at: datetime | None
+    received_at: datetime | None
+    settled_at: datetime | None
+    latency_ms: float | None
+    attempts: int
+    flow_id: str
+    trace_id: str
+    keys: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryDetail(Delivery):
+    """A delivery with its single attempts, oldest first."""
+
+    history: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message with everything known of it."""
+
+    message_id: str
+    aliases: tuple[str, ...]
+    system: str
+    destination: str
+    producer: str
+    flow_id: str
+    trace_id: str
+    span_id: str
+    sent_at: datetime | None
+    publish_outcome: str
+    publish_reason: str
+    partition: str
+    offset: int | None
+    conversation_id: str
+    keys: Mapping[str, str]
+    deliveries: tuple[DeliveryDetail, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSummary:
+    """Everything one trigger caused, in brief."""
+
+    flow_id: str
+    name: str
+    service: str
+    state: str
+    started_at: datetime | None
+    last_at: datetime | None
+    duration_ms: float
+    spans: int
+    hops: int
+    undelivered: int
+    errors: int
+    services: tuple[str, ...]
+    keys: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SpanEvent:
+    """Something that happened during a span."""
+
+    at: datetime | None
+    name: str
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SpanLink:
+    """Another span this one refers to."""
+
+    trace_id: str
+    span_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One span, as normalised by the collector."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str
+    name: str
+    kind: str
+    service: str
+    instance: str
+    started_at: datetime | None
+    duration_ms: float
+    status: str
+    status_message: str
+    system: str
+    operation: str
+    destination: str
+    receiver: str
+    message_id: str
+    attributes: Mapping[str, str]
+    events: tuple[SpanEvent, ...]
+    links: tuple[SpanLink, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedFlow:
+    """A neighbouring flow."""
+
+    flow_id: str
+    direction: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One flow, whole."""
+
+    summary: FlowSummary
+    hops: tuple[Delivery, ...]
+    spans: tuple[Span, ...]
+    linked: tuple[LinkedFlow, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryList:
+    """Deliveries, newest first."""
+
+    deliveries: tuple[Delivery, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LagRow:
+    """How far one receiver is behind on one destination."""
+
+    system: str
+    destination: str
+    receiver: str
+    waiting: int
+    in_flight: int
+    oldest_s: float
+    pending_reported: int | None
+    last_received_at: datetime | None
+    sample_flow_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LagList:
+    """Lag of every receiver."""
+
+    rows: tuple[LagRow, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """One thing found; `why` names what matched."""
+
+    kind: str
+    id: str
+    why: str
+    title: str
+    at: datetime | None
+    state: str
+    flow_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search found."""
+
+    query: str
+    hits: tuple[SearchHit, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictCount:
+    """How many deliveries have a verdict."""
+
+    verdict: str
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """One snapshot of the live stream, about the last `window_s` seconds."""
+
+    at: datetime | None
+    window_s: float
+    flows: tuple[FlowSummary, ...]
+    verdicts: tuple[VerdictCount, ...]
+    lag: tuple[LagRow, ...]
+    undelivered: tuple[Delivery, ...]
+    spans_per_s: float
+    truncated: bool
+
+
+def parse(cls: type[T], data: object) -> T:
+    """Build an answer from decoded JSON. Raises `UnexpectedShape` naming the field where the type is wrong."""
+    if not isinstance(data, dict):
+        raise UnexpectedShape(f"expected an object for {cls.__name__}, got {type(data).__name__}")
+    values = []
+    for name, convert, missing in _PLANS.get(cls) or _plan(cls):
+        raw = data.get(name)
+        try:
+            values.append(missing if raw is None else convert(raw))
+        except UnexpectedShape:
+            raise
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UnexpectedShape(f"{cls.__name__}.{name}: {error}") from error
+    return cls(*values)
+
+
+_Plan = tuple[tuple[str, Callable[[Any], Any], Any], ...]
+_PLANS: dict[type, _Plan] = {}
+"""Field name, converter and stand-in for a missing value, per class; worked out once."""
+
+
+def _plan(cls: type[Any]) -> _Plan:
+    plan = tuple((field.name, *_converter(field.name, field.type)) for field in fields(cls))
+    _PLANS[cls] = plan
+    return plan
+
+
+_MULTILINE = frozenset({"reason", "error", "status_message", "publish_reason", "attributes"})
+"""Fields that may rightly hold several lines: stack traces, broker texts."""
+
+
+def _converter(name: str, kind: Any) -> tuple[Callable[[Any], Any], Any]:
+    """How to convert a value of the type `kind`, and what stands for a missing one."""
+    lines = name in _MULTILINE
+    if get_origin(kind) in (Union, types.UnionType):
+        (inner,) = [part for part in get_args(kind) if part is not type(None)]
+        return _converter(name, inner)[0], None
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)[0]
+        convert = _converter(name, inner)[0]
+        return (lambda raw: tuple(convert(item) for item in _checked(list, raw))), ()
+    if get_origin(kind) is Mapping:
+        return (lambda raw: _strings(raw, lines=lines)), {}
+    if kind is str:
+        return (lambda raw: clean(raw if isinstance(raw, str) else str(raw), lines=lines)), ""
+    if kind is datetime:
+        return _time, None
+    scalars: dict[Any, tuple[Callable[[Any], Any], Any]] = {
+        int: (_whole, 0),
+        float: (_number, 0.0),
+        bool: (bool, False),
+    }
+    return scalars.get(kind) or ((lambda raw: parse(kind, raw)), None)
+
+
+def _checked(kind: type[T], raw: object) -> T:
+    if not isinstance(raw, kind):
+        raise TypeError(f"expected a {kind.__name__}, got {type(raw).__name__}")
+    return raw
+
+
+def _strings(raw: object, *, lines: bool) -> dict[str, str]:
+    pairs = _checked(dict, raw).items()
+    return {clean(str(key), limit=200): clean(str(value), lines=lines) for key, value in pairs}
+
+
+def _number(raw: object) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        raise TypeError(f"expected a number, got {type(raw).__name__}")
+    return float(raw)
+
+
+def _whole(raw: object) -> int:
+    return int(_number(raw))
+
+
+def _time(raw: object) -> datetime:
+    moment = datetime.fromisoformat(_checked(str, raw))
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,172 @@
+"""Lists that are asked for: what a search finds, and the messages behind a lag."""
+
+import asyncio
+from typing import Any, ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Footer, Input
+
+from hopwatch_tui import format as fmt
+from hopwatch_tui.answers import Delivery, LagRow, SearchHit
+from hopwatch_tui.client import ApiError
+from hopwatch_tui.format import Tone
+from hopwatch_tui.model import Filter
+from hopwatch_tui.screens.base import BaseScreen, trouble_words
+from hopwatch_tui.tables import DELIVERIES, HITS, Table
+from hopwatch_tui.widgets.bars import Bar
+from hopwatch_tui.widgets.filter import FilterLine
+from hopwatch_tui.widgets.lines import Heading, Lines
+
+_HINTS = (
+    "Type an id, a business key or its value.",
+    "order_id=4711 · a message id · a trace id · an alias the broker uses",
+    "Enter or ↓ goes to the results, Esc back.",
+)
+_TYPING_PAUSE_S = 0.25
+"""Seconds without a key after which what is typed is asked for."""
+
+
+class FoundScreen(BaseScreen):
+    """A list with a title."""
+
+    table: ClassVar[Table[Any]]
+
+    def compose(self) -> ComposeResult:
+        """Title, list, filter, footer."""
+        yield Bar(id="title")
+        yield Heading(self.table)
+        yield Lines(self.table)
+        yield FilterLine()
+        yield Footer(compact=True, show_command_palette=False)
+
+    @property
+    def lines(self) -> Lines[Any]:
+        """The list."""
+        return self.query_one(Lines)
+
+    def focus_content(self) -> None:
+        """The list has the keyboard."""
+        self.lines.focus()
+
+    def narrow(self, filter: Filter) -> None:
+        """Narrow the list."""
+        self.lines.narrow(filter)
+
+    def on_lines_opened(self, event: Lines.Opened) -> None:
+        """Open a message or a flow."""
+        item = event.item
+        if isinstance(item, SearchHit) and item.kind == "flow":
+            self.hopwatch.open_flow(item.id)
+        else:
+            self.hopwatch.open_message(item.id if isinstance(item, SearchHit) else item.message_id)
+
+    def copied(self) -> str:
+        """The id under the cursor."""
+        item = self.lines.current
+        if isinstance(item, SearchHit):
+            return item.id
+        return item.message_id if isinstance(item, Delivery) else ""
+
+
+class SearchScreen(FoundScreen):
+    """Finds messages and flows while one types."""
+
+    table = HITS
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("down", "results", "Results", show=False)]
+    DEFAULT_CSS = """
+    SearchScreen #query { border: none; height: 1; padding: 0 1; background: $boost; }
+    """
+
+    def compose(self) -> ComposeResult:
+        """The search box over the list."""
+        yield Bar(id="title")
+        yield Input(placeholder="search: id, key=value, name …", id="query", compact=True)
+        yield from list(super().compose())[1:]
+
+    def on_mount(self) -> None:
+        """Wait for somebody to type."""
+        self.query_one("#title", Bar).line = ((" search ", Tone.KEY), ("the last hour", Tone.DIM))
+        self.lines.empty = _HINTS
+        self.query_one("#query", Input).focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Ask after a short rest."""
+        self.find(event.value.strip(), rest_s=_TYPING_PAUSE_S)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Ask at once and go to the results."""
+        self.find(event.value.strip(), rest_s=0.0)
+        self.focus_content()
+
+    def action_search(self) -> None:
+        """Back to the box."""
+        self.query_one("#query", Input).focus()
+
+    def action_results(self) -> None:
+        """From the box to the results."""
+        self.focus_content()
+
+    @work(exclusive=True, group="search")
+    async def find(self, query: str, rest_s: float) -> None:
+        """Ask and show what was found; only the newest question is answered."""
+        if not query:
+            self.lines.empty = _HINTS
+            self.lines.show((), None)
+            return
+        await asyncio.sleep(rest_s)
+        try:
+            result = await self.hopwatch.client.search(query)
+        except ApiError as error:
+            self.lines.empty = trouble_words(error)
+            self.lines.show((), None)
+            return
+        self.lines.empty = (
+            f"Nothing found for “{query}” in the last hour.",
+            "`hopwatch find --since 7d` looks further.",
+        )
+        times = [moment for moment in (self.hopwatch.model.now, *(hit.at for hit in result.hits)) if moment]
+        self.lines.show(result.hits, max(times, default=None))
+        more = ", and more" if result.truncated else ""
+        self.query_one("#title", Bar).line = (
+            (" search ", Tone.KEY),
+            (f"{fmt.plural(len(result.hits), 'result')}{more} in the last hour", Tone.DIM),
+        )
+
+
+class LagScreen(FoundScreen):
+    """The messages behind a number in the lag table."""
+
+    table = DELIVERIES
+
+    def __init__(self, row: LagRow) -> None:
+        super().__init__()
+        self.row = row
+
+    def on_mount(self) -> None:
+        """Ask for them."""
+        row = self.row
+        self.query_one("#title", Bar).line = (
+            (f" {row.destination} → {row.receiver} ", Tone.KEY),
+            (f" {fmt.count(row.waiting)} waiting, {fmt.count(row.in_flight)} in flight", Tone.DIM),
+        )
+        self.lines.empty = ("Asking the collector …",)
+        self.focus_content()
+        self.load()
+
+    @work(exclusive=True, group="lag")
+    async def load(self) -> None:
+        """Ask for the deliveries that wait or are in flight."""
+        try:
+            found = await self.hopwatch.client.deliveries(
+                verdict=["waiting", "overdue", "in_flight", "stuck"],
+                destination=self.row.destination,
+                receiver=self.row.receiver,
+                limit=1000,
+            )
+        except ApiError as error:
+            self.lines.empty = trouble_words(error)
+            return
+        self.lines.empty = ("Nothing waits here any more.", "Esc goes back.")
+        self.lines.show(found.deliveries, self.hopwatch.model.now)

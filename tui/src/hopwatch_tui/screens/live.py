@@ -1,0 +1,212 @@
+"""The live screen: flows, undelivered and lag, under a header that says how things stand."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.widgets import ContentSwitcher, Footer
+
+from hopwatch_tui import format as fmt
+from hopwatch_tui.actions import LIVE
+from hopwatch_tui.answers import Delivery, FlowSummary, LagRow
+from hopwatch_tui.format import Tone
+from hopwatch_tui.model import Connection, Filter, LiveModel, View
+from hopwatch_tui.screens.base import BaseScreen, trouble_line, trouble_words
+from hopwatch_tui.tables import DELIVERIES, FLOWS, LAG, Line, Piece, Table
+from hopwatch_tui.widgets.bars import Bar, Tabs
+from hopwatch_tui.widgets.filter import FilterLine
+from hopwatch_tui.widgets.keys import bindings
+from hopwatch_tui.widgets.lines import Heading, Lines
+
+_TABLES: dict[View, Table[Any]] = {View.FLOWS: FLOWS, View.UNDELIVERED: DELIVERIES, View.LAG: LAG}
+_TITLES = {View.FLOWS: "Flows", View.UNDELIVERED: "Undelivered", View.LAG: "Lag"}
+
+
+class LiveScreen(BaseScreen):
+    """What is happening now."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings(LIVE)
+    DEFAULT_CSS = """
+    LiveScreen #trouble { display: none; background: $surface; }
+    LiveScreen #trouble.shown { display: block; }
+    LiveScreen ContentSwitcher { height: 1fr; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view = View.FLOWS
+        self.filters = {view: Filter() for view in View}
+
+    def compose(self) -> ComposeResult:
+        """Header, tabs, the three lists, filter, footer."""
+        yield Bar(id="status")
+        yield Bar(id="verdicts")
+        yield Bar(id="trouble")
+        yield Tabs(tuple(_TITLES.values()))
+        with ContentSwitcher(initial=self._place(View.FLOWS)):
+            for view in View:
+                with Vertical(id=self._place(view)):
+                    yield Heading(_TABLES[view])
+                    yield Lines(_TABLES[view], id=f"list-{view.name.lower()}")
+        yield FilterLine()
+        yield Footer(compact=True, show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Show what is known, which is nothing yet."""
+        self.live_changed()
+        self.focus_content()
+
+    def _place(self, view: View) -> str:
+        return f"view-{view.name.lower()}"
+
+    def list_of(self, view: View) -> Lines[Any]:
+        """The list of a view."""
+        return self.query_one(f"#list-{view.name.lower()}", Lines)
+
+    @property
+    def model(self) -> LiveModel:
+        """What is known."""
+        return self.hopwatch.model
+
+    def focus_content(self) -> None:
+        """The list in sight has the keyboard."""
+        self.list_of(self.view).focus()
+
+    def live_changed(self) -> None:
+        """Show the newest snapshot and how the connection is."""
+        if not self.is_mounted:
+            return
+        model = self.model
+        items: dict[View, Sequence[Any]] = {
+            View.FLOWS: model.flows,
+            View.UNDELIVERED: model.undelivered,
+            View.LAG: model.lag,
+        }
+        words = empty_words(model, self.hopwatch.window_s)
+        for view in View:
+            lines = self.list_of(view)
+            lines.empty = words[view]
+            lines.show(items[view], model.now)
+        self.query_one(Tabs).titles = tuple(
+            f"{_TITLES[view]} {fmt.count(len(items[view]))}{'+' if model.snapshot and model.snapshot.truncated else ''}"
+            for view in View
+        )
+        self._show_status()
+
+    def _show_status(self) -> None:
+        model = self.model
+        self.query_one("#status", Bar).line = status_line(model, self.hopwatch.host)
+        self.query_one("#verdicts", Bar).line = verdict_line(model)
+        trouble = self.query_one("#trouble", Bar)
+        trouble.set_class(model.trouble is not None, "shown")
+        if model.trouble is not None:
+            trouble.line = trouble_line(model.trouble)
+
+    def narrow(self, filter: Filter) -> None:
+        """Narrow the list in sight; each view keeps its own filter."""
+        self.filters[self.view] = filter
+        self.list_of(self.view).narrow(filter)
+
+    def copied(self) -> str:
+        """A flow's or message's id, a receiver's name."""
+        item = self.list_of(self.view).current
+        if isinstance(item, FlowSummary):
+            return item.flow_id
+        if isinstance(item, Delivery):
+            return item.message_id
+        return item.receiver if isinstance(item, LagRow) else ""
+
+    def action_view(self, index: int) -> None:
+        """Show another view."""
+        self.view = View(index)
+        self.query_one(ContentSwitcher).current = self._place(self.view)
+        self.query_one(Tabs).shown = index
+        self.query_one(FilterLine).set(self.filters[self.view].text)
+        self.focus_content()
+
+    def action_next_view(self, by: int) -> None:
+        """Show the next view."""
+        self.action_view((self.view + by) % len(View))
+
+    def on_tabs_chosen(self, event: Tabs.Chosen) -> None:
+        """A tab was clicked."""
+        self.action_view(event.index)
+
+    def action_pause(self) -> None:
+        """Hold still, or catch up."""
+        self.model.toggle_pause()
+        self.live_changed()
+
+    def action_retry(self) -> None:
+        """Connect again now."""
+        self.hopwatch.retry_now()
+
+    def on_lines_opened(self, event: Lines.Opened) -> None:
+        """Open a flow, a message, or what waits behind a lag."""
+        if isinstance(event.item, FlowSummary):
+            self.hopwatch.open_flow(event.item.flow_id)
+        elif isinstance(event.item, Delivery):
+            self.hopwatch.open_message(event.item.message_id)
+        elif isinstance(event.item, LagRow):
+            self.hopwatch.open_lag(event.item)
+
+
+def status_line(model: LiveModel, host: str) -> Line:
+    """Name, state of the connection, where it goes, how much comes."""
+    pieces: list[Piece] = [(" hopwatch ", Tone.KEY), *_connection(model), (f"  {host}", Tone.DIM)]
+    if model.snapshot is not None:
+        live = model.snapshot
+        pieces += [
+            (f"  {fmt.rate(live.spans_per_s).removesuffix('/s')}", Tone.STRONG),
+            (" spans/s", Tone.DIM),
+            (f"  last {fmt.duration(live.window_s * 1000)}", Tone.DIM),
+        ]
+    return tuple(pieces)
+
+
+def _connection(model: LiveModel) -> list[Piece]:
+    if model.connection is Connection.LOST:
+        return [(f"▲ no connection, next try in {fmt.duration(model.retry_in_s * 1000)} (r: now)", Tone.BAD)]
+    if model.paused:
+        newer = f", {fmt.plural(model.skipped, 'newer snapshot')}" if model.skipped else ""
+        return [(f"‖ paused{newer} (Space: go on)", Tone.WARN)]
+    if model.connection is Connection.CONNECTING:
+        return [("◌ connecting", Tone.BUSY)]
+    return [("● live", Tone.GOOD)]
+
+
+def verdict_line(model: LiveModel) -> Line:
+    """Deliveries by verdict, in the order of the table of verdicts."""
+    counts = {one.verdict: one.deliveries for one in model.snapshot.verdicts} if model.snapshot else {}
+    order = [*fmt.VERDICTS, *(name for name in counts if name not in fmt.VERDICTS)]
+    pieces: list[Piece] = [(" ", Tone.PLAIN)]
+    for name in order:
+        if counts.get(name):
+            sign = fmt.verdict(name)
+            pieces.append((f"{sign.glyph} {fmt.count(counts[name])} {sign.word}  ", sign.tone))
+    return tuple(pieces) if len(pieces) > 1 else ((" no deliveries yet", Tone.DIM),)
+
+
+def empty_words(model: LiveModel, window_s: float) -> dict[View, tuple[str, ...]]:
+    """What stands in an empty list: what that means, and what to do next."""
+    if model.snapshot is None:
+        words = ("Connecting to the collector …",) if model.trouble is None else trouble_words(model.trouble)
+        return dict.fromkeys(View, words)
+    window = fmt.duration(window_s * 1000)
+    return {
+        View.FLOWS: (
+            f"No flow in the last {window}.",
+            "Run a service with hopwatch turned on: `hopwatch run -- python -m your_app`",
+            "or look further back: `hopwatch live --window 3600`, or search with s.",
+        ),
+        View.UNDELIVERED: (
+            f"Nothing undelivered in the last {window}.",
+            "Everything that was sent has arrived or is on its way.",
+        ),
+        View.LAG: (
+            "No receiver is known yet.",
+            "Receivers appear when a service subscribes or receives a message.",
+        ),
+    }
