@@ -47,6 +47,16 @@ class Collector:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
+    def inserts(self) -> str:
+        """How many inserts there were and how long they took, in words."""
+        with urllib.request.urlopen(f"http://{self.api}/metrics", timeout=60) as answer:
+            text = answer.read().decode()
+        count, total = (
+            float(re.findall(rf"^hopwatch_engine_insert_seconds_{part} (\S+)$", text, re.MULTILINE)[0])
+            for part in ("count", "sum")
+        )
+        return f"{count:.0f} inserts in {total:.1f} s"
+
     def get(self, path: str) -> dict[str, object]:
         with urllib.request.urlopen(f"http://{self.api}{path}", timeout=60) as answer:
             found: dict[str, object] = json.load(answer)
@@ -91,7 +101,7 @@ def run(directory: Path, spans: int, per_request: int) -> None:
         )
         wait_quiet(collector)
         cpu = collector.cpu_s() - cpu_before
-        print(f"merges at rest, CPU {cpu:.1f} s", flush=True)
+        print(f"merges at rest, CPU {cpu:.1f} s; {collector.inserts()}", flush=True)
     count, disk = measure(directory)
     if count != total:
         print(f"NOT EXACT: {total} spans sent, {count} stored")

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from hopwatch_demo.truth import Act, Entry, Record, read
+from hopwatch_demo.truth import Act, Entry, Reader, Record, read
+
+
+def test_a_reader_reads_on_where_it_was(tmp_path: Path) -> None:
+    """What is recorded between two readings is added; nothing is read twice."""
+    record, reader = Record(tmp_path / "a-1.jsonl", "a"), Reader(tmp_path)
+    record.write(Act.READY)
+    assert len(reader.entries()) == len(reader.entries()) == 1
+    record.write(Act.SENDING, event="e")
+    assert [entry.act for entry in reader.entries()] == [Act.READY, Act.SENDING]
 
 
 def test_entries_of_all_processes_come_back_in_order(tmp_path: Path) -> None:

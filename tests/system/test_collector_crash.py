@@ -10,8 +10,11 @@ import sys
 import threading
 from collections import Counter
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from support.collector import Collector
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
@@ -106,6 +109,11 @@ def request() -> tuple[set[str], bytes]:
     return {span_id.hex() for span_id in ids}, message.SerializeToString()
 
 
+def backlog(collector: Collector) -> int:
+    """Bytes acknowledged and not yet in the engine."""
+    return httpx.get(f"{collector.api_url}/healthz").json()["journal_backlog_bytes"]
+
+
 def test_ten_kills_lose_nothing_and_double_nothing(start_collector) -> None:
     """Ten SIGKILLs in mid-ingest: every acknowledged span is stored once, no span twice."""
     chance = random.Random(4711)
@@ -120,6 +128,7 @@ def test_ten_kills_lose_nothing_and_double_nothing(start_collector) -> None:
             collector.start()
     finally:
         senders.stop()
+    eventually(lambda: backlog(collector), lambda left: left == 0, within=120, what="the backlog")
     assert collector.stop() == 0
 
     command = [sys.executable, "-c", COUNT, str(collector.data / "engine")]

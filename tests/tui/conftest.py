@@ -272,6 +272,7 @@ class StubApi:
         self.hits: list[models.SearchHit] = []
         self.token = ""
         self.failing = ""
+        self.quiet = False
         self.asked: list[tuple[str, list[tuple[str, str]]]] = []
         self._snapshot = live()
         self._changed: list[asyncio.Event] = []
@@ -353,8 +354,11 @@ class StubApi:
         try:
             yield b"retry: 2000\n\n"
             while self._server is not None and not self._server.should_exit:
-                yield b"event: snapshot\ndata: " + self._snapshot.model_dump_json().encode() + b"\n\n"
-                await event.wait()
+                if not self.quiet:
+                    yield b"event: snapshot\ndata: " + self._snapshot.model_dump_json().encode() + b"\n\n"
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        await event.wait()
                 event.clear()
         finally:
             self._changed.remove(event)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -96,7 +97,7 @@ async def test_the_live_screen_says_how_things_stand(shop: Any) -> None:
     """Header, verdict counts and flows fit on 80×24, each flow with state, hops, undelivered, age and latency."""
     async with running(shop) as live:
         await live.sees(
-            "● live", "35 spans/s", "✓ 1,812 settled", "■ 3 stuck", "1 Flows 11", "2 Undelivered 1", "3 Lag 1"
+            "● live", "35 spans/s", "✓ 1,812 settled", "■ 3 stuck", "1 Flows 11", "2 Undelivered 3", "3 Lag 1"
         )
         assert live.line("POST /checkout").split() == (
             ["▌", "!", "undelivered", "POST", "/checkout", "gateway", "4", "1", "1s", "42ms"]
@@ -243,10 +244,11 @@ async def test_the_cursor_stays_on_its_flow(shop: Any, make: Any) -> None:
         await live.press("j", "j")
         assert "POST /orders/3 " in live.cursor()
         old = [make.flow_summary(number) for number in range(2, 12)]
-        shop.show(make.live([*(make.flow_summary(number) for number in range(50, 55)), *old]))
+        new = [make.flow_summary(number, started_at=make.ago(0)) for number in range(50, 150)]
+        shop.show(make.live(new[:5] + old))
         await live.sees("POST /orders/50")
         assert "POST /orders/3 " in live.cursor()
-        shop.show(make.live([*(make.flow_summary(number) for number in range(50, 150)), *old]))
+        shop.show(make.live(new + old))
         await live.sees("1 Flows 110")
         assert "POST /orders/3 " in live.cursor()
         await live.press("g")
@@ -378,7 +380,7 @@ async def test_five_thousand_rows_are_formatted_only_where_seen(api: Any, make: 
         )
         await live.press("G")
         assert "POST /orders/5000" in live.cursor()
-        api.show(make.live([make.flow_summary(6000), *flows]))
+        api.show(make.live([make.flow_summary(6000, started_at=make.ago(0)), *flows]))
         await live.sees("1 Flows 5,001")
         assert "POST /orders/5000" in live.cursor()
         await live.press("slash", *"orders/4321")
@@ -430,3 +432,66 @@ async def test_every_action_is_in_the_palette_and_q_ends(shop: Any) -> None:
         assert {"Search", "Filter", "Pause", "Undelivered"} <= commands
         await live.press("q")
         await live.until(lambda: not live.app.is_running)
+
+
+async def test_zoom_stretches_the_waterfall(shop: Any) -> None:
+    """`z` makes the span under the cursor fill the width, marks what lies outside, and goes back."""
+    async with running(shop) as live:
+        await live.press("enter")
+        await live.sees("1 Waterfall 7", "70ms")
+        whole = live.line("billing  charge")
+        await live.press("j", "j", "z")
+        await live.sees("25ms", "30ms")
+        assert live.line("publish orders.plac").count("━") > 20
+        assert "›" in live.line("billing  charge")
+        await live.press("z")
+        await live.until(lambda: live.line("billing  charge") == whole)
+
+
+async def test_the_reason_of_an_undelivered_is_read_in_full(api: Any, make: Any) -> None:
+    """Below the list stands the whole reason of the line under the cursor, and on whose word."""
+    reasons = ["terminated by the receiver: card declined", "there was nowhere to route it: no responders"]
+    api.show(
+        make.live(undelivered=[make.delivery(n, verdict="failed", reason=r) for n, r in enumerate(reasons)])
+    )
+    async with running(api, size=(120, 24)) as live:
+        await live.press("2")
+        await live.sees(f"{reasons[0]}  seen by producer, consumer")
+        await live.press("j")
+        await live.sees(f"{reasons[1]}  seen by producer, consumer")
+
+
+async def test_verdict_counts_shrink_to_their_glyphs(api: Any, make: Any) -> None:
+    """Where the words do not fit on the line, the glyphs stay, each with its number."""
+    counts = [
+        models.VerdictCount(verdict=verdict, deliveries=1000 + n)
+        for n, verdict in enumerate(sorted(models.Verdict)[:8])
+    ]
+    api.show(make.live(verdicts=counts))
+    async with running(api) as live:
+        await live.sees("† 1,000  × 1,002  − 1,001", "◊ 1,005")
+    async with running(api, size=(160, 24)) as live:
+        await live.sees("† 1,000 dead-lettered", "× 1,002 expired")
+
+
+async def test_long_service_names_share_two_lines(shop: Any, make: Any) -> None:
+    """Names longer than their lane stand by turns on two lines above the sequence."""
+    flow = make.shop_flow()
+    names = ["customers", "gateway", "payments", "notifications", "analytics", "shipping"]
+    hops = [make.delivery(n, producer=a, consumer=b) for n, (a, b) in enumerate(pairwise(names))]
+    shop.flows[flow.summary.flow_id] = flow.model_copy(update={"hops": hops})
+    async with running(shop) as live:
+        await live.press("enter", "2")
+        await live.sees("customers", "notifications", "shipping")
+        assert live.line("customers").split() == ["customers", "payments", "analytics"]
+        assert live.line("AFTER").split() == ["AFTER", "gateway", "notifications", "shipping", "VERDICT"]
+
+
+async def test_silence_is_said(shop: Any) -> None:
+    """A stream that is open but brings nothing is not called live without saying how old the news is."""
+    async with running(shop) as live:
+        await live.sees("● live")
+        shop.quiet = True
+        await live.sees("◌ live, last news 5")
+        shop.quiet = False
+        await live.sees("● live")

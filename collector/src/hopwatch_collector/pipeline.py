@@ -16,7 +16,7 @@ from hopwatch_collector.receive.http import create_otlp_app
 from hopwatch_collector.receive.ingest import Budget, Ingest
 from hopwatch_collector.settings import Settings
 
-_DRAIN_S = 20.0
+_DRAIN_S = 8.0
 """Seconds the pump gets to hand the journal's rest to the engine; what remains is replayed at the next start."""
 
 

@@ -1,4 +1,4 @@
-"""Moves what the journal holds into the engine: one thread, one batch at a time, each exactly once."""
+"""Moves what the journal holds into the engine, one batch at a time, each exactly once; and keeps the engine up."""
 
 import threading
 import time
@@ -46,7 +46,7 @@ class Store(Protocol):
 
 
 class Pump:
-    """The thread between journal and engine. `start` and `stop` once each; `stop` is safe without `start`."""
+    """The threads between journal and engine. `start` and `stop` once each; `stop` is safe without `start`."""
 
     def __init__(
         self,
@@ -73,11 +73,12 @@ class Pump:
         self._stopping = threading.Event()
         self._give_up_at = float("inf")
         self._checkpoint_due = time.monotonic() + CHECKPOINT_S
-        self._maintain_due = 0.0
         self.failure = ""
         """Why the engine takes nothing right now; empty when it does. Read by the health check."""
         metrics.journal_backlog.set_function(lambda: self.backlog_bytes)
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
+        # A thread of its own: upkeep may take seconds, and spans must not wait for it to be seen.
+        self._upkeep = threading.Thread(target=self._keep_up, name="upkeep", daemon=True)
 
     @property
     def backlog_bytes(self) -> int:
@@ -86,14 +87,16 @@ class Pump:
 
     def start(self) -> None:
         self._thread.start()
+        self._upkeep.start()
 
     def stop(self, drain_s: float) -> None:
         """Gives the rest to the engine, for at most about `drain_s` seconds; what remains waits for the next start."""
         self._give_up_at = time.monotonic() + drain_s
         self._stopping.set()
         self._journal.hurry()
-        if self._thread.ident is not None:
-            self._thread.join()
+        for thread in (self._thread, self._upkeep):
+            if thread.ident is not None:
+                thread.join()
 
     def _run(self) -> None:
         try:
@@ -104,7 +107,8 @@ class Pump:
                     self._next_batch()
                 elif self._stopping.is_set():
                     break
-                self._upkeep()
+                if self._checkpoint_wanted():
+                    self._checkpoint()
             self._checkpoint()
         except Exception as error:
             self.failure = f"the pump has ended: {error!r}"
@@ -120,7 +124,7 @@ class Pump:
             chunk = self._journal.read(stretch.start, end=stretch.end)
             if chunk is None:
                 self._position = max(self._position, stretch.end)
-            elif not self._insert(replace(chunk, stretch=stretch)):
+            elif self._given_up() or not self._insert(replace(chunk, stretch=stretch)):
                 return
 
     def _ripen(self) -> None:
@@ -211,21 +215,9 @@ class Pump:
                 time.sleep(pause)
             pause = min(pause * 2, longest)
 
-    def _upkeep(self) -> None:
-        now = time.monotonic()
-        if now >= self._maintain_due:
-            self._maintain_due = now + _MAINTAIN_S
-            self._maintain()
-        full = len(self._log.unconfirmed) >= CHECKPOINT_BATCHES or self._journal.crowded
-        if full or now >= self._checkpoint_due:
-            self._checkpoint()
-
-    def _maintain(self) -> None:
-        try:
-            self._store.maintain()
-        except Exception as error:  # noqa: BLE001 - upkeep comes round again; it must not end the pump
-            self._metrics.engine_failures.labels("maintain").inc()
-            _log.warning("upkeep failed", error=str(error))
+    def _checkpoint_wanted(self) -> bool:
+        many = len(self._log.unconfirmed) >= CHECKPOINT_BATCHES
+        return many or self._journal.crowded or time.monotonic() >= self._checkpoint_due
 
     def _checkpoint(self) -> None:
         """Notes that the engine has everything so far, on its disk; only then does the journal let go of it."""
@@ -239,3 +231,11 @@ class Pump:
         except OSError as error:
             self._metrics.engine_failures.labels("checkpoint").inc()
             _log.warning("checkpoint failed", error=str(error))
+
+    def _keep_up(self) -> None:
+        while not self._stopping.wait(_MAINTAIN_S):
+            try:
+                self._store.maintain()
+            except Exception as error:  # noqa: BLE001 - upkeep comes round again; it must not end its thread
+                self._metrics.engine_failures.labels("maintain").inc()
+                _log.warning("upkeep failed", error=str(error))

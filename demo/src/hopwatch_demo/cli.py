@@ -14,9 +14,10 @@ from hopwatch_demo import faults, report, world
 from hopwatch_demo.brokers import NAMES, BrokerMissing
 from hopwatch_demo.collector import CollectorFailed
 from hopwatch_demo.expect import courses
-from hopwatch_demo.ledger import Ledger
-from hopwatch_demo.supervisor import CUSTOMERS, hopwatch_command
+from hopwatch_demo.ledger import Ledger, LedgerUnreadable
+from hopwatch_demo.supervisor import hopwatch_command
 from hopwatch_demo.world import Plan, World
+from hopwatch_tui.client import ApiError
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
@@ -27,7 +28,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 @app.command()
 def demo(
-    seconds: Annotated[float, typer.Option(min=1, help="How long orders are placed.")] = 30.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long orders are placed.")] = 25.0,
     rate: Annotated[float, typer.Option(min=0.1, max=20, help="Orders per second.")] = 2.0,
     brokers: Annotated[
         str,
@@ -48,7 +49,7 @@ def demo(
     On a terminal it opens the live view. Elsewhere it runs for a while, freezes, compares the collector's ledger
     with what the services themselves recorded, and reports.
 
-    Exit codes: 0 ledger and records agree, 1 they differ, 2 usage, 3 something did not start.
+    Exit codes: 0 ledger and records agree, 1 they differ, 2 usage, 3 something did not start or answer.
     """
     if list_faults:
         _list_faults()
@@ -59,8 +60,8 @@ def demo(
     try:
         with world.opened(plan, _say) as running:
             code = _live(running) if live else _report(running, json)
-    except (BrokerMissing, CollectorFailed, world.ShopFailed) as error:
-        typer.echo(f"demo: {error}", err=True)
+    except (BrokerMissing, CollectorFailed, world.ShopFailed, LedgerUnreadable, ApiError) as error:
+        typer.echo(f"demo: {error} {getattr(error, 'message', '')}".rstrip(), err=True)
         code = FAILED
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
@@ -69,7 +70,7 @@ def demo(
 
 def _live(running: World) -> int:
     """Open the live view on the running shop until the person leaves it."""
-    running.shop.start([CUSTOMERS])
+    running.open_shop()
     environment = os.environ | {"HOPWATCH_COLLECTOR": running.collector.api_url}
     return subprocess.run([hopwatch_command(), "live"], env=environment, check=False).returncode
 

@@ -10,7 +10,7 @@ from typing import Final, Self
 from hopwatch_demo.supervisor import Child, hopwatch_command
 
 READY: Final = re.compile(r"^hopwatch collector ready: (.*)$", re.MULTILINE)
-START_S: Final = 30.0
+START_S: Final = 60.0
 LOOK_S: Final = 0.05
 
 
@@ -43,7 +43,7 @@ class Collector:
         """Return when it said that it is ready, and where.
 
         Raises:
-            CollectorFailed: it ended, or said nothing for 30 s.
+            CollectorFailed: it ended, or said nothing for a minute.
         """
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:

@@ -1,5 +1,6 @@
 """The collector's side of the comparison: every delivery in its ledger, read through its API."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,18 @@ LIMIT: Final = 1000
 SHORTEST: Final = timedelta(milliseconds=2)
 
 
-class TooManyRows(Exception):
+BUSY: Final = frozenset({422, 429, 503})
+"""Answers of a collector that could not finish in its time limit, or is not ready: worth asking again."""
+
+PATIENCE_S: Final = 60.0
+PAUSE_S: Final = 1.0
+
+
+class LedgerUnreadable(Exception):
+    """The collector's ledger cannot be read; the message says why."""
+
+
+class TooManyRows(LedgerUnreadable):
     """The API cuts off even the shortest stretch of time."""
 
 
@@ -61,7 +73,7 @@ class Ledger:
         """Return all deliveries sent between two moments (Unix time, seconds).
 
         Raises:
-            httpx.HTTPError: the collector does not answer, or with an error.
+            LedgerUnreadable: the collector does not answer, or with an error, or stays too busy for a minute.
             TooManyRows: it cuts its answer off even for a few milliseconds.
         """
         found: dict[tuple[str, str], Row] = {}
@@ -71,7 +83,7 @@ class Ledger:
 
     def _between(self, since: datetime, until: datetime) -> Iterator[Row]:
         window: dict[str, str | int] = {"since": _said(since), "until": _said(until), "limit": LIMIT}
-        answer = self._http.get("/deliveries", params=window).raise_for_status().json()
+        answer = self._ask(window)
         if not answer["truncated"]:
             yield from map(Row.of, answer["deliveries"])
             return
@@ -80,6 +92,20 @@ class Ledger:
         middle = since + (until - since) / 2
         yield from self._between(since, middle)
         yield from self._between(middle, until)
+
+    def _ask(self, window: dict[str, str | int]) -> dict[str, Any]:
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                answer = self._http.get("/deliveries", params=window)
+            except httpx.HTTPError as error:
+                raise LedgerUnreadable(f"the collector does not answer: {error!r}") from error
+            if answer.is_success:
+                said: dict[str, Any] = answer.json()
+                return said
+            if answer.status_code not in BUSY or time.monotonic() > until:
+                raise LedgerUnreadable(f"the collector answers {answer.status_code}: {answer.text[:500]}")
+            time.sleep(PAUSE_S)
 
 
 def _said(moment: datetime) -> str:

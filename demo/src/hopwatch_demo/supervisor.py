@@ -49,25 +49,24 @@ class Job:
 
 
 def jobs(brokers: Iterable[Broker]) -> list[Job]:
-    """Return the shop's processes but customers, those that need longest to start first."""
+    """Return the shop's processes, those that need longest to start first."""
     brokers = list(brokers)
-    workers = [Job(service, broker=broker) for service in ("billing", "shipping") for broker in brokers]
+    workers = [Job("shipping", broker=broker) for broker in brokers]
     loyalty = [Job("loyalty")] if Broker.KAFKA in brokers else []
     return [
         Job("orders", wrapped=True),
         Job("audit", wrapped=True),
         Job("notifications", wrapped=True),
         Job("analytics"),
+        Job("billing"),
         Job("pricing"),
         Job("inspection"),
         *loyalty,
         *workers,
         Job("payments"),
         Job("gateway", wrapped=True),
+        Job("customers", wrapped=True),
     ]
-
-
-CUSTOMERS: Final = Job("customers", wrapped=True)
 
 
 def hopwatch_command() -> str:

@@ -88,19 +88,45 @@ class Record:
         os.close(self._file)
 
 
+class Reader:
+    """Reads the records of all processes in a folder, each line once however often it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[Path, int] = {}
+        self._entries: list[Entry] = []
+
+    def entries(self) -> list[Entry]:
+        """Return everything recorded so far, oldest first; a last line without its end is not an entry yet.
+
+        Raises:
+            ValueError: a complete line is not an entry.
+        """
+        for path in sorted(self._folder.glob("*.jsonl")):
+            self._entries.extend(self._further(path))
+        self._entries.sort(key=lambda entry: entry.at)
+        return list(self._entries)
+
+    def _further(self, path: Path) -> Iterator[Entry]:
+        with path.open("rb") as file:
+            file.seek(self._read.get(path, 0))
+            whole, end, _ = file.read().rpartition(b"\n")
+        self._read[path] = self._read.get(path, 0) + len(whole) + len(end)
+        for line in whole.splitlines():
+            yield _entry(path, line)
+
+
 def read(folder: Path) -> list[Entry]:
-    """Return all entries of all processes in `folder`, oldest first; a last line without its end is not one yet.
+    """Return all entries of all processes in `folder`, oldest first.
 
     Raises:
         ValueError: a complete line is not an entry.
     """
-    entries = [entry for path in sorted(folder.glob("*.jsonl")) for entry in _entries(path)]
-    return sorted(entries, key=lambda entry: entry.at)
+    return Reader(folder).entries()
 
 
-def _entries(path: Path) -> Iterator[Entry]:
-    for line in path.read_bytes().split(b"\n")[:-1]:
-        said = json.loads(line)
-        if not isinstance(said, dict) or not said.keys() <= _FIELDS or "act" not in said:
-            raise ValueError(f"{path.name}: not an entry: {line[:200]!r}")
-        yield Entry(**{**said, "act": Act(said["act"])})
+def _entry(path: Path, line: bytes) -> Entry:
+    said = json.loads(line)
+    if not isinstance(said, dict) or not said.keys() <= _FIELDS or "act" not in said:
+        raise ValueError(f"{path.name}: not an entry: {line[:200]!r}")
+    return Entry(**{**said, "act": Act(said["act"])})

@@ -10,25 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hopwatch_demo import truth
 from hopwatch_demo.brokers import Brokers
 from hopwatch_demo.brokers.ports import free_ports
 from hopwatch_demo.catalogue import Broker
 from hopwatch_demo.collector import Collector
 from hopwatch_demo.expect import Expected, expect, unfinished
 from hopwatch_demo.ledger import Ledger
-from hopwatch_demo.shop.customers import STOPPED
+from hopwatch_demo.shop.customers import OPEN, STOPPED
 from hopwatch_demo.shop.messaging.bus import FROZEN
 from hopwatch_demo.shop.prepare import prepare
 from hopwatch_demo.shop.settings import Settings
-from hopwatch_demo.supervisor import CUSTOMERS, Shop, environment_without_hopwatch, jobs
-from hopwatch_demo.truth import Act, Entry
+from hopwatch_demo.supervisor import Shop, environment_without_hopwatch, jobs
+from hopwatch_demo.truth import Act, Entry, Reader
 from hopwatch_demo.verify import Agreement, compare
 
 DEADLINE_S: Final = 5.0
 """The collector's deadline for stuck and overdue."""
 
-START_S: Final = 60.0
+START_S: Final = 90.0
 DRAIN_S: Final = 30.0
 SETTLE_S: Final = 15.0
 """Seconds the ledger gets to catch up once nothing moves any more."""
@@ -49,7 +48,7 @@ class ShopFailed(Exception):
 class Plan:
     """What a run is to be. An empty `brokers` means all that can be had."""
 
-    seconds: float = 30.0
+    seconds: float = 25.0
     rate: float = 2.0
     brokers: tuple[str, ...] = ()
     faults: frozenset[str] = frozenset()
@@ -68,10 +67,11 @@ class World:
     brokers: str
     """What each broker is, in one line."""
     began: float
+    records: Reader
 
     def entries(self) -> list[Entry]:
         """Everything the services recorded so far."""
-        return truth.read(self.settings.records)
+        return self.records.entries()
 
     def expected(self) -> dict[tuple[str, str], Expected]:
         """What the ledger should say now."""
@@ -83,12 +83,16 @@ class World:
 
     def load(self, say: Say) -> None:
         """Let customers place orders for as long as planned, and stop them."""
-        self.shop.start([CUSTOMERS])
+        self.open_shop()
         end = time.monotonic() + self.plan.seconds
         while (left := end - time.monotonic()) > 0:
             say(f"load: {self._counts()}, {left:.0f} s left")
             time.sleep(min(5.0, left))
         self.stop_load()
+
+    def open_shop(self) -> None:
+        """Have customers begin to place orders."""
+        (self.settings.records / OPEN).touch()
 
     def stop_load(self) -> None:
         """Have customers place no further order."""
@@ -112,7 +116,7 @@ class World:
                 found = compare(self.expected(), ledger.deliveries(self.began, self.now()))
                 if found.complete or time.monotonic() > until:
                     break
-                time.sleep(LOOK_S)
+                time.sleep(MARGIN_S)
             # Once more: what agreed by chance in a moment of catching up would not agree twice.
             time.sleep(MARGIN_S)
             return compare(self.expected(), ledger.deliveries(self.began, self.now()))
@@ -173,7 +177,8 @@ def opened(plan: Plan, say: Say) -> Iterator[World]:
         asyncio.run(prepare(settings))
         env = {**quiet, **settings.environment(), "OTEL_EXPORTER_OTLP_ENDPOINT": collector.otlp_url}
         shop = stack.enter_context(Shop(folder, env))
-        world = World(plan, folder, settings, shop, collector, brokers.closing_line(), time.time())
+        records = Reader(settings.records)
+        world = World(plan, folder, settings, shop, collector, brokers.closing_line(), time.time(), records)
         say(f"{world.brokers}; starting the shop")
         _start(world)
         say(f"{len(shop.names)} services are ready; their logs: {folder / 'logs'}")

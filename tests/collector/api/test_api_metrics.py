@@ -1,10 +1,14 @@
 """The page Prometheus scrapes."""
 
+import asyncio
+import threading
+
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from hopwatch_collector.api.exposition import QueryDerived, render
+from hopwatch_collector.api.routes import metrics as metrics_route
 
 CALLS = ("traces_spanmetrics_calls_total", {"service": "orders"}, 2.0)
 
@@ -47,13 +51,37 @@ async def test_two_scrapes_in_a_row_ask_once(client, answers):
 
 
 async def test_our_own_numbers_survive_a_failing_engine(client, answers):
-    """That is when they are needed; derived ones are left out rather than shown stale."""
+    """That is when they are needed; of the derived ones there are none yet."""
     answers.samples = [CALLS]
     answers.error = RuntimeError("no engine")
     found = values((await client.get("/metrics")).text)
     assert found["hopwatch_query_errors_total"] == 1
     assert "hopwatch_ingest_spans_total" in found
     assert "traces_spanmetrics_calls_total" not in found
+
+
+async def test_a_slow_engine_does_not_hold_up_a_scrape(client, answers, monkeypatch):
+    """Our own numbers come at once, the derived ones with a later scrape; meanwhile nobody asks twice."""
+    monkeypatch.setattr(metrics_route, "PATIENCE_S", 0.05)
+    answers.samples = [CALLS]
+    answers.hold = threading.Event()
+    for _ in range(3):
+        found = values((await client.get("/metrics")).text)
+        assert "hopwatch_ingest_spans_total" in found
+        assert CALLS[0] not in found
+    answers.hold.set()
+    async with asyncio.timeout(5):
+        while CALLS[0] not in values((await client.get("/metrics")).text):
+            await asyncio.sleep(0.01)
+    assert answers.count("metrics") == 1
+
+
+def test_old_numbers_are_not_shown():
+    """None says more than what was true a while ago."""
+    registry = CollectorRegistry()
+    derived = QueryDerived(registry, shown_s=0)
+    derived.replace([CALLS])
+    assert CALLS[0] not in values(render("", registry, derived)[0].decode())
 
 
 @pytest.mark.parametrize("most", [1, 3])

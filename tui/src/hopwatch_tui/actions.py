@@ -81,6 +81,15 @@ FLOW: Final = (
         False,
         "⇧Tab [",
     ),
+    Action(
+        "flow.zoom",
+        "z",
+        "zoom",
+        "Zoom",
+        "stretch the waterfall to the span under the cursor; again: the whole flow",
+        True,
+        "z",
+    ),
     Action("flow.reload", "r", "reload", "Reload", "ask the collector again", False, "r"),
 )
 """On an opened flow."""

@@ -1,6 +1,7 @@
 """`hopwatch live`: the app that joins the stream of snapshots, what is known of them, and the screens."""
 
 import asyncio
+import time
 from collections.abc import Iterable
 from functools import partial
 from typing import ClassVar
@@ -45,6 +46,7 @@ class HopwatchApp(App[None]):
         self.model = LiveModel()
         self._wake = asyncio.Event()
         self._announced = False
+        self._heard = time.monotonic()
         for theme in (themes.DARK, themes.LIGHT):
             self.register_theme(theme)
         self.ansi_theme_dark = themes.ansi(themes.DARK)
@@ -70,8 +72,14 @@ class HopwatchApp(App[None]):
         """Take in the stream until the app ends."""
         await feed.follow(self.client, self.window_s, self._deliver, self._wake)
 
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the collector last said anything."""
+        return time.monotonic() - self._heard
+
     def _deliver(self, event: feed.Event) -> None:
         """Note an event in the model. However many come before the screen looks, it is told once."""
+        self._heard = time.monotonic()
         if isinstance(event, feed.Lost):
             self.model.lose(event.error, event.retry_in_s)
         elif isinstance(event, ApiError):

@@ -25,13 +25,17 @@ class Waterfall:
 
     start: datetime
     length_ms: float
+    offset_ms: float = 0.0
+    """Where the drawing begins, counted from the flow's start."""
 
     @classmethod
-    def of(cls, flow: Flow) -> "Waterfall":
-        """A waterfall as long as the flow's spans are."""
+    def of(cls, flow: Flow, over: Span | None = None) -> "Waterfall":
+        """A waterfall as long as the flow's spans are, or as the span `over` is."""
         starts = [span.started_at for span in flow.spans if span.started_at]
         start = min(starts, default=flow.summary.started_at or datetime.fromtimestamp(0).astimezone())
         stops = [_after(span, start) + span.duration_ms for span in flow.spans]
+        if over is not None and over.duration_ms > 0:
+            return cls(start, over.duration_ms, _after(over, start))
         return cls(start, max(stops, default=0.0) or 1.0)
 
     def key(self, item: SpanRow) -> str:
@@ -54,19 +58,16 @@ class Waterfall:
             )
         )
 
-    def heading(self, width: int) -> Line:
+    def heading(self, width: int) -> Sequence[Line]:
         """The time scale."""
         names, bars = self._widths(width)
-        end = fmt.duration(self.length_ms)
-        middle = fmt.duration(self.length_ms / 2) if bars >= 24 else ""
-        scale = fit("0", bars // 2 - len(middle) // 2) + middle
+        end = fmt.duration(self.offset_ms + self.length_ms)
+        middle = fmt.duration(self.offset_ms + self.length_ms / 2) if bars >= 24 else ""
+        beginning = fmt.duration(self.offset_ms) if self.offset_ms else "0"
+        scale = fit(beginning, bars // 2 - len(middle) // 2) + middle
         scale = fit(scale, bars - len(end)) + end
-        return (
-            (fit("SERVICE  SPAN", names), Tone.DIM),
-            ("  ", Tone.DIM),
-            (scale, Tone.DIM),
-            ("     TOOK", Tone.DIM),
-        )
+        title = ((fit("SERVICE  SPAN", names), Tone.DIM), ("  ", Tone.DIM))
+        return ((*title, (scale, Tone.DIM), ("     TOOK", Tone.DIM)),)
 
     def line(self, item: SpanRow, width: int, now: datetime | None) -> Line:
         """Name, bar and duration."""
@@ -84,8 +85,8 @@ class Waterfall:
             (service, Tone.STRONG),
             (name, Tone.PLAIN if span.message_id else Tone.DIM),
             ("  " + " " * before, Tone.PLAIN),
-            ("━" * bar, tone),
-            (" " * (bars - before - bar), Tone.PLAIN),
+            (bar, tone),
+            (" " * (bars - before - len(bar)), Tone.PLAIN),
             (fit(fmt.duration(span.duration_ms), 9, right=True), Tone.PLAIN),
         )
 
@@ -93,10 +94,16 @@ class Waterfall:
         names = max(24, min(70, width * 45 // 100))
         return names, max(4, width - names - 2 - 9)
 
-    def _bar(self, span: Span, cells: int) -> tuple[int, int]:
-        """Cells before the bar and of the bar; a bar has at least one, and stays inside."""
-        before = min(cells - 1, max(0, int(_after(span, self.start) / self.length_ms * cells)))
-        return before, max(1, min(cells - before, round(max(0.0, span.duration_ms) / self.length_ms * cells)))
+    def _bar(self, span: Span, cells: int) -> tuple[int, str]:
+        """Cells before the bar and the bar; at least one cell, at the edge a mark where it lies outside."""
+        begin = (_after(span, self.start) - self.offset_ms) / self.length_ms * cells
+        end = begin + max(0.0, span.duration_ms) / self.length_ms * cells
+        if end < 0:
+            return 0, "‹"
+        if begin > cells:
+            return cells - 1, "›"
+        before = min(cells - 1, max(0, int(begin)))
+        return before, "━" * max(1, min(cells, round(end)) - before)
 
 
 def _after(span: Span, start: datetime) -> float:
@@ -140,19 +147,28 @@ class HopSequence:
         """Names, ids, verdict, reason and keys."""
         return DELIVERIES.haystack(item) + keys_text(item.keys)
 
-    def heading(self, width: int) -> Line:
-        """Names of the lanes, or of the columns where the lanes do not fit."""
+    def heading(self, width: int) -> Sequence[Line]:
+        """Names of the lanes, by turns on two lines where they are longer than a lane; without lanes, of the columns."""
         lane, verdict = self._widths(width)
         head = fit("AFTER", _TIME, right=True) + "  "
+        space = width - len(head) - verdict
+        end: Piece = (fit("VERDICT", verdict), Tone.DIM)
         if not lane:
-            space = width - len(head) - verdict
-            return (
-                (head + fit("FROM → DESTINATION → RECEIVER", space), Tone.DIM),
-                (fit("VERDICT", verdict), Tone.DIM),
-            )
-        names: list[Piece] = [(fit(fit(name, lane - 1, pad=False), lane), Tone.STRONG) for name in self.lanes]
-        space = width - len(head) - verdict - lane * len(self.lanes)
-        return ((head, Tone.DIM), *names, (" " * space, Tone.DIM), (fit("VERDICT", verdict), Tone.DIM))
+            return (((head + fit("FROM → DESTINATION → RECEIVER", space), Tone.DIM), end),)
+        if all(cell_len(name) < lane for name in self.lanes):
+            names = "".join(fit(name, lane) for name in self.lanes)
+            return (((head, Tone.DIM), (fit(names, space), Tone.STRONG), end),)
+        rows = []
+        for turn in (0, 1):
+            names = " " * lane * turn
+            for name in self.lanes[turn::2]:
+                names += fit(fit(name, 2 * lane - 1, pad=False), 2 * lane)
+            rows.append(fit(names.rstrip(), space))
+        blank = " " * len(head)
+        return (
+            ((blank, Tone.DIM), (rows[0], Tone.STRONG), (" " * verdict, Tone.DIM)),
+            ((head, Tone.DIM), (rows[1], Tone.STRONG), end),
+        )
 
     def line(self, item: Delivery, width: int, now: datetime | None) -> Line:
         """Time since the flow began, an arrow, what became of it."""
@@ -202,7 +218,7 @@ class HopSequence:
         return (
             (before, Tone.DIM),
             (arrow, tone),
-            (beside, Tone.STRONG),
+            (beside, tone),
             (fit(rest, space - column), Tone.DIM),
         )
 

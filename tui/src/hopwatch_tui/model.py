@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Generic, TypeVar
 
 from hopwatch_tui.answers import Delivery, FlowSummary, LagRow, Live
 from hopwatch_tui.client import ApiError
+from hopwatch_tui.format import DELIVERED
 
 T = TypeVar("T")
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 class View(IntEnum):
@@ -94,13 +96,21 @@ class LiveModel:
 
     @property
     def flows(self) -> Sequence[FlowSummary]:
-        """Flows, newest first."""
-        return self.snapshot.flows if self.snapshot else ()
+        """Flows, those that began last first: a line keeps its neighbours while the flow goes on."""
+        flows = self.snapshot.flows if self.snapshot else ()
+        return sorted(flows, key=lambda flow: flow.started_at or _LONG_AGO, reverse=True)
 
     @property
     def undelivered(self) -> Sequence[Delivery]:
         """Undelivered, newest first."""
         return self.snapshot.undelivered if self.snapshot else ()
+
+    @property
+    def undelivered_count(self) -> int:
+        """How many there are in the window, also where the list of them is cut off."""
+        counts = self.snapshot.verdicts if self.snapshot else ()
+        counted = sum(one.deliveries for one in counts if one.verdict not in DELIVERED)
+        return max(counted, len(self.undelivered))
 
     @property
     def lag(self) -> Sequence[LagRow]:

@@ -293,7 +293,7 @@ def attempts_table(attempts: Sequence[Attempt]) -> RenderableType:
         took = None
         if attempt.received_at and attempt.ended_at:
             took = (attempt.ended_at - attempt.received_at).total_seconds() * 1000
-        where = attempt.service + (f" ({attempt.instance})" if attempt.instance else "")
+        where = f"{attempt.service}  {fit_middle(attempt.instance, 13)}".rstrip()
         table.add_row(
             str(attempt.number),
             Text(where),

@@ -31,8 +31,8 @@ class Painter(Protocol[T_contra]):
     def haystack(self, item: T_contra) -> str:
         """The text a filter looks in."""
 
-    def heading(self, width: int) -> Line:
-        """The line above the list."""
+    def heading(self, width: int) -> Sequence[Line]:
+        """The lines above the list."""
 
     def line(self, item: T_contra, width: int, now: datetime | None) -> Line:
         """The item on one line of at most `width` cells."""
@@ -68,9 +68,9 @@ class Table(Generic[T]):
         """The text a filter looks in."""
         return self.text_of(item)
 
-    def heading(self, width: int) -> Line:
+    def heading(self, width: int) -> Sequence[Line]:
         """Column titles."""
-        return self._join([(fit(c.title, w, right=c.right), Tone.DIM) for c, w in self._layout(width)])
+        return (self._join([(fit(c.title, w, right=c.right), Tone.DIM) for c, w in self._layout(width)]),)
 
     def line(self, item: T, width: int, now: datetime | None) -> Line:
         """The item's cells."""
@@ -132,12 +132,14 @@ _CALM: Final = frozenset({"done", "active"})
 FLOWS: Final = Table[FlowSummary](
     columns=(
         Column("STATE", lambda flow, _: _sign(fmt.state(flow.state)), width=13),
-        Column("FLOW", lambda flow, _: (flow.name, Tone.PLAIN if flow.state in _CALM else Tone.STRONG), share=3),
+        Column(
+            "FLOW", lambda flow, _: (flow.name, Tone.PLAIN if flow.state in _CALM else Tone.STRONG), share=3
+        ),
         Column("SERVICE", lambda flow, _: _dim(flow.service), share=2),
-        Column("KEYS", lambda flow, _: _dim(keys_text(flow.keys)), share=3, wide_from=110),
+        Column("KEYS", lambda flow, _: _plain(keys_text(flow.keys)), share=2, wide_from=96),
         Column("HOPS", lambda flow, _: _plain(fmt.count(flow.hops)), width=4, right=True),
         Column("UNDELIV", lambda flow, _: _number(flow.undelivered, Tone.BAD), width=7, right=True),
-        Column("ERR", lambda flow, _: _number(flow.errors, Tone.BAD), width=3, right=True, wide_from=90),
+        Column("ERR", lambda flow, _: _number(flow.errors, Tone.BAD), width=3, right=True, wide_from=96),
         Column("AGE", lambda flow, now: _plain(fmt.age(flow.started_at, now)), width=6, right=True),
         Column("LATENCY", lambda flow, _: _plain(fmt.duration(flow.duration_ms)), width=7, right=True),
         Column("ID", lambda flow, _: _dim(fmt.short_id(flow.flow_id)), width=9, wide_from=130),
@@ -195,7 +197,12 @@ def _receiver(delivery: Delivery) -> Piece:
 LAG: Final = Table[LagRow](
     columns=(
         Column("SYSTEM", lambda row, _: _dim(row.system), width=8),
-        Column("DESTINATION", lambda row, _: (row.destination, Tone.STRONG if row.waiting else Tone.PLAIN), share=1, middle=True),
+        Column(
+            "DESTINATION",
+            lambda row, _: (row.destination, Tone.STRONG if row.waiting else Tone.PLAIN),
+            share=1,
+            middle=True,
+        ),
         Column("RECEIVER", lambda row, _: _plain(row.receiver), share=1, middle=True),
         Column("WAITING", lambda row, _: _number(row.waiting, Tone.WARN), width=7, right=True),
         Column("IN FLIGHT", lambda row, _: _number(row.in_flight, Tone.PLAIN), width=9, right=True),

@@ -14,6 +14,8 @@ from hopwatch_collector.api.ports import Sample
 
 CACHED_S = 5.0
 """How long query-derived numbers are shown before they are asked for again."""
+SHOWN_S = 60.0
+"""How long they are shown at most while newer ones cannot be had."""
 MOST_SERIES = 500
 """Series shown of one family; a histogram with all its buckets counts as one."""
 
@@ -70,8 +72,14 @@ class QueryDerived:
     """Query-derived families, cached and bounded; each scrape in the meantime shows the same numbers."""
 
     def __init__(
-        self, registry: CollectorRegistry, *, cached_s: float = CACHED_S, most_series: int = MOST_SERIES
+        self,
+        registry: CollectorRegistry,
+        *,
+        cached_s: float = CACHED_S,
+        shown_s: float = SHOWN_S,
+        most_series: int = MOST_SERIES,
     ) -> None:
+        self._shown_s = shown_s
         self._cached_s = cached_s
         self._most = most_series
         self._lock = threading.Lock()
@@ -100,16 +108,11 @@ class QueryDerived:
         for name in FAMILIES:
             self._dropped.labels(name).set(dropped.get(name, 0))
 
-    def forget(self) -> None:
-        """Show none rather than old ones."""
-        with self._lock:
-            self._families = []
-            self._asked_at = None
-
     def collect(self) -> Iterator[Metric]:
-        """The families shown."""
+        """The families shown: none rather than old ones."""
         with self._lock:
-            return iter(self._families)
+            old = self._asked_at is None or time.monotonic() - self._asked_at > self._shown_s
+            return iter([] if old else self._families)
 
 
 def _family_of(sample: str) -> str | None:

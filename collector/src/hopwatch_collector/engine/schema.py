@@ -52,6 +52,7 @@ def placeholders() -> Mapping[str, str]:
         "MergeTree": "MergeTree",
         "AggregatingMergeTree": "AggregatingMergeTree",
         "ReplacingMergeTree": "ReplacingMergeTree",
+        "ReplacingMergeTree seen_at": "ReplacingMergeTree(seen_at)",
         "ReplacingMergeTree written_at": "ReplacingMergeTree(written_at)",
         "SummingMergeTree": "SummingMergeTree",
         "dedup": f"non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}",

@@ -1,14 +1,15 @@
-"""Queries by file name. A line `-- include: <name>` stands for the text of another file."""
+"""Statements by file name. A line `-- include: <name>` stands for the text of another file."""
 
 import re
 from functools import cache
 from importlib import resources
+from typing import Final
 
-_INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
+_INCLUDE: Final = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
 
 
 @cache
-def sql_text(name: str) -> str:
-    """Return the query `hopwatch_collector/query/sql/<name>.sql`, complete."""
-    text = resources.files("hopwatch_collector.query").joinpath("sql", f"{name}.sql").read_text("utf-8")
-    return _INCLUDE.sub(lambda found: sql_text(found[1]), text).rstrip().rstrip(";")
+def sql_text(name: str, package: str = "hopwatch_collector.query", folder: str = "sql") -> str:
+    """Return the text of `<folder>/<name>.sql` in `package`, complete."""
+    text = resources.files(package).joinpath(folder, f"{name}.sql").read_text("utf-8")
+    return _INCLUDE.sub(lambda found: sql_text(found[1], package, folder), text).rstrip().rstrip(";")

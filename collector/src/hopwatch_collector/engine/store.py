@@ -78,7 +78,7 @@ class Store:
         self._write_lock = threading.Lock()
         self._closed = False
         self._insert_settings = _insert_settings()
-        self._upkeep = Upkeep(writer.command, settings.retention_days)
+        self._upkeep = Upkeep(writer, settings.retention_days)
         self.version = f"ClickHouse {writer.server_version}"
 
     @classmethod
@@ -132,8 +132,11 @@ class Store:
 
     def maintain(self) -> None:
         """Do what is due: find the senders of strangers, sum up edges, drop what is older than the retention."""
-        with self._write_lock:
-            self._upkeep.run()
+        try:
+            with self._write_lock:
+                self._upkeep.run()
+        except ClickHouseError as error:
+            raise EngineUnavailable(f"upkeep failed: {_words(error)}") from error
 
     def close(self) -> None:
         """Close the engine; safe to call twice. Queries still running are waited for."""

@@ -1,22 +1,115 @@
-"""What the store does from time to time besides taking spans."""
+"""What the store does from time to time besides taking spans: strangers, edges, retention."""
 
 import time
-from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from clickhouse_connect.driver.client import Client
+
+from hopwatch_collector.engine.sqlfiles import sql_text
+
+_RECENT: Final = timedelta(minutes=10)
+_LONG: Final = timedelta(days=1)
+_LONG_EVERY_S: Final = 60.0
+"""Senders of recent strangers are looked for every time, those of a day's every minute."""
+
+_STRANGERS_AT_ONCE: Final = 2_000
+_EDGES_EVERY_S: Final = 15.0
+_EDGES_BACK: Final = timedelta(minutes=3)
+"""Minutes are summed up again until they are this old; facts that come later than that are in no edge."""
+
 _RETENTION_EVERY_S: Final = 600.0
+_SETTINGS: Final = {
+    "max_execution_time": 60,
+    "optimize_and_compare_chain": 0,
+    "optimize_extract_common_expressions": 0,
+    "max_partitions_per_insert_block": 0,
+}
 
 
 class Upkeep:
-    """Runs what is due. One at a time; the caller sees to that."""
+    """Does what is due. One call at a time; the store sees to that. What it remembers is only when it did what."""
 
-    def __init__(self, command: Callable[..., Any], retention_days: int) -> None:
-        self._command = command
+    def __init__(self, client: Client, retention_days: int) -> None:
+        self._client = client
         self._retention_days = retention_days
+        self._long_due = 0.0
+        self._edges_due = 0.0
         self._retention_due = 0.0
 
     def run(self) -> None:
         """Do what is due now."""
         now = time.monotonic()
+        if now >= self._long_due:
+            self._long_due = now + _LONG_EVERY_S
+            self.settle_strangers(_LONG)
+        else:
+            self.settle_strangers(_RECENT)
+        if now >= self._edges_due:
+            self._edges_due = now + _EDGES_EVERY_S
+            self.sum_edges()
         if now >= self._retention_due:
             self._retention_due = now + _RETENTION_EVERY_S
+            self.drop_old()
+
+    def settle_strangers(self, back: timedelta = _LONG) -> int:
+        """Give facts that were told without a message id to the message they are about; return how many keys."""
+        now = datetime.now(UTC)
+        rows = self._client.query(
+            _statement("found_senders"),
+            parameters={"since": now - back, "top": _STRANGERS_AT_ONCE},
+            settings=_SETTINGS,
+        ).result_rows
+        if not rows:
+            return 0
+        days, messages, traces, spans, known_as = (list(column) for column in zip(*rows, strict=True))
+        moving = [(key, known) for key, known in zip(messages, known_as, strict=True) if key != known]
+        if moving:
+            moved = {"messages": [key for key, _ in moving], "known_as": [known for _, known in moving]}
+            self._run("move_facts", moved)
+            self._run("mark_moved", moved)
+        self._run(
+            "note_known",
+            {
+                "now": now,
+                "days": [str(day) for day in days],
+                "messages": messages,
+                "traces": traces,
+                "spans": spans,
+                "known_as": known_as,
+            },
+        )
+        return len(rows)
+
+    def sum_edges(self) -> None:
+        """Sum up who reached whom in the minutes that are still recent."""
+        now = datetime.now(UTC)
+        self._client.command(
+            "INSERT INTO edges " + sql_text("edges_by_minute"),
+            parameters={
+                "now": now,
+                "since": (now - _EDGES_BACK).replace(second=0, microsecond=0),
+                "until": now + timedelta(minutes=1),
+                "deadline": 30.0,
+                "grace": 2.0,
+            },
+            settings=_SETTINGS,
+        )
+
+    def drop_old(self) -> None:
+        """Drop the days before the retention; whole partitions, so that it costs nothing."""
+        oldest = datetime.now(UTC).date() - timedelta(days=self._retention_days)
+        found = self._client.query(
+            "SELECT DISTINCT table, partition FROM system.parts "
+            "WHERE database = currentDatabase() AND active AND match(partition, '^[0-9]{4}-[0-9]{2}-[0-9]{2}$')"
+        ).result_rows
+        for table, partition in found:
+            if partition < str(oldest):
+                self._client.command(f"ALTER TABLE `{table}` DROP PARTITION '{partition}'")
+
+    def _run(self, name: str, parameters: dict[str, Any]) -> None:
+        self._client.command(_statement(name), parameters=parameters, settings=_SETTINGS)
+
+
+def _statement(name: str) -> str:
+    return sql_text(name, "hopwatch_collector.engine", "upkeep_sql")

@@ -46,9 +46,9 @@ def key_of(text: str) -> str | None:
 
 
 def trace_of(text: str) -> str | None:
-    """Return a flow or trace id's 32 lower-case hex digits, None if `text` is not one."""
+    """Return a flow or trace id's 32 lower-case hex digits, None if `text` is not one: zeros stand for none."""
     compact = text.strip().lower()
-    return compact if len(compact) == 32 and _is_hex(compact) else None
+    return compact if len(compact) == 32 and _is_hex(compact) and compact.strip("0") else None
 
 
 def _is_hex(text: str) -> bool:

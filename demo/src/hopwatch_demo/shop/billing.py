@@ -1,4 +1,4 @@
-"""billing: one process per broker; sends an invoice for each bill, and cannot stand some of them."""
+"""billing: sends an invoice for each bill, and cannot stand some of them."""
 
 import asyncio
 

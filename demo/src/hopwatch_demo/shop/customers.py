@@ -1,4 +1,4 @@
-"""customers: place orders at a steady rate until the world is frozen or they are told to stop."""
+"""customers: place orders at a steady rate, from when the shop opens until they are told to stop."""
 
 import asyncio
 import contextlib
@@ -8,13 +8,15 @@ import httpx
 
 import hopwatch
 from hopwatch_demo.catalogue import call_event, order_name
-from hopwatch_demo.shop.messaging.bus import Gate
 from hopwatch_demo.shop.order import Order
 from hopwatch_demo.shop.service import stop_signal
 from hopwatch_demo.shop.settings import Settings
 from hopwatch_demo.truth import Act, Record
 
 NAME = "customers"
+LOOK_S = 0.1
+OPEN = "OPEN"
+"""File in the folder of records that says the shop is open; nobody orders before."""
 STOPPED = "LOAD-STOPPED"
 """File in the folder of records that tells customers to place no further order."""
 
@@ -35,9 +37,11 @@ async def main() -> None:
     ended = stop_signal()
     settings = Settings.from_environment()
     record = Record.of_process(settings.records, NAME)
-    stopped, gate = settings.records / STOPPED, Gate(settings.records)
+    stopped = settings.records / STOPPED
     loop = asyncio.get_running_loop()
     record.write(Act.READY)
+    while not ((settings.records / OPEN).exists() or ended.is_set()):  # noqa: ASYNC110 — another process opens it
+        await asyncio.sleep(LOOK_S)
     async with (
         httpx.AsyncClient(base_url=f"http://{settings.gateway}", timeout=30.0) as client,
         asyncio.TaskGroup() as tasks,
@@ -47,7 +51,7 @@ async def main() -> None:
             due += 1.0 / settings.rate
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), max(0.0, due - loop.time()))
-            if ended.is_set() or stopped.exists() or gate.closed:
+            if ended.is_set() or stopped.exists():
                 break
             tasks.create_task(place(client, record, number))
     await ended.wait()

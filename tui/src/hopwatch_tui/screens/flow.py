@@ -54,7 +54,7 @@ class FlowScreen(BaseScreen):
         self.view = 0
         self.filters = [Filter(), Filter()]
         self._summary: FlowSummary | None = None
-        self._detail: object = None
+        self._zoomed: Span | None = None
 
     def compose(self) -> ComposeResult:
         """Title, tabs, the two drawings, what is under the cursor in full."""
@@ -74,7 +74,7 @@ class FlowScreen(BaseScreen):
 
     def on_mount(self) -> None:
         """Ask for the flow."""
-        self.query_one("#title", Bar).line = ((f" flow {self.flow_id} ", Tone.KEY), ("  asking …", Tone.DIM))
+        self.query_one("#title", Bar).show(((f" flow {self.flow_id} ", Tone.KEY), ("  asking …", Tone.DIM)))
         for name in _VIEWS:
             self.list_of(name).empty = ("Asking the collector …",)
         self.focus_content()
@@ -97,16 +97,16 @@ class FlowScreen(BaseScreen):
     def _fail(self, error: ApiError) -> None:
         bar = self.query_one("#trouble", Bar)
         bar.add_class("shown")
-        bar.line = trouble_line(error)
+        bar.show(trouble_line(error))
         for name in _VIEWS:
             self.list_of(name).empty = trouble_words(error)
 
     def _show(self, flow: Flow) -> None:
         self.query_one("#trouble", Bar).remove_class("shown")
-        self.query_one("#title", Bar).line = title_line(flow)
-        self.query_one("#about", Bar).line = about_line(flow)
+        self.query_one("#title", Bar).show(title_line(flow))
+        self.query_one("#about", Bar).show(about_line(flow))
         rows, hops = waterfall(flow.spans), in_order(flow.hops)
-        self._fill("waterfall", Waterfall.of(flow), rows, "No span of this flow is stored.")
+        self._fill("waterfall", Waterfall.of(flow, self._zoomed), rows, "No span of this flow is stored.")
         self._fill("sequence", HopSequence.of(flow), hops, "No message was seen in this flow.")
         more = "+" if flow.truncated else ""
         self.query_one(Tabs).titles = (f"Waterfall {len(rows)}{more}", f"Sequence {len(hops)}{more}")
@@ -115,8 +115,7 @@ class FlowScreen(BaseScreen):
     def _fill(self, name: str, painter: Any, items: Sequence[Any], nothing: str) -> None:
         lines = self.list_of(name)
         heading = self.query_one(f"#view-{name} Heading", Heading)
-        heading.painter = painter
-        heading.refresh()
+        heading.show(painter)
         lines.repaint(painter)
         lines.empty = (nothing,)
         lines.show(items, self.hopwatch.model.now)
@@ -167,6 +166,13 @@ class FlowScreen(BaseScreen):
     def on_tabs_chosen(self, event: Tabs.Chosen) -> None:
         """A tab was clicked."""
         self.action_view(event.index)
+
+    def action_zoom(self) -> None:
+        """Stretch the waterfall to the span under the cursor, or back to the whole flow."""
+        current = self.list_of("waterfall").current
+        if self.flow is not None and current is not None:
+            self._zoomed = None if self._zoomed is not None else current.span
+            self._show(self.flow)
 
     def action_reload(self) -> None:
         """Ask again."""
@@ -236,7 +242,7 @@ def span_detail(span: Span) -> Any:
             ("error", failed),
             (
                 "span",
-                styled((span.name, Tone.STRONG), f"  {span.service} ({span.instance or 'instance unseen'})"),
+                styled((span.name, Tone.STRONG), f"  {span.service}  {span.instance}"),
             ),
             ("kind", f"{span.kind}  {span.system}  {span.operation}".strip()),
             ("destination", span.destination),

@@ -87,7 +87,7 @@ class SearchScreen(FoundScreen):
 
     def on_mount(self) -> None:
         """Wait for somebody to type."""
-        self.query_one("#title", Bar).line = ((" search ", Tone.KEY), ("the last hour", Tone.DIM))
+        self.query_one("#title", Bar).show(((" search ", Tone.KEY), ("the last hour", Tone.DIM)))
         self.lines.empty = _HINTS
         self.query_one("#query", Input).focus()
 
@@ -129,9 +129,11 @@ class SearchScreen(FoundScreen):
         times = [moment for moment in (self.hopwatch.model.now, *(hit.at for hit in result.hits)) if moment]
         self.lines.show(result.hits, max(times, default=None))
         more = ", and more" if result.truncated else ""
-        self.query_one("#title", Bar).line = (
-            (" search ", Tone.KEY),
-            (f"{fmt.plural(len(result.hits), 'result')}{more} in the last hour", Tone.DIM),
+        self.query_one("#title", Bar).show(
+            (
+                (" search ", Tone.KEY),
+                (f"{fmt.plural(len(result.hits), 'result')}{more} in the last hour", Tone.DIM),
+            )
         )
 
 
@@ -147,9 +149,11 @@ class LagScreen(FoundScreen):
     def on_mount(self) -> None:
         """Ask for them."""
         row = self.row
-        self.query_one("#title", Bar).line = (
-            (f" {row.destination} → {row.receiver} ", Tone.KEY),
-            (f" {fmt.count(row.waiting)} waiting, {fmt.count(row.in_flight)} in flight", Tone.DIM),
+        self.query_one("#title", Bar).show(
+            (
+                (f" {row.destination} → {row.receiver} ", Tone.KEY),
+                (f" {fmt.count(row.waiting)} waiting, {fmt.count(row.in_flight)} in flight", Tone.DIM),
+            )
         )
         self.lines.empty = ("Asking the collector …",)
         self.focus_content()

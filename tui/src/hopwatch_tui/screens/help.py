@@ -29,7 +29,7 @@ class HelpScreen(BaseScreen):
 
     def on_mount(self) -> None:
         """Show it."""
-        self.query_one("#title", Bar).line = ((" help", Tone.KEY), ("  / filters, Esc goes back", Tone.DIM))
+        self.query_one("#title", Bar).show(((" help", Tone.KEY), ("  / filters, Esc goes back", Tone.DIM)))
         self.query_one(Page).show(help_page())
         self.focus_content()
 

@@ -13,6 +13,7 @@ from hopwatch_tui.actions import LIVE
 from hopwatch_tui.answers import Delivery, FlowSummary, LagRow
 from hopwatch_tui.format import Tone
 from hopwatch_tui.model import Connection, Filter, LiveModel, View
+from hopwatch_tui.report import one_line
 from hopwatch_tui.screens.base import BaseScreen, trouble_line, trouble_words
 from hopwatch_tui.tables import DELIVERIES, FLOWS, LAG, Line, Piece, Table
 from hopwatch_tui.widgets.bars import Bar, Tabs
@@ -21,6 +22,8 @@ from hopwatch_tui.widgets.keys import bindings
 from hopwatch_tui.widgets.lines import Heading, Lines
 
 _TABLES: dict[View, Table[Any]] = {View.FLOWS: FLOWS, View.UNDELIVERED: DELIVERIES, View.LAG: LAG}
+STALE_S = 5.0
+"""Seconds without a snapshot after which the header says so."""
 _TITLES = {View.FLOWS: "Flows", View.UNDELIVERED: "Undelivered", View.LAG: "Lag"}
 
 
@@ -50,11 +53,14 @@ class LiveScreen(BaseScreen):
                 with Vertical(id=self._place(view)):
                     yield Heading(_TABLES[view])
                     yield Lines(_TABLES[view], id=f"list-{view.name.lower()}")
+                    if view is View.UNDELIVERED:
+                        yield Bar(id="reason")
         yield FilterLine()
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Show what is known, which is nothing yet."""
+        """Show what is known, which is nothing yet; from time to time, how old it is."""
+        self.set_interval(1.0, self._show_status)
         self.live_changed()
         self.focus_content()
 
@@ -89,20 +95,37 @@ class LiveScreen(BaseScreen):
             lines = self.list_of(view)
             lines.empty = words[view]
             lines.show(items[view], model.now)
-        self.query_one(Tabs).titles = tuple(
-            f"{_TITLES[view]} {fmt.count(len(items[view]))}{'+' if model.snapshot and model.snapshot.truncated else ''}"
-            for view in View
+        self.query_one(Tabs).titles = (
+            f"Flows {fmt.count(len(model.flows))}{'+' if model.snapshot and model.snapshot.truncated else ''}",
+            f"Undelivered {fmt.count(model.undelivered_count)}",
+            f"Lag {fmt.count(len(model.lag))}",
         )
+        self._show_reason(self.list_of(View.UNDELIVERED).current)
         self._show_status()
 
     def _show_status(self) -> None:
         model = self.model
-        self.query_one("#status", Bar).line = status_line(model, self.hopwatch.host)
-        self.query_one("#verdicts", Bar).line = verdict_line(model)
+        silent_s = self.hopwatch.silent_s
+        self.query_one("#status", Bar).show(status_line(model, self.hopwatch.host, silent_s))
+        self.query_one("#verdicts", Bar).show(
+            verdict_line(model),
+            (*verdict_line(model, words=False), ("? says what they mean", Tone.DIM)),
+            verdict_line(model, words=False),
+        )
         trouble = self.query_one("#trouble", Bar)
         trouble.set_class(model.trouble is not None, "shown")
         if model.trouble is not None:
-            trouble.line = trouble_line(model.trouble)
+            trouble.show(trouble_line(model.trouble))
+
+    def _show_reason(self, delivery: Delivery | None) -> None:
+        """Below the undelivered: what the line under the cursor has no room for."""
+        line = reason_line(delivery) if delivery else ()
+        self.query_one("#reason", Bar).show(line)
+
+    def on_lines_moved(self, event: Lines.Moved) -> None:
+        """Another line is under the cursor."""
+        if isinstance(event.item, Delivery):
+            self._show_reason(event.item)
 
     def narrow(self, filter: Filter) -> None:
         """Narrow the list in sight; each view keeps its own filter."""
@@ -153,9 +176,18 @@ class LiveScreen(BaseScreen):
             self.hopwatch.open_lag(event.item)
 
 
-def status_line(model: LiveModel, host: str) -> Line:
-    """Name, state of the connection, where it goes, how much comes."""
-    pieces: list[Piece] = [(" hopwatch ", Tone.KEY), *_connection(model), (f"  {host}", Tone.DIM)]
+def reason_line(delivery: Delivery) -> Line:
+    """Why a delivery stands as it does, on whose word, and which message it is."""
+    return (
+        (f" {one_line(delivery.reason)}", Tone.PLAIN),
+        (f"  seen by {', '.join(delivery.witnesses) or 'nobody'}", Tone.DIM),
+        (f"  {delivery.message_id}", Tone.DIM),
+    )
+
+
+def status_line(model: LiveModel, host: str, silent_s: float = 0.0) -> Line:
+    """Name, state of the connection, where it goes, how much comes; and how old it is where that is not fresh."""
+    pieces: list[Piece] = [(" hopwatch ", Tone.KEY), *_connection(model, silent_s), (f"  {host}", Tone.DIM)]
     if model.snapshot is not None:
         live = model.snapshot
         pieces += [
@@ -166,7 +198,7 @@ def status_line(model: LiveModel, host: str) -> Line:
     return tuple(pieces)
 
 
-def _connection(model: LiveModel) -> list[Piece]:
+def _connection(model: LiveModel, silent_s: float) -> list[Piece]:
     if model.connection is Connection.LOST:
         return [(f"▲ no connection, next try in {fmt.duration(model.retry_in_s * 1000)} (r: now)", Tone.BAD)]
     if model.paused:
@@ -174,18 +206,23 @@ def _connection(model: LiveModel) -> list[Piece]:
         return [(f"‖ paused{newer} (Space: go on)", Tone.WARN)]
     if model.connection is Connection.CONNECTING:
         return [("◌ connecting", Tone.BUSY)]
+    if silent_s >= STALE_S:
+        return [(f"◌ live, last news {fmt.duration(silent_s * 1000)} ago", Tone.WARN)]
     return [("● live", Tone.GOOD)]
 
 
-def verdict_line(model: LiveModel) -> Line:
-    """Deliveries by verdict, in the order of the table of verdicts."""
+def verdict_line(model: LiveModel, *, words: bool = True) -> Line:
+    """Deliveries by verdict, in the order of the table of verdicts; without words, by their glyphs."""
     counts = {one.verdict: one.deliveries for one in model.snapshot.verdicts} if model.snapshot else {}
     order = [*fmt.VERDICTS, *(name for name in counts if name not in fmt.VERDICTS)]
     pieces: list[Piece] = [(" ", Tone.PLAIN)]
     for name in order:
         if counts.get(name):
             sign = fmt.verdict(name)
-            pieces.append((f"{sign.glyph} {fmt.count(counts[name])} {sign.word}  ", sign.tone))
+            number = fmt.count(counts[name])
+            pieces.append(
+                (f"{sign.glyph} {number} {sign.word}  " if words else f"{sign.glyph} {number}  ", sign.tone)
+            )
     return tuple(pieces) if len(pieces) > 1 else ((" no deliveries yet", Tone.DIM),)
 
 
@@ -203,7 +240,9 @@ def empty_words(model: LiveModel, window_s: float) -> dict[View, tuple[str, ...]
         ),
         View.UNDELIVERED: (
             f"Nothing undelivered in the last {window}.",
-            "Everything that was sent has arrived or is on its way.",
+            "Everything that was sent has arrived or is on its way."
+            if model.snapshot.verdicts
+            else "No message was seen at all; see 1.",
         ),
         View.LAG: (
             "No receiver is known yet.",

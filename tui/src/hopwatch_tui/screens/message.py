@@ -46,7 +46,7 @@ class MessageScreen(BaseScreen):
 
     def on_mount(self) -> None:
         """Ask for the message."""
-        self.query_one("#title", Bar).line = ((f" message {self.message_id}", Tone.KEY),)
+        self.query_one("#title", Bar).show(((f" message {self.message_id}", Tone.KEY),))
         self.query_one(Page).show("Asking the collector …")
         self.focus_content()
         self.load()
@@ -59,12 +59,12 @@ class MessageScreen(BaseScreen):
             self.message = await self.hopwatch.client.message(self.message_id)
         except ApiError as error:
             bar.add_class("shown")
-            bar.line = trouble_line(error)
+            bar.show(trouble_line(error))
             if self.message is None:
                 self.query_one(Page).show("\n".join(trouble_words(error)))
             return
         bar.remove_class("shown")
-        self.query_one("#title", Bar).line = title_line(self.message)
+        self.query_one("#title", Bar).show(title_line(self.message))
         self.query_one(Page).show(message_body(self.message))
 
     def focus_content(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.message import Message
 from textual.reactive import reactive
@@ -14,17 +15,23 @@ from hopwatch_tui.widgets.tones import Toned
 
 
 class Bar(Toned):
-    """A line of toned text."""
+    """A line of toned text; of several ways to say it, the first that fits."""
 
     DEFAULT_CSS = """
     Bar { height: 1; background: $panel; }
     """
 
-    line: reactive[Line] = reactive((), init=False)
+    ways: reactive[tuple[Line, ...]] = reactive(((),), init=False)
+
+    def show(self, *ways: Line) -> None:
+        """Say this, the longest way first."""
+        self.ways = ways
 
     def render_line(self, y: int) -> Strip:
         """The line."""
-        return self.strip(self.line if y == 0 else (), self.size.width, self.rich_style)
+        width = self.size.width
+        fitting = (line for line in self.ways if sum(cell_len(text) for text, _ in line) <= width)
+        return self.strip(next(fitting, self.ways[-1]), width, self.rich_style)
 
 
 class Tabs(Toned):

@@ -26,20 +26,35 @@ _NO_MARK = "  "
 
 
 class Heading(Toned):
-    """The line above a list; it stays while the list scrolls."""
+    """The lines above a list; they stay while the list scrolls."""
 
     DEFAULT_CSS = """
-    Heading { height: 1; background: $surface; }
+    Heading { height: auto; background: $surface; }
     """
 
     def __init__(self, painter: Painter[Any]) -> None:
         super().__init__()
         self.painter = painter
 
+    def show(self, painter: Painter[Any]) -> None:
+        """The heading of another painter."""
+        self.painter = painter
+        self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As many lines as the painter has."""
+        return len(self._lines(width))
+
+    def _lines(self, width: int) -> Sequence[Line]:
+        return self.painter.heading(
+            max(1, width - 3)
+        )  # a mark of two in front of each item, a scrollbar behind
+
     def render_line(self, y: int) -> Strip:
         """Column titles, over the columns below."""
         width = self.size.width
-        line = ((_NO_MARK, Tone.DIM), *self.painter.heading(max(1, width - 3)))
+        lines = self._lines(width)
+        line = ((_NO_MARK, Tone.DIM), *lines[y]) if y < len(lines) else ()
         return self.strip(line, width, self.rich_style)
 
 

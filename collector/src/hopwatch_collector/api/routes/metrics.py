@@ -11,6 +11,9 @@ from prometheus_client import CollectorRegistry
 from hopwatch_collector.api.exposition import QueryDerived, render
 from hopwatch_collector.api.routes.base import Answering
 
+PATIENCE_S = 2.0
+"""How long a scrape waits for query-derived numbers: less than any scrape's time limit."""
+
 log = structlog.get_logger(__name__)
 PAGE: dict[int | str, dict[str, Any]] = {
     200: {
@@ -24,12 +27,13 @@ def routes(answering: Answering, registry: CollectorRegistry, derived: QueryDeri
     """Routes about metrics."""
     router = APIRouter(tags=["metrics"])
 
+    refreshing: asyncio.Task[None] | None = None
+
     async def refresh() -> None:
         try:
             await answering.gate.run("metrics", lambda: derived.replace(answering.queries.metrics()))
         except Exception as error:  # noqa: BLE001  the collector's own numbers matter most when queries fail
-            derived.forget()
-            log.warning("no query-derived metrics", reason=str(error))
+            log.warning("no newer query-derived metrics", reason=str(error))
 
     @router.get(
         "/metrics",
@@ -38,8 +42,13 @@ def routes(answering: Answering, registry: CollectorRegistry, derived: QueryDeri
         summary="The collector's own metrics, and rates, errors, duration and lag of what it watches",
     )
     async def metrics(accept: Annotated[str, Header(max_length=1000)] = "") -> Response:
+        nonlocal refreshing
         if not derived.fresh():
-            await refresh()
+            # One refresh at a time. A slow one goes on, and this scrape shows what there is: a scrape that waited
+            # for it would fail, and take the collector's own numbers with it.
+            if refreshing is None or refreshing.done():
+                refreshing = asyncio.create_task(refresh())
+            await asyncio.wait({refreshing}, timeout=PATIENCE_S)
         page, content_type = await asyncio.to_thread(render, accept, registry, derived)
         return Response(page, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 

@@ -176,11 +176,11 @@ CREATE TABLE IF NOT EXISTS strangers
     origin_trace FixedString(16),
     origin_span FixedString(8),
     known_as FixedString(16),               -- the message id, once found; zeros: not yet; the key itself: the sender has none
-    seen_at DateTime('UTC')
+    seen_at DateTime64(6, 'UTC')            -- when the facts were told, or when the id was found
 )
-ENGINE = {{ReplacingMergeTree}}
+ENGINE = {{ReplacingMergeTree seen_at}}
 PARTITION BY day
-ORDER BY (message, known_as, seen_at)
+ORDER BY (message, known_as)
 SETTINGS {{dedup}};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS strangers_from_incoming TO strangers AS
@@ -190,7 +190,7 @@ SELECT
     origin.1 AS origin_trace,
     origin.2 AS origin_span,
     toFixedString('', 16) AS known_as,
-    now('UTC') AS seen_at
+    now64(6, 'UTC') AS seen_at
 FROM
 (
     SELECT day, arrayJoin(if(empty(messages), [(origin_trace, origin_span)], arrayMap(l -> (l.trace_id, l.span_id), links))) AS origin

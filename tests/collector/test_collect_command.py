@@ -1,0 +1,94 @@
+"""`hopwatch collect` as a process: how it starts, what it refuses, how it ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+ANY_PORTS = ["--otlp-grpc-port", "0", "--otlp-http-port", "0", "--api-port", "0"]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-X", "dev", "-m", "hopwatch_collector", *arguments]
+
+
+def refused(*arguments: str) -> tuple[int, str]:
+    """Exit code and words of a start that fails."""
+    ended = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120, check=False)
+    assert ended.stdout == ""
+    return ended.returncode, ended.stderr
+
+
+@contextmanager
+def running(data: Path) -> Iterator[subprocess.Popen[str]]:
+    """A collector that has said it is ready."""
+    with subprocess.Popen(
+        command("--data", str(data), *ANY_PORTS), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("hopwatch collector ready: otlp-grpc=127.0.0.1:")
+            yield process
+        finally:
+            process.kill()
+
+
+def test_help_teaches() -> None:
+    """The help says what it is for, where the environment sets what, and what the exit codes mean."""
+    environment = {**os.environ, "COLUMNS": "120", "TERM": "dumb"}
+    shown = subprocess.run(
+        command("--help"), capture_output=True, text=True, check=True, timeout=60, env=environment
+    )
+    for words in ("hopwatch live", "HOPWATCH_READ_TOKEN", "Exit codes", "OTEL_EXPORTER_OTLP_HEADERS"):
+        assert words in shown.stdout
+
+
+def test_beyond_loopback_without_tokens_is_refused(tmp_path: Path) -> None:
+    """Exit code 2, and the text says what to do instead."""
+    code, text = refused("--data", str(tmp_path), "--listen", "0.0.0.0", *ANY_PORTS)
+    assert code == 2
+    assert "--ingest-token and --read-token" in text
+    assert "--allow-insecure" in text
+
+
+def test_an_impossible_option_is_named(tmp_path: Path) -> None:
+    """Exit code 2 and the option's name."""
+    code, text = refused("--data", str(tmp_path), "--api-port", "70000")
+    assert code == 2
+    assert "--api-port" in text
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    """Exit code 1 and the port, not a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, text = refused("--data", str(tmp_path), *ANY_PORTS[:4], "--api-port", str(port))
+    assert code == 1
+    assert f"port {port} for the API" in text
+    assert "Traceback" not in text
+
+
+def test_one_collector_per_data_directory(tmp_path: Path) -> None:
+    """A second one on the same directory is refused while the first goes on; the first ends with 0 on SIGINT."""
+    with running(tmp_path) as first:
+        code, text = refused("--data", str(tmp_path), *ANY_PORTS)
+        assert code == 1
+        assert "another collector uses" in text
+        first.send_signal(signal.SIGINT)
+        assert first.wait(60) == 0
+
+
+def test_a_data_directory_that_cannot_be_is_named(tmp_path: Path) -> None:
+    """Exit code 1 and the path."""
+    (tmp_path / "file").write_text("in the way")
+    code, text = refused("--data", str(tmp_path / "file" / "below"), *ANY_PORTS)
+    assert code == 1
+    assert "cannot use the data directory" in text
