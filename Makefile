@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MEMBERS := pyproject.toml uv.lock $(wildcard */pyproject.toml)
 
-.PHONY: help setup demo test lint format bench bench-ingest dashboards clean
+.PHONY: help setup demo test lint format bench bench-ingest dashboards pictures clean
 .DEFAULT_GOAL := help
 
 help: ## What can be typed
@@ -45,6 +45,9 @@ bench-ingest: $(READY) ## OTLP/HTTP in to queryable: spans per CPU-second, bytes
 
 dashboards: $(READY) ## Regenerate the Grafana dashboards from code
 	@$(BIN)/python -m dashboards.generate
+
+pictures: $(READY) ## Redraw the pictures of the terminal view from the demo's shop
+	@$(BIN)/python tui/docs/picture.py
 
 clean: ## Remove what the targets made
 	rm -rf .venv .uv .cache .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov

@@ -75,7 +75,7 @@ class _Template:
         scope.spans.extend([span] * count)
         self._encoded = np.frombuffer(request.SerializeToString(), dtype=np.uint8).copy()
         self._count = count
-        self._stride = len(ExportTraceServiceRequest.SerializeToString(request)) and _stride(span)
+        self._stride = _stride(span)
         self._first = len(self._encoded) - count * self._stride
 
     def fill(

@@ -14,7 +14,7 @@ from hopwatch_demo import faults, report, world
 from hopwatch_demo.brokers import NAMES, BrokerMissing
 from hopwatch_demo.collector import CollectorFailed
 from hopwatch_demo.expect import courses
-from hopwatch_demo.ledger import Ledger, LedgerUnreadable
+from hopwatch_demo.ledger import LedgerUnreadable
 from hopwatch_demo.supervisor import hopwatch_command
 from hopwatch_demo.world import Plan, World
 from hopwatch_tui.client import ApiError
@@ -79,13 +79,9 @@ def _report(running: World, json: bool) -> int:
     """Load, freeze, compare, report."""
     running.load(_say)
     running.freeze(_say)
-    agreement = running.agreement(_say)
-    with Ledger(running.collector.api_url) as ledger:
-        rows = ledger.deliveries(running.began, running.now())
-    expected = running.expected()
-    result = report.Result(
-        running.brokers, rows, agreement, courses(expected, running.plan.faults, running.settings.brokers)
-    )
+    found = running.compare(_say)
+    faults_seen = courses(found.expected, running.plan.faults, running.settings.brokers)
+    result = report.Result(running.brokers, found.rows, found.agreement, faults_seen)
     if json:
         typer.echo(result.json())
     else:

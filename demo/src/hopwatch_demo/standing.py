@@ -12,9 +12,10 @@ from types import FrameType
 from typing import Final
 
 from hopwatch_demo import faults
+from hopwatch_demo.shop.customers import OPEN
 from hopwatch_demo.shop.prepare import prepare
 from hopwatch_demo.shop.settings import PREFIX, Settings
-from hopwatch_demo.supervisor import CUSTOMERS, Shop, jobs
+from hopwatch_demo.supervisor import Shop, jobs
 
 LOOK_S: Final = 30.0
 MOST_BYTES: Final = 8 * 1024 * 1024
@@ -54,7 +55,8 @@ def main() -> int:
         here.records.mkdir()
         asyncio.run(prepare(here))
         with Shop(folder, {**os.environ, **here.environment()}) as shop:
-            shop.start([*jobs(here.brokers), CUSTOMERS])
+            shop.start(jobs(here.brokers))
+            (here.records / OPEN).touch()
             print(f"shop: {len(shop.names)} processes, on {', '.join(here.brokers)}", flush=True)
             while not stopped.wait(LOOK_S):
                 empty_large(folder)

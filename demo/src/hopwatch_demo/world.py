@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from hopwatch_demo.brokers.ports import free_ports
 from hopwatch_demo.catalogue import Broker
 from hopwatch_demo.collector import Collector
 from hopwatch_demo.expect import Expected, expect, unfinished
-from hopwatch_demo.ledger import Ledger
+from hopwatch_demo.ledger import Ledger, Row
 from hopwatch_demo.shop.customers import OPEN, STOPPED
 from hopwatch_demo.shop.messaging.bus import FROZEN
 from hopwatch_demo.shop.prepare import prepare
@@ -56,6 +56,15 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """What both sides said at one moment, and how far they agree."""
+
+    expected: Mapping[tuple[str, str], Expected]
+    rows: Sequence[Row]
+    agreement: Agreement
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """What is running."""
 
@@ -76,10 +85,6 @@ class World:
     def expected(self) -> dict[tuple[str, str], Expected]:
         """What the ledger should say now."""
         return expect(self.entries(), time.time(), DEADLINE_S)
-
-    def now(self) -> float:
-        """The end of the run so far (Unix time, seconds), a little ahead so that nothing is left out."""
-        return time.time() + MARGIN_S
 
     def load(self, say: Say) -> None:
         """Let customers place orders for as long as planned, and stop them."""
@@ -107,19 +112,21 @@ class World:
         say("frozen; waiting for the deadline of what is left")
         self._await(self._all_decided, DEADLINE_S + MARGIN_S + 10)
 
-    def agreement(self, say: Say) -> Agreement:
+    def compare(self, say: Say) -> Comparison:
         """Compare ledger and ground truth once the ledger has caught up, or had time enough to."""
         say("comparing the ledger with what the services recorded")
         with Ledger(self.collector.api_url) as ledger:
             until = time.monotonic() + SETTLE_S
-            while True:
-                found = compare(self.expected(), ledger.deliveries(self.began, self.now()))
-                if found.complete or time.monotonic() > until:
-                    break
+            while not self._compared(ledger).agreement.complete and time.monotonic() < until:
                 time.sleep(MARGIN_S)
             # Once more: what agreed by chance in a moment of catching up would not agree twice.
             time.sleep(MARGIN_S)
-            return compare(self.expected(), ledger.deliveries(self.began, self.now()))
+            return self._compared(ledger)
+
+    def _compared(self, ledger: Ledger) -> Comparison:
+        rows = ledger.deliveries(self.began, time.time() + MARGIN_S)
+        expected = self.expected()
+        return Comparison(expected, rows, compare(expected, rows))
 
     def _await(self, condition: Callable[[], bool], seconds: float) -> bool:
         until = time.monotonic() + seconds
@@ -163,7 +170,7 @@ def opened(plan: Plan, say: Say) -> Iterator[World]:
             stack.callback(say, f"kept: {folder}")
         else:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        say("starting brokers and collector")
+        say(f"starting brokers and collector; data and logs: {folder}")
         names = plan.brokers or tuple(Broker)
         quiet = environment_without_hopwatch()
         brokers = stack.enter_context(
@@ -181,7 +188,7 @@ def opened(plan: Plan, say: Say) -> Iterator[World]:
         world = World(plan, folder, settings, shop, collector, brokers.closing_line(), time.time(), records)
         say(f"{world.brokers}; starting the shop")
         _start(world)
-        say(f"{len(shop.names)} services are ready; their logs: {folder / 'logs'}")
+        say(f"{len(shop.names)} services are ready")
         yield world
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-LOOK_EVERY_S = 0.05
+LOOK_EVERY_S = 0.2
 _never = threading.Event()
 
 

@@ -136,7 +136,7 @@ FLOWS: Final = Table[FlowSummary](
             "FLOW", lambda flow, _: (flow.name, Tone.PLAIN if flow.state in _CALM else Tone.STRONG), share=3
         ),
         Column("SERVICE", lambda flow, _: _dim(flow.service), share=2),
-        Column("KEYS", lambda flow, _: _plain(keys_text(flow.keys)), share=2, wide_from=96),
+        Column("KEYS", lambda flow, _: _plain(keys_text(flow.keys)), share=3, wide_from=96),
         Column("HOPS", lambda flow, _: _plain(fmt.count(flow.hops)), width=4, right=True),
         Column("UNDELIV", lambda flow, _: _number(flow.undelivered, Tone.BAD), width=7, right=True),
         Column("ERR", lambda flow, _: _number(flow.errors, Tone.BAD), width=3, right=True, wide_from=96),

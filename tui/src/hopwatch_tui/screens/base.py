@@ -24,6 +24,8 @@ class BaseScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = bindings(GENERAL)
     AUTO_FOCUS = ""
+    ready = False
+    """Whether everything on the screen is there and may be looked up."""
 
     @property
     def hopwatch(self) -> "HopwatchApp":
@@ -39,6 +41,10 @@ class BaseScreen(Screen[None]):
     def copied(self) -> str:
         """The id that `y` copies; empty: there is none here."""
         return ""
+
+    def on_mount(self) -> None:
+        """Textual calls this after the subclass's own."""
+        self.ready = True
 
     def live_changed(self) -> None:
         """A new snapshot is there, or the connection changed."""

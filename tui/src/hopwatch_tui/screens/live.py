@@ -82,8 +82,6 @@ class LiveScreen(BaseScreen):
 
     def live_changed(self) -> None:
         """Show the newest snapshot and how the connection is."""
-        if not self.is_mounted:
-            return
         model = self.model
         items: dict[View, Sequence[Any]] = {
             View.FLOWS: model.flows,
@@ -107,10 +105,12 @@ class LiveScreen(BaseScreen):
         model = self.model
         silent_s = self.hopwatch.silent_s
         self.query_one("#status", Bar).show(status_line(model, self.hopwatch.host, silent_s))
+        glyphs = verdict_line(model, worded=frozenset())
         self.query_one("#verdicts", Bar).show(
             verdict_line(model),
-            (*verdict_line(model, words=False), ("? says what they mean", Tone.DIM)),
-            verdict_line(model, words=False),
+            verdict_line(model, worded=frozenset(fmt.VERDICTS) - fmt.DELIVERED),
+            (*glyphs, ("? says what they mean", Tone.DIM)),
+            glyphs,
         )
         trouble = self.query_one("#trouble", Bar)
         trouble.set_class(model.trouble is not None, "shown")
@@ -211,18 +211,16 @@ def _connection(model: LiveModel, silent_s: float) -> list[Piece]:
     return [("● live", Tone.GOOD)]
 
 
-def verdict_line(model: LiveModel, *, words: bool = True) -> Line:
-    """Deliveries by verdict, in the order of the table of verdicts; without words, by their glyphs."""
+def verdict_line(model: LiveModel, *, worded: frozenset[str] = frozenset(fmt.VERDICTS)) -> Line:
+    """Deliveries by verdict, in the order of the table of verdicts; those not `worded` by their glyphs only."""
     counts = {one.verdict: one.deliveries for one in model.snapshot.verdicts} if model.snapshot else {}
     order = [*fmt.VERDICTS, *(name for name in counts if name not in fmt.VERDICTS)]
     pieces: list[Piece] = [(" ", Tone.PLAIN)]
     for name in order:
         if counts.get(name):
             sign = fmt.verdict(name)
-            number = fmt.count(counts[name])
-            pieces.append(
-                (f"{sign.glyph} {number} {sign.word}  " if words else f"{sign.glyph} {number}  ", sign.tone)
-            )
+            word = f" {sign.word}" if name in worded or name not in fmt.VERDICTS else ""
+            pieces.append((f"{sign.glyph} {fmt.count(counts[name])}{word}  ", sign.tone))
     return tuple(pieces) if len(pieces) > 1 else ((" no deliveries yet", Tone.DIM),)
 
 
