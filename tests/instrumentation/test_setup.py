@@ -223,3 +223,9 @@ def test_a_light_install_says_how_to_get_the_rest() -> None:
     """`hopwatch --help` lists the subcommands there are."""
     done = subprocess.run([HOPWATCH_RUN[0], "--help"], capture_output=True, text=True, check=True)
     assert "run" in done.stdout
+
+
+def test_attribute_names_cost_no_start_up() -> None:
+    """Importing the names alone, as the collector does, loads neither OpenTelemetry nor any library."""
+    code = "import sys, hopwatch.conventions\nprint([n for n in sys.modules if n.startswith(('opentelemetry', 'wrapt'))])"
+    assert run(code, endpoint="http://127.0.0.1:9").stdout == "[]\n"

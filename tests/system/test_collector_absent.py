@@ -16,6 +16,8 @@ from support.process import Process, environment
 
 from hopwatch_collector.api.models import Delivery, Verdict
 
+pytestmark = pytest.mark.timeout(400)  # the first test waits for all runs to have ended
+
 COUNT = 60
 """Messages per wire; all wires at the same time."""
 

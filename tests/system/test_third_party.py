@@ -18,6 +18,8 @@ from support.waiting import eventually
 
 from hopwatch_collector.api.models import Delivery, Verdict
 
+pytestmark = pytest.mark.timeout(400)  # the first test waits for all messages to have travelled
+
 HOPWATCH, CONTRIB = "hopwatch", "contrib"
 SIDES = [(CONTRIB, HOPWATCH), (HOPWATCH, CONTRIB), (CONTRIB, CONTRIB)]
 FIRST = ["sender", "receiver"]

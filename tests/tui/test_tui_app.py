@@ -155,10 +155,10 @@ async def test_views_switch_by_number_and_tab(shop: Any) -> None:
     """1, 2, 3 and Tab go through the views."""
     async with running(shop) as live:
         for key, words in (
-            ("2", "REASON"),
+            ("2", "VERDICT"),
             ("3", "OLDEST"),
             ("1", "LATENCY"),
-            ("tab", "REASON"),
+            ("tab", "VERDICT"),
             ("shift+tab", "LATENCY"),
         ):
             await live.press(key)
@@ -363,7 +363,7 @@ async def test_five_thousand_rows_are_formatted_only_where_seen(api: Any, make: 
     """A snapshot of 5,000 flows draws no more lines than are in sight, and the ends are a key away."""
     flows = [make.flow_summary(number) for number in range(1, 5001)]
     api.show(make.live(flows))
-    async with running(api, size=(100, 24)) as live:
+    async with running(api, size=(95, 24)) as live:
         await live.sees("1 Flows 5,000", "POST /orders/1 ")
         lines = live.app.screen.query_one("#list-flows", Lines)
         drawn: list[int] = []
@@ -495,3 +495,13 @@ async def test_silence_is_said(shop: Any) -> None:
         await live.sees("◌ live, last news 5")
         shop.quiet = False
         await live.sees("● live")
+
+
+async def test_leaving_while_an_answer_is_on_its_way_is_no_error(shop: Any) -> None:
+    """A flow left, or the view quitted, before its answer came takes nothing down with it."""
+    async with running(shop) as live:
+        await live.press("enter", "escape", "enter", "2", "escape")
+        await live.sees("● live")
+        await live.press("enter", "q")
+        await live.until(lambda: not live.app.is_running)
+    assert live.app.return_code == 0

@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 SIZE = (112, 30)
 LOAD_S = 20.0
 """Seconds the shop works before the picture is taken: long enough for every fault to show."""
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 async def draw(collector: str) -> None:

@@ -1,11 +1,12 @@
 """What the demo prints at its end: flows, lag, undelivered with reasons, one flow as a tree, faults, agreement."""
 
 import json
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.rule import Rule
@@ -17,7 +18,9 @@ from hopwatch_demo.ledger import Row
 from hopwatch_demo.verify import Agreement
 from hopwatch_tui import report as drawn
 from hopwatch_tui.answers import Delivery, DeliveryList, Flow, FlowSummary, LagList, LagRow, parse
-from hopwatch_tui.client import Client
+from hopwatch_tui.client import Client, Refused
+
+T = TypeVar("T")
 
 DELIVERED: Final = frozenset({"settled", "in_flight", "waiting"})
 """Verdicts nobody needs to look at."""
@@ -25,6 +28,8 @@ DELIVERED: Final = frozenset({"settled", "in_flight", "waiting"})
 SHOWN: Final = 12
 """Flows and differences printed at most."""
 
+UNDELIVERED: Final[Mapping[str, str | int]] = {"verdict": "undelivered", "limit": 1000}
+PATIENCE_S: Final = 30.0
 WIDTH: Final = 140
 """Columns of the report where there is no terminal to ask."""
 
@@ -80,14 +85,30 @@ def draw(result: Result, api_url: str, console: Console) -> None:
     """Print the report; what it shows besides agreement and faults is asked from the collector's API now."""
     now = datetime.now(UTC)
     with Client(api_url) as client:
-        flows = _flows(client)
-        lag = client.parse(LagList, client.lag()).rows
-        bad = client.parse(DeliveryList, client.deliveries(verdict=["undelivered"], limit=1000)).deliveries
-        tree = client.parse(Flow, client.flow(_telling_flow(result.rows)))
+        flows = _patiently(lambda: _flows(client))
+        lag = _patiently(lambda: client.parse(LagList, client.lag())).rows
+        bad = _patiently(lambda: client.parse(DeliveryList, client.deliveries(**UNDELIVERED))).deliveries
+        tree = _patiently(lambda: client.parse(Flow, client.flow(_telling_flow(result.rows))))
     for title, content in _sections(result, flows, lag, bad, tree, now):
         console.print(Rule(title, align="left", style="dim"))
         console.print(content)
         console.print()
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask again for a while where the collector could not answer within its own limits.
+
+    Raises:
+        ApiError: it still cannot, or something else is wrong.
+    """
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return ask()
+        except Refused:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1.0)
 
 
 def _flows(client: Client) -> Sequence[FlowSummary]:

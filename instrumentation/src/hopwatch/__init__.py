@@ -1,10 +1,25 @@
 """hopwatch: give every call and message an id, a flow and an outcome.
 
-import hopwatch
-hopwatch.instrument(service="orders")
+    import hopwatch
+    hopwatch.instrument(service="orders")
 """
 
-from hopwatch.setup import instrument, uninstrument
-from hopwatch.tags import tag
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hopwatch.setup import instrument, uninstrument
+    from hopwatch.tags import tag
 
 __all__ = ["instrument", "tag", "uninstrument"]
+
+_HOMES = {"instrument": "hopwatch.setup", "uninstrument": "hopwatch.setup", "tag": "hopwatch.tags"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load on first use: commands and the collector need names from here, but not OpenTelemetry behind them."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'hopwatch' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value

@@ -16,7 +16,7 @@ import nats
 async def main(name: str) -> None:
     """Bill what comes."""
     billed: asyncio.Queue[str] = asyncio.Queue()
-    connection = await nats.connect(os.environ["NATS"])
+    connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
     async with await aio_pika.connect(os.environ["RABBITMQ"]) as amqp:
         channel = await amqp.channel()
         bills = await channel.declare_queue(f"{name}-bills", auto_delete=True)

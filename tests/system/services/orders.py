@@ -19,7 +19,7 @@ import hopwatch
 
 async def main(name: str) -> None:
     """Place the orders of one customer, each in a trace of its own."""
-    connection = await nats.connect(os.environ["NATS"])
+    connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
     async with await aio_pika.connect(os.environ["RABBITMQ"]) as amqp:
         channel = await amqp.channel()
         backlog = await channel.declare_queue(f"{name}-backlog", exclusive=True)

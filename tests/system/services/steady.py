@@ -31,7 +31,7 @@ async def over_nats(name: str, count: int, halfway: Halfway) -> Done:
     """Publishes to a queue group, and requests that are replied to."""
     received: list[str] = []
     everything = asyncio.Event()
-    connection = await nats.connect(os.environ["NATS"])
+    connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
 
     async def handle(message: Any) -> None:
         received.append(message.data.decode())

@@ -120,7 +120,7 @@ class Nats:
     async def send(self, to: str, text: str) -> str:
         import nats
 
-        connection = await nats.connect(os.environ["NATS"])
+        connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
         await connection.publish(to, text.encode())
         await connection.drain()
         return "published"
@@ -129,7 +129,7 @@ class Nats:
     async def receiving(self, arrived: Arrived, source: str, group: str = "") -> AsyncIterator[str]:
         import nats
 
-        connection = await nats.connect(os.environ["NATS"])
+        connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
 
         async def handle(message: Any) -> None:
             arrived({"text": message.data.decode()})
@@ -147,7 +147,7 @@ class ForeignNats(Nats):
         import nats
         from opentelemetry import propagate, trace
 
-        connection = await nats.connect(os.environ["NATS"])
+        connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
         with trace.get_tracer("by.hand").start_as_current_span(
             f"{to} send",
             kind=trace.SpanKind.PRODUCER,
@@ -170,7 +170,7 @@ class ForeignNats(Nats):
         import nats
         from opentelemetry import propagate, trace
 
-        connection = await nats.connect(os.environ["NATS"])
+        connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
 
         async def handle(message: Any) -> None:
             with trace.get_tracer("by.hand").start_as_current_span(

@@ -16,7 +16,7 @@ class NotInTime(AssertionError):
 
 
 def eventually(
-    look: Callable[[], T], accept: Callable[[T], object] = bool, *, within: float = 20.0, what: str = ""
+    look: Callable[[], T], accept: Callable[[T], object] = bool, *, within: float = 60.0, what: str = ""
 ) -> T:
     """Look until what is seen is acceptable, and return it.
 

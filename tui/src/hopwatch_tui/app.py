@@ -94,7 +94,7 @@ class HopwatchApp(App[None]):
         """Let every screen look, the hidden ones too: going back shows the present."""
         self._announced = False
         for screen in self.screen_stack:
-            if isinstance(screen, BaseScreen) and screen.ready:
+            if isinstance(screen, BaseScreen) and screen.usable:
                 screen.live_changed()
 
     def retry_now(self) -> None:

@@ -94,7 +94,7 @@ def live(
 
     Inside: 1 2 3 switch between flows, undelivered and lag; Enter opens; / filters; s searches; ? lists all keys.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # textual draws on stderr
         _fail(
             "hopwatch live needs a terminal",
             "Into a pipe, `hopwatch undelivered` and `hopwatch find` print rows.",

@@ -162,7 +162,7 @@ DELIVERIES: Final = Table[Delivery](
         Column("VERDICT", lambda one, _: _sign(fmt.verdict(one.verdict)), width=15),
         Column("DESTINATION", lambda one, _: _plain(one.destination), share=2, middle=True),
         Column("RECEIVER", lambda one, _: _receiver(one), share=2, middle=True),
-        Column("REASON", lambda one, _: _dim(one_line(one.reason)), share=3),
+        Column("REASON", lambda one, _: _dim(one_line(one.reason)), share=3, wide_from=92),
         Column("FROM", lambda one, _: _plain(one.producer), share=1, wide_from=120),
         Column("TRIES", lambda one, _: _number(one.attempts, Tone.PLAIN), width=5, right=True, wide_from=90),
         Column("AGE", lambda one, now: _plain(fmt.age(one.sent_at or one.since, now)), width=6, right=True),

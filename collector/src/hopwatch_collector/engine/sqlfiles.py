@@ -1,10 +1,15 @@
-"""Statements by file name. A line `-- include: <name>` stands for the text of another file."""
+"""Statements by file name.
+
+A line `-- include: <name>` stands for the text of another file; a line `-- stage: <name>` says that the statement of
+that file comes first: it leaves its result in a temporary table that this one reads.
+"""
 
 import re
 from functools import cache
 from importlib import resources
 from typing import Final
 
+_STAGE: Final = re.compile(r"^-- stage: (\w+)$", re.MULTILINE)
 _INCLUDE: Final = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
 
 
@@ -13,3 +18,9 @@ def sql_text(name: str, package: str = "hopwatch_collector.query", folder: str =
     """Return the text of `<folder>/<name>.sql` in `package`, complete."""
     text = resources.files(package).joinpath(folder, f"{name}.sql").read_text("utf-8")
     return _INCLUDE.sub(lambda found: sql_text(found[1], package, folder), text).rstrip().rstrip(";")
+
+
+@cache
+def stages(name: str) -> tuple[str, ...]:
+    """Return the statements a query needs before its own, in order."""
+    return tuple(sql_text(stage) for stage in _STAGE.findall(sql_text(name)))

@@ -24,8 +24,7 @@ class BaseScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = bindings(GENERAL)
     AUTO_FOCUS = ""
-    ready = False
-    """Whether everything on the screen is there and may be looked up."""
+    _ready = False
 
     @property
     def hopwatch(self) -> "HopwatchApp":
@@ -44,7 +43,15 @@ class BaseScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Textual calls this after the subclass's own."""
-        self.ready = True
+        self._ready = True
+
+    @property
+    def usable(self) -> bool:
+        """Whether everything on the screen is there: composed, and not taken down meanwhile by leaving or quitting.
+
+        To be asked wherever something comes late: answers, snapshots, timers.
+        """
+        return self._ready and self.app.is_running and self in self.app.screen_stack
 
     def live_changed(self) -> None:
         """A new snapshot is there, or the connection changed."""

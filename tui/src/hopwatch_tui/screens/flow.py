@@ -88,11 +88,16 @@ class FlowScreen(BaseScreen):
     async def load(self) -> None:
         """Ask for the flow and show it; an error leaves what is shown and says what happened."""
         try:
-            self.flow = await self.hopwatch.client.flow(self.flow_id)
+            answer: Flow | ApiError = await self.hopwatch.client.flow(self.flow_id)
         except ApiError as error:
-            self._fail(error)
+            answer = error
+        if not self.usable:
             return
-        self._show(self.flow)
+        if isinstance(answer, ApiError):
+            self._fail(answer)
+        else:
+            self.flow = answer
+            self._show(answer)
 
     def _fail(self, error: ApiError) -> None:
         bar = self.query_one("#trouble", Bar)

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Footer, Input
 
 from hopwatch_tui import format as fmt
-from hopwatch_tui.answers import Delivery, LagRow, SearchHit
+from hopwatch_tui.answers import Delivery, DeliveryList, LagRow, SearchHit, SearchResult
 from hopwatch_tui.client import ApiError
 from hopwatch_tui.format import Tone
 from hopwatch_tui.model import Filter
@@ -117,24 +117,26 @@ class SearchScreen(FoundScreen):
             return
         await asyncio.sleep(rest_s)
         try:
-            result = await self.hopwatch.client.search(query)
+            answer: SearchResult | ApiError = await self.hopwatch.client.search(query)
         except ApiError as error:
-            self.lines.empty = trouble_words(error)
+            answer = error
+        if self.usable:
+            self._show(query, answer)
+
+    def _show(self, query: str, answer: SearchResult | ApiError) -> None:
+        if isinstance(answer, ApiError):
+            self.lines.empty = trouble_words(answer)
             self.lines.show((), None)
             return
         self.lines.empty = (
             f"Nothing found for “{query}” in the last hour.",
             "`hopwatch find --since 7d` looks further.",
         )
-        times = [moment for moment in (self.hopwatch.model.now, *(hit.at for hit in result.hits)) if moment]
-        self.lines.show(result.hits, max(times, default=None))
-        more = ", and more" if result.truncated else ""
-        self.query_one("#title", Bar).show(
-            (
-                (" search ", Tone.KEY),
-                (f"{fmt.plural(len(result.hits), 'result')}{more} in the last hour", Tone.DIM),
-            )
-        )
+        times = [moment for moment in (self.hopwatch.model.now, *(hit.at for hit in answer.hits)) if moment]
+        self.lines.show(answer.hits, max(times, default=None))
+        more = ", and more" if answer.truncated else ""
+        found = f"{fmt.plural(len(answer.hits), 'result')}{more} in the last hour"
+        self.query_one("#title", Bar).show(((" search ", Tone.KEY), (found, Tone.DIM)))
 
 
 class LagScreen(FoundScreen):
@@ -162,15 +164,20 @@ class LagScreen(FoundScreen):
     @work(exclusive=True, group="lag")
     async def load(self) -> None:
         """Ask for the deliveries that wait or are in flight."""
+        row = self.row
         try:
-            found = await self.hopwatch.client.deliveries(
+            answer: DeliveryList | ApiError = await self.hopwatch.client.deliveries(
                 verdict=["waiting", "overdue", "in_flight", "stuck"],
-                destination=self.row.destination,
-                receiver=self.row.receiver,
+                destination=row.destination,
+                receiver=row.receiver,
                 limit=1000,
             )
         except ApiError as error:
-            self.lines.empty = trouble_words(error)
+            answer = error
+        if not self.usable:
+            return
+        if isinstance(answer, ApiError):
+            self.lines.empty = trouble_words(answer)
             return
         self.lines.empty = ("Nothing waits here any more.", "Esc goes back.")
-        self.lines.show(found.deliveries, self.hopwatch.model.now)
+        self.lines.show(answer.deliveries, self.hopwatch.model.now)

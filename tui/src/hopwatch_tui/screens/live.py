@@ -60,7 +60,7 @@ class LiveScreen(BaseScreen):
 
     def on_mount(self) -> None:
         """Show what is known, which is nothing yet; from time to time, how old it is."""
-        self.set_interval(1.0, self._show_status)
+        self.set_interval(1.0, self._tick)
         self.live_changed()
         self.focus_content()
 
@@ -101,6 +101,10 @@ class LiveScreen(BaseScreen):
         self._show_reason(self.list_of(View.UNDELIVERED).current)
         self._show_status()
 
+    def _tick(self) -> None:
+        if self.usable:
+            self._show_status()
+
     def _show_status(self) -> None:
         model = self.model
         silent_s = self.hopwatch.silent_s
@@ -119,8 +123,8 @@ class LiveScreen(BaseScreen):
 
     def _show_reason(self, delivery: Delivery | None) -> None:
         """Below the undelivered: what the line under the cursor has no room for."""
-        line = reason_line(delivery) if delivery else ()
-        self.query_one("#reason", Bar).show(line)
+        line = reason_line(delivery) if delivery else ((" ", Tone.PLAIN),)
+        self.query_one("#reason", Bar).show(*(line[:end] for end in range(len(line), 0, -1)))
 
     def on_lines_moved(self, event: Lines.Moved) -> None:
         """Another line is under the cursor."""

@@ -54,18 +54,24 @@ class MessageScreen(BaseScreen):
     @work(exclusive=True, group="message")
     async def load(self) -> None:
         """Ask for the message and show it."""
-        bar = self.query_one("#trouble", Bar)
         try:
-            self.message = await self.hopwatch.client.message(self.message_id)
+            answer: Message | ApiError = await self.hopwatch.client.message(self.message_id)
         except ApiError as error:
-            bar.add_class("shown")
-            bar.show(trouble_line(error))
-            if self.message is None:
-                self.query_one(Page).show("\n".join(trouble_words(error)))
+            answer = error
+        if self.usable:
+            self._show(answer)
+
+    def _show(self, answer: Message | ApiError) -> None:
+        bar = self.query_one("#trouble", Bar)
+        bar.set_class(isinstance(answer, ApiError), "shown")
+        if isinstance(answer, Message):
+            self.message = answer
+            self.query_one("#title", Bar).show(title_line(answer))
+            self.query_one(Page).show(message_body(answer))
             return
-        bar.remove_class("shown")
-        self.query_one("#title", Bar).show(title_line(self.message))
-        self.query_one(Page).show(message_body(self.message))
+        bar.show(trouble_line(answer))
+        if self.message is None:
+            self.query_one(Page).show("\n".join(trouble_words(answer)))
 
     def focus_content(self) -> None:
         """The page has the keyboard."""

@@ -1,8 +1,9 @@
--- The ledger: the fold of all facts into one row per (message, receiver, attempt). Every column folds with a
+-- The ledger: the fold of all facts into one row per (message, receiver, attempt, hop). Every column folds with a
 -- commutative, idempotent function, so order, repetition and lateness of facts never change the result.
 --   receiver '' and attempt 0    what the sender saw
 --   a receiver and attempt 1…    one handing-over to that receiver
 --   a receiver and attempt 0     what is known of the delivery but of no single attempt (dead-lettered)
+-- Kafka counts no attempts and AMQP says only "again", so the hop, the span of one handing-over, tells them apart.
 
 CREATE TABLE IF NOT EXISTS ledger
 (
@@ -10,6 +11,7 @@ CREATE TABLE IF NOT EXISTS ledger
     message FixedString(16) CODEC(ZSTD(1)),
     receiver LowCardinality(String) CODEC(ZSTD(1)),
     attempt UInt16 CODEC(ZSTD(1)),
+    hop FixedString(8) CODEC(ZSTD(1)),      -- zeros: not told (other instrumentations have several spans for one handing-over)
     started_at SimpleAggregateFunction(min, DateTime64(6, 'UTC')) CODEC(Delta(8), ZSTD(1)),  -- sent, received, dead-lettered
     ended_at SimpleAggregateFunction(max, DateTime64(6, 'UTC')) CODEC(Delta(8), ZSTD(1)),    -- 1970: not yet
     call SimpleAggregateFunction(max, UInt8) CODEC(ZSTD(1)),                                   -- HTTP, gRPC: answered by the callee
@@ -39,7 +41,7 @@ CREATE TABLE IF NOT EXISTS ledger
 )
 ENGINE = {{AggregatingMergeTree}}
 PARTITION BY day
-ORDER BY (message, receiver, attempt)
+ORDER BY (message, receiver, attempt, hop)
 SETTINGS {{dedup}};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS ledger_from_incoming TO ledger AS
@@ -49,6 +51,12 @@ SELECT
     arrayJoin(if(empty(messages), [message], messages)) AS message,
     if(sends, '', receiver) AS receiver,
     attempt,
+    -- Reports of open hops and late settlements are children of the hop they are about.
+    multiIf(
+        NOT startsWith(scope, 'hopwatch.'), toFixedString('', 8),
+        role = 'receive', span_id,
+        role IN ('open', 'settle'), parent_id,
+        toFixedString('', 8)) AS hop,
     toDateTime64(started_at, 6, 'UTC') AS started_at,
     -- A report of an open hop says that it began, not that it ended.
     if(role = 'open', toDateTime64(0, 6, 'UTC'), toDateTime64(addNanoseconds(started_at, duration), 6, 'UTC')) AS ended_at,

@@ -1,14 +1,6 @@
 -- Deliveries of messages whose first fact lies in the window, newest first.
 -- Parameters besides those of verdicts.sql: verdicts, destination, receiver, service (empty: any); top.
-WITH
-picked AS
-(
-    SELECT DISTINCT message
-    FROM ledger
-    WHERE started_at >= {since:DateTime64(6)} AND started_at <= {until:DateTime64(6)}
-        AND day BETWEEN toDate({since:DateTime64(6)}) AND toDate({until:DateTime64(6)}) + 1
-),
--- include: verdicts
+-- stage: judged_in_window
 SELECT *
 FROM deliveries
 WHERE first_at BETWEEN {since:DateTime64(6)} AND {until:DateTime64(6)}

@@ -1,13 +1,5 @@
 -- Who reached whom through what, in the window. Parameters besides those of verdicts.sql: undelivered (the verdicts that count so), top.
-WITH
-picked AS
-(
-    SELECT DISTINCT message
-    FROM ledger
-    WHERE started_at >= {since:DateTime64(6)} AND started_at <= {until:DateTime64(6)}
-        AND day BETWEEN toDate({since:DateTime64(6)}) AND toDate({until:DateTime64(6)}) + 1
-),
--- include: verdicts
+-- stage: judged_in_window
 SELECT
     producer, system, destination, receiver, consumer,
     count() AS deliveries,

@@ -1,14 +1,6 @@
 -- How far each receiver is behind. Parameters besides those of verdicts.sql: top.
 -- Waiting: owed and not yet received, or given back. In flight: received and not settled.
-WITH
-picked AS
-(
-    SELECT DISTINCT message
-    FROM ledger
-    WHERE started_at >= {since:DateTime64(6)} AND started_at <= {until:DateTime64(6)}
-        AND day BETWEEN toDate({since:DateTime64(6)}) AND toDate({until:DateTime64(6)}) + 1
-),
--- include: verdicts
+-- stage: judged_in_window
 SELECT
     system, destination, receiver,
     countIf(verdict IN ('waiting', 'overdue')) AS waiting,

@@ -1,15 +1,7 @@
 -- How deliveries stand in the window, in one pass: per (system, destination, receiver, verdict) for lag and counts, per flow for
 -- the flows named, and the newest undelivered ones. `kind` tells the three apart.
 -- Parameters besides those of verdicts.sql: flows (lower-case hex), undelivered (the verdicts that count so).
-WITH
-picked AS
-(
-    SELECT DISTINCT message
-    FROM ledger
-    WHERE started_at >= {since:DateTime64(6)} AND started_at <= {until:DateTime64(6)}
-        AND day BETWEEN toDate({since:DateTime64(6)}) AND toDate({until:DateTime64(6)}) + 1
-),
--- include: verdicts
+-- stage: judged_in_window
 SELECT
     multiIf(grouping(verdict) = 1, 'undelivered', grouping(known_flow) = 0, 'flow', 'receiver') AS kind,
     system, destination, receiver, verdict, known_flow AS flow,

@@ -7,7 +7,7 @@
 facts AS
 (
     SELECT
-        message, receiver, attempt,
+        message, receiver, attempt, hop,
         min(l.started_at) AS started_at,
         max(l.ended_at) AS ended_at,
         max(l.call) AS call,
@@ -30,7 +30,7 @@ facts AS
         groupUniqArrayArray(l.keys) AS keys
     FROM ledger AS l
     WHERE message IN (SELECT message FROM picked)
-    GROUP BY message, receiver, attempt
+    GROUP BY message, receiver, attempt, hop
     HAVING max(l.moved) = 0
 ),
 
@@ -54,15 +54,15 @@ sides AS
         max(f.offset) AS offset,
         max(f.conversation) AS conversation,
         groupUniqArrayArray(f.keys) AS keys,
-        countIf(attempt > 0) AS attempts,
+        greatest(max(attempt), countIf(attempt > 0)) AS attempts,
         minIf(f.started_at, attempt > 0) AS received_at,
-        argMax(f.started_at, attempt) AS last_started_at,
-        argMax(f.ended_at, attempt) AS last_ended_at,
-        argMax(f.settle, attempt) AS last_settle,
-        argMax(f.failed, attempt) AS last_failed,
-        argMax(f.error, attempt) AS last_error,
-        argMax(f.reason, attempt) AS last_reason,
-        argMax(f.pending, attempt) AS pending,
+        argMax(f.started_at, (attempt, f.started_at)) AS last_started_at,
+        argMax(f.ended_at, (attempt, f.started_at)) AS last_ended_at,
+        argMax(f.settle, (attempt, f.started_at)) AS last_settle,
+        argMax(f.failed, (attempt, f.started_at)) AS last_failed,
+        argMax(f.error, (attempt, f.started_at)) AS last_error,
+        argMax(f.reason, (attempt, f.started_at)) AS last_reason,
+        argMax(f.pending, (attempt, f.started_at)) AS pending,
         -- Not everyone reports settlement: of such a receiver all that can be known is that it ended without error.
         countIf(attempt > 0 AND f.settle IN ('ack', 'auto', '') AND f.failed = 0 AND f.ended_at > 0) > 0 AS acknowledged,
         maxIf(f.settle, attempt > 0 AND f.settle IN ('ack', 'auto') AND f.failed = 0 AND f.ended_at > 0) AS acknowledged_by,

@@ -1,0 +1,12 @@
+-- Stage: what became of every message with a fact in the window. Parameters: those of verdicts.sql.
+CREATE OR REPLACE TEMPORARY TABLE deliveries ENGINE = Memory AS
+WITH
+picked AS
+(
+    SELECT DISTINCT message
+    FROM ledger
+    WHERE started_at >= {since:DateTime64(6)} AND started_at <= {until:DateTime64(6)}
+        AND day BETWEEN toDate({since:DateTime64(6)}) AND toDate({until:DateTime64(6)}) + 1
+),
+-- include: verdicts
+SELECT * FROM deliveries
