@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS otlp
                 span_id String,
                 parent_span_id String,
                 name String,
-                kind UInt32,
+                kind Int32,
                 start_time_unix_nano UInt64,
                 end_time_unix_nano UInt64,
                 attributes Array(Tuple(key String, value {{AnyValue}})),
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS otlp
                     trace_id String,
                     span_id String,
                     attributes Array(Tuple(key String, value {{AnyValue}})))),
-                status Tuple(message String, code UInt32),
+                status Tuple(message String, code Int32),
                 flags UInt32))))))
 )
 ENGINE = Null

@@ -1,6 +1,165 @@
 -- The normaliser: every span becomes one flat row in `incoming` (kept nowhere, ENGINE = Null), from which all other
 -- tables are fed. So OTLP is decoded once, and spellings of attributes are known here and nowhere else.
+-- Three small steps with a table between them, because the engine analyses each view anew for every insert: as one
+-- statement it took 0.5 s of CPU to do so, whatever the size of the batch; as three, a third of it.
 
+-- Spans as they were sent, one per row.
+CREATE TABLE IF NOT EXISTS decoded
+(
+    started_at DateTime64(9, 'UTC'),
+    duration UInt64,                      -- ns
+    trace_id FixedString(16),
+    span_id FixedString(8),
+    parent_id FixedString(8),             -- zeros: none
+    name LowCardinality(String),
+    kind Enum8('unspecified' = 0, 'internal' = 1, 'server' = 2, 'client' = 3, 'producer' = 4, 'consumer' = 5),
+    status Enum8('unset' = 0, 'ok' = 1, 'error' = 2),
+    status_message String,
+    service LowCardinality(String),
+    resource UInt64,
+    scope LowCardinality(String),
+    flags UInt32,
+    a Map(LowCardinality(String), String),  -- attributes, under the names in force
+    events Array(Tuple(at DateTime64(9, 'UTC'), name LowCardinality(String), attrs String)),
+    links Array(Tuple(trace_id FixedString(16), span_id FixedString(8), attrs String))
+)
+ENGINE = Null;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS decoded_from_otlp TO decoded AS
+WITH
+    -- Old spellings (and what only some libraries write) → the names in force.
+    ['messaging.destination', 'messaging.destination_name', 'messaging.operation', 'messaging.kafka.partition',
+     'messaging.kafka.destination.partition', 'messaging.kafka.source.partition', 'messaging.kafka.message.offset',
+     'messaging.kafka.consumer.group', 'messaging.kafka.consumer_group', 'messaging.consumer_group',
+     'messaging.consumer_id', 'messaging.rabbitmq.routing_key', 'messaging.message_id', 'messaging.conversation_id',
+     'messaging.client_id', 'messaging.kafka.message_key', 'messaging.message_payload_size_bytes',
+     'messaging.message.payload_size_bytes', 'messaging.rabbitmq.delivery_tag',
+     'http.method', 'http.status_code', 'http.target', 'http.url',
+     'net.peer.name', 'net.peer.port', 'net.peer.ip', 'net.sock.peer.addr', 'net.sock.peer.port', 'http.host',
+     'rpc.system', 'rpc.grpc.status_code', 'exception.type'] AS old_names,
+    ['messaging.destination.name', 'messaging.destination.name', 'messaging.operation.type', 'messaging.destination.partition.id',
+     'messaging.destination.partition.id', 'messaging.destination.partition.id', 'messaging.kafka.offset',
+     'messaging.consumer.group.name', 'messaging.consumer.group.name', 'messaging.consumer.group.name',
+     'messaging.client.id', 'messaging.rabbitmq.destination.routing_key', 'messaging.message.id', 'messaging.message.conversation_id',
+     'messaging.client.id', 'messaging.kafka.message.key', 'messaging.message.body.size',
+     'messaging.message.body.size', 'messaging.rabbitmq.message.delivery_tag',
+     'http.request.method', 'http.response.status_code', 'url.path', 'url.full',
+     'server.address', 'server.port', 'server.address', 'server.address', 'server.port', 'server.address',
+     'rpc.system.name', 'rpc.response.status_code', 'error.type'] AS new_names
+SELECT
+    service,
+    resource,
+    scope,
+    fromUnixTimestamp64Nano(toInt64(least(span.start_time_unix_nano, 9000000000000000000)), 'UTC') AS started_at,
+    if(span.end_time_unix_nano > span.start_time_unix_nano, span.end_time_unix_nano - span.start_time_unix_nano, 0) AS duration,
+    toFixedString(substring(span.trace_id, 1, 16), 16) AS trace_id,
+    toFixedString(substring(span.span_id, 1, 8), 8) AS span_id,
+    toFixedString(substring(span.parent_span_id, 1, 8), 8) AS parent_id,
+    leftUTF8(span.name, 512) AS name,
+    CAST(if(span.kind BETWEEN 0 AND 5, span.kind, 0), 'Enum8(\'unspecified\' = 0, \'internal\' = 1, \'server\' = 2, \'client\' = 3, \'producer\' = 4, \'consumer\' = 5)') AS kind,
+    CAST(if(span.status.code BETWEEN 0 AND 2, span.status.code, 0), 'Enum8(\'unset\' = 0, \'ok\' = 1, \'error\' = 2)') AS status,
+    leftUTF8(span.status.message, 4096) AS status_message,
+    span.flags AS flags,
+    CAST((arrayMap(k -> transform(k, old_names, new_names, k), span.attributes.key), arrayMap({{as_text}}, span.attributes.value)),
+        'Map(LowCardinality(String), String)') AS a,
+    arrayMap(e -> (
+        fromUnixTimestamp64Nano(toInt64(least(e.time_unix_nano, 9000000000000000000)), 'UTC'),
+        leftUTF8(e.name, 256),
+        toJSONString(CAST((e.attributes.key, arrayMap({{as_text}}, e.attributes.value)), 'Map(String, String)'))), span.events) AS events,
+    CAST(arrayMap(l -> (
+        toFixedString(substring(l.trace_id, 1, 16), 16),
+        toFixedString(substring(l.span_id, 1, 8), 8),
+        toJSONString(CAST((l.attributes.key, arrayMap({{as_text}}, l.attributes.value)), 'Map(String, String)'))), span.links),
+        'Array(Tuple(trace_id FixedString(16), span_id FixedString(8), attrs String))') AS links
+FROM
+(
+    SELECT service, resource, leftUTF8(scope_spans.scope.name, 256) AS scope, arrayJoin(scope_spans.spans) AS span
+    FROM
+    (
+        SELECT
+            leftUTF8(resource_spans.resource.attributes.value[indexOf(resource_spans.resource.attributes.key, 'service.name')].string_value, 256) AS service,
+            sipHash64(toString(resource_spans.resource)) AS resource,
+            arrayJoin(resource_spans.scope_spans) AS scope_spans
+        FROM (SELECT arrayJoin(resource_spans) AS resource_spans FROM otlp)
+    )
+);
+
+-- And what they are about: which message, what was done to it, through what.
+CREATE TABLE IF NOT EXISTS recognised
+(
+    started_at DateTime64(9, 'UTC'),
+    duration UInt64,                      -- ns
+    trace_id FixedString(16),
+    span_id FixedString(8),
+    parent_id FixedString(8),             -- zeros: none
+    name LowCardinality(String),
+    kind Enum8('unspecified' = 0, 'internal' = 1, 'server' = 2, 'client' = 3, 'producer' = 4, 'consumer' = 5),
+    status Enum8('unset' = 0, 'ok' = 1, 'error' = 2),
+    status_message String,
+    service LowCardinality(String),
+    resource UInt64,
+    scope LowCardinality(String),
+    flags UInt32,
+    a Map(LowCardinality(String), String),  -- attributes, under the names in force
+    events Array(Tuple(at DateTime64(9, 'UTC'), name LowCardinality(String), attrs String)),
+    links Array(Tuple(trace_id FixedString(16), span_id FixedString(8), attrs String)),
+    travelled_text String,                -- hopwatch.message.id, lower case
+    travelled FixedString(16),
+    own_id UInt8,                         -- 1: that is a message id
+    flow_text FixedString(16),
+    is_messaging UInt8,
+    named String,
+    routing_key String,
+    amqp_parts Array(String),
+    http_method String,
+    rpc_method String,
+    answer String,
+    system LowCardinality(String),
+    operation LowCardinality(String),
+    role Enum8('none' = 0, 'send' = 1, 'receive' = 2, 'settle' = 3, 'commit' = 4, 'call' = 5, 'serve' = 6, 'open' = 7,
+               'subscribe' = 8, 'unsubscribe' = 9),
+    parent_is_sender UInt8,
+    own_keys Array(String)                -- names of the business keys
+)
+ENGINE = Null;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS recognised_from_decoded TO recognised AS
+WITH
+    toFixedString('', 16) AS no_id,
+    toFixedString('', 8) AS no_span,
+    if(is_messaging, transform(a['messaging.operation.type'], ['publish', 'deliver', 'create'], ['send', 'process', 'send'], a['messaging.operation.type']), '') AS operation_type
+SELECT
+    *,
+    lower(a['hopwatch.message.id']) AS travelled_text,
+    UUIDStringToNum(travelled_text) AS travelled,
+    length(travelled_text) = 36 AND travelled != no_id AND UUIDNumToString(travelled) = travelled_text AS own_id,
+    toFixedString(unhex(if(match(a['hopwatch.flow.id'], '^[0-9a-f]{32}$'), a['hopwatch.flow.id'], repeat('0', 32))), 16) AS flow_text,
+    a['messaging.system'] != '' AS is_messaging,
+    a['messaging.destination.name'] AS named,
+    a['messaging.rabbitmq.destination.routing_key'] AS routing_key,
+    splitByChar(':', named) AS amqp_parts,
+    a['http.request.method'] AS http_method,
+    multiIf(a['rpc.method'] = '', '', position(a['rpc.method'], '/') > 0, a['rpc.method'], concat(a['rpc.service'], '/', a['rpc.method'])) AS rpc_method,
+    if(rpc_method != '', a['rpc.response.status_code'], a['http.response.status_code']) AS answer,
+    leftUTF8(multiIf(is_messaging, a['messaging.system'], rpc_method != '', if(a['rpc.system.name'] = '', 'rpc', a['rpc.system.name']), http_method != '', 'http', ''), 64) AS system,
+    leftUTF8(if(operation_type != '', operation_type, multiIf(NOT is_messaging, '', kind = 'producer', 'send', kind = 'consumer', 'process', a['messaging.operation.name'])), 64) AS operation,
+    multiIf(
+        a['hopwatch.report'] = 'subscribe', 'subscribe',
+        a['hopwatch.report'] = 'unsubscribe', 'unsubscribe',
+        a['hopwatch.report'] != '', 'open',
+        is_messaging AND operation = 'settle', if(own_id OR a['hopwatch.settle.outcome'] != 'commit', 'settle', 'commit'),
+        is_messaging AND operation = 'send', if(own_id OR empty(links), 'send', 'none'),
+        is_messaging AND operation IN ('receive', 'process'), if(own_id OR notEmpty(links) OR kind = 'consumer', 'receive', 'none'),
+        is_messaging OR (http_method = '' AND rpc_method = ''), 'none',
+        kind = 'client', 'call',
+        kind = 'server', 'serve',
+        'none') AS role,
+    -- The parent sent the message unless it is known to be a span of the same process.
+    parent_id != no_span AND bitAnd(flags, 0x300) != 0x100 AND role IN ('receive', 'serve') AS parent_is_sender,
+    arrayFilter(k -> startsWith(k, 'hopwatch.key.'), mapKeys(a)) AS own_keys
+FROM decoded;
+
+-- The flat row.
 CREATE TABLE IF NOT EXISTS incoming
 (
     day Date,                             -- partition: the day the span began, or today where that is absurd
@@ -50,27 +209,8 @@ CREATE TABLE IF NOT EXISTS incoming
 )
 ENGINE = Null;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_from_otlp TO incoming AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_from_recognised TO incoming AS
 WITH
-    -- Old spellings (and what only some libraries write) → the names in force.
-    ['messaging.destination', 'messaging.destination_name', 'messaging.operation', 'messaging.kafka.partition',
-     'messaging.kafka.destination.partition', 'messaging.kafka.source.partition', 'messaging.kafka.message.offset',
-     'messaging.kafka.consumer.group', 'messaging.kafka.consumer_group', 'messaging.consumer_group',
-     'messaging.consumer_id', 'messaging.rabbitmq.routing_key', 'messaging.message_id', 'messaging.conversation_id',
-     'messaging.client_id', 'messaging.kafka.message_key', 'messaging.message_payload_size_bytes',
-     'messaging.message.payload_size_bytes', 'messaging.rabbitmq.delivery_tag',
-     'http.method', 'http.status_code', 'http.target', 'http.url',
-     'net.peer.name', 'net.peer.port', 'net.peer.ip', 'net.sock.peer.addr', 'net.sock.peer.port', 'http.host',
-     'rpc.system', 'rpc.grpc.status_code', 'exception.type'] AS old_names,
-    ['messaging.destination.name', 'messaging.destination.name', 'messaging.operation.type', 'messaging.destination.partition.id',
-     'messaging.destination.partition.id', 'messaging.destination.partition.id', 'messaging.kafka.offset',
-     'messaging.consumer.group.name', 'messaging.consumer.group.name', 'messaging.consumer.group.name',
-     'messaging.client.id', 'messaging.rabbitmq.destination.routing_key', 'messaging.message.id', 'messaging.message.conversation_id',
-     'messaging.client.id', 'messaging.kafka.message.key', 'messaging.message.body.size',
-     'messaging.message.body.size', 'messaging.rabbitmq.message.delivery_tag',
-     'http.request.method', 'http.response.status_code', 'url.path', 'url.full',
-     'server.address', 'server.port', 'server.address', 'server.address', 'server.port', 'server.address',
-     'rpc.system.name', 'rpc.response.status_code', 'error.type'] AS new_names,
     toFixedString('', 16) AS no_id,
     toFixedString('', 8) AS no_span
 SELECT
@@ -165,7 +305,7 @@ SELECT
     leftUTF8(a['hopwatch.dead_letter.reason'], 256) AS dead_reason,
     leftUTF8(a['hopwatch.subscription.pattern'], 512) AS pattern,
     a['hopwatch.subscription.durable'] = 'true' AS durable,
-    mapApply((k, v) -> (substring(k, 14), leftUTF8(v, 256)), mapFilter((k, v) -> startsWith(k, 'hopwatch.key.'), a)) AS keys,
+    CAST((arrayMap(k -> substring(k, 14), own_keys), arrayMap(k -> leftUTF8(a[k], 256), own_keys)), 'Map(LowCardinality(String), String)') AS keys,
     -- Not what has a column of its own.
     mapFilter((k, v) -> NOT startsWith(k, 'hopwatch.') AND k NOT IN (
         'messaging.system', 'messaging.operation.type', 'messaging.operation.name', 'messaging.destination.name',
@@ -173,77 +313,4 @@ SELECT
         'messaging.message.id', 'messaging.message.conversation_id', 'rpc.system.name', 'rpc.service', 'rpc.method'), a) AS attrs,
     events,
     links
-FROM
-(
-    SELECT
-        *,
-        a['hopwatch.message.id'] AS travelled_raw,
-        lower(travelled_raw) AS travelled_text,
-        UUIDStringToNum(travelled_text) AS travelled,
-        length(travelled_text) = 36 AND travelled != no_id AND UUIDNumToString(travelled) = travelled_text AS own_id,
-        toFixedString(unhex(if(match(a['hopwatch.flow.id'], '^[0-9a-f]{32}$'), a['hopwatch.flow.id'], repeat('0', 32))), 16) AS flow_text,
-        a['messaging.system'] != '' AS is_messaging,
-        a['messaging.destination.name'] AS named,
-        a['messaging.rabbitmq.destination.routing_key'] AS routing_key,
-        splitByChar(':', named) AS amqp_parts,
-        a['http.request.method'] AS http_method,
-        multiIf(a['rpc.method'] = '', '', position(a['rpc.method'], '/') > 0, a['rpc.method'], concat(a['rpc.service'], '/', a['rpc.method'])) AS rpc_method,
-        if(rpc_method != '', a['rpc.response.status_code'], a['http.response.status_code']) AS answer,
-        leftUTF8(multiIf(is_messaging, a['messaging.system'], rpc_method != '', if(a['rpc.system.name'] = '', 'rpc', a['rpc.system.name']), http_method != '', 'http', ''), 64) AS system,
-        if(is_messaging, transform(a['messaging.operation.type'], ['publish', 'deliver', 'create'], ['send', 'process', 'send'], a['messaging.operation.type']), '') AS operation_type,
-        leftUTF8(if(operation_type != '', operation_type, multiIf(NOT is_messaging, '', kind = 'producer', 'send', kind = 'consumer', 'process', a['messaging.operation.name'])), 64) AS operation,
-        multiIf(
-            a['hopwatch.report'] = 'subscribe', 'subscribe',
-            a['hopwatch.report'] = 'unsubscribe', 'unsubscribe',
-            a['hopwatch.report'] != '', 'open',
-            is_messaging AND operation = 'settle', if(own_id OR a['hopwatch.settle.outcome'] != 'commit', 'settle', 'commit'),
-            is_messaging AND operation = 'send', if(own_id OR empty(links), 'send', 'none'),
-            is_messaging AND operation IN ('receive', 'process'), if(own_id OR notEmpty(links) OR kind = 'consumer', 'receive', 'none'),
-            is_messaging OR (http_method = '' AND rpc_method = ''), 'none',
-            kind = 'client', 'call',
-            kind = 'server', 'serve',
-            'none') AS role,
-        -- The parent sent the message unless it is known to be a span of the same process.
-        parent_id != no_span AND bitAnd(flags, 0x300) != 0x100 AND role IN ('receive', 'serve') AS parent_is_sender
-    FROM
-    (
-        SELECT
-            service,
-            resource,
-            scope,
-            fromUnixTimestamp64Nano(toInt64(least(span.start_time_unix_nano, 9000000000000000000)), 'UTC') AS started_at,
-            if(span.end_time_unix_nano > span.start_time_unix_nano, span.end_time_unix_nano - span.start_time_unix_nano, 0) AS duration,
-            toFixedString(substring(span.trace_id, 1, 16), 16) AS trace_id,
-            toFixedString(substring(span.span_id, 1, 8), 8) AS span_id,
-            toFixedString(substring(span.parent_span_id, 1, 8), 8) AS parent_id,
-            leftUTF8(span.name, 512) AS name,
-            CAST(if(span.kind > 5, 0, span.kind), 'Enum8(\'unspecified\' = 0, \'internal\' = 1, \'server\' = 2, \'client\' = 3, \'producer\' = 4, \'consumer\' = 5)') AS kind,
-            CAST(if(span.status.code > 2, 0, span.status.code), 'Enum8(\'unset\' = 0, \'ok\' = 1, \'error\' = 2)') AS status,
-            leftUTF8(span.status.message, 4096) AS status_message,
-            span.flags AS flags,
-            arrayMap(k -> transform(k, old_names, new_names, k), span.attributes.key) AS names,
-            arrayMap({{as_text}}, span.attributes.value) AS texts,
-            CAST((names, texts), 'Map(LowCardinality(String), String)') AS a,
-            arrayMap(e -> (
-                fromUnixTimestamp64Nano(toInt64(least(e.time_unix_nano, 9000000000000000000)), 'UTC'),
-                leftUTF8(e.name, 256),
-                toJSONString(CAST((e.attributes.key, arrayMap({{as_text}}, e.attributes.value)), 'Map(String, String)'))), span.events) AS events,
-            CAST(arrayMap(l -> (
-                toFixedString(substring(l.trace_id, 1, 16), 16),
-                toFixedString(substring(l.span_id, 1, 8), 8),
-                toJSONString(CAST((l.attributes.key, arrayMap({{as_text}}, l.attributes.value)), 'Map(String, String)'))), span.links),
-                'Array(Tuple(trace_id FixedString(16), span_id FixedString(8), attrs String))') AS links
-        FROM
-        (
-            SELECT service, resource, leftUTF8(scope_spans.scope.name, 256) AS scope, arrayJoin(scope_spans.spans) AS span
-            FROM
-            (
-                SELECT
-                    leftUTF8(resource_spans.resource.attributes.value[indexOf(resource_spans.resource.attributes.key, 'service.name')].string_value, 256) AS service,
-                    sipHash64(toString(resource_spans.resource)) AS resource,
-                    arrayJoin(resource_spans.scope_spans) AS scope_spans
-                FROM (SELECT arrayJoin(resource_spans) AS resource_spans FROM otlp)
-            )
-        )
-    )
-);
+FROM recognised;

@@ -5,7 +5,7 @@ found AS
 (
     SELECT
         if(flow = toFixedString('', 16), trace_id, flow) AS flow_id,
-        started_at, duration, span_id, parent_id, trace_id, name, service, status, message, keys
+        started_at, duration, span_id, parent_id, trace_id, name, kind, service, status, message, keys
     FROM spans
     WHERE day >= toDate({since:DateTime64(6)}) - 1
         AND (trace_id IN (SELECT id FROM wanted) OR flow IN (SELECT id FROM wanted))
@@ -13,8 +13,8 @@ found AS
 )
 SELECT
     lower(hex(f.flow_id)) AS flow_id,
-    -- The root; where it has not been seen (yet), the earliest.
-    argMin((name, service), (parent_id != toFixedString('', 8), f.started_at)) AS root,
+    -- The root; where it has not been seen (yet), the earliest. A caller knows only its method: rather what it reached.
+    argMin((name, service), (kind = 'client', parent_id != toFixedString('', 8), f.started_at)) AS root,
     min(f.started_at) AS first_at,
     max(addNanoseconds(f.started_at, duration)) AS last_at,
     uniqExact(trace_id, span_id) AS spans,
