@@ -201,6 +201,8 @@ def _insert_settings() -> dict[str, Any]:
         "deduplicate_blocks_in_dependent_materialized_views": 1,
         # Bloom filters are built by merges; a fresh part is small enough to be scanned.
         "materialize_skip_indexes_on_insert": 0,
+        # Folding rows already at the insert costs more than it saves: few rows of one batch share a key.
+        "optimize_on_insert": 0,
         # Spans are filed under at most two months of days; a batch may touch all of them.
         "max_partitions_per_insert_block": 0,
     }

@@ -118,8 +118,7 @@ CREATE TABLE IF NOT EXISTS recognised
     operation LowCardinality(String),
     role Enum8('none' = 0, 'send' = 1, 'receive' = 2, 'settle' = 3, 'commit' = 4, 'call' = 5, 'serve' = 6, 'open' = 7,
                'subscribe' = 8, 'unsubscribe' = 9),
-    parent_is_sender UInt8,
-    own_keys Array(String)                -- names of the business keys
+    parent_is_sender UInt8
 )
 ENGINE = Null;
 
@@ -155,8 +154,7 @@ SELECT
         kind = 'server', 'serve',
         'none') AS role,
     -- The parent sent the message unless it is known to be a span of the same process.
-    parent_id != no_span AND bitAnd(flags, 0x300) != 0x100 AND role IN ('receive', 'serve') AS parent_is_sender,
-    arrayFilter(k -> startsWith(k, 'hopwatch.key.'), mapKeys(a)) AS own_keys
+    parent_id != no_span AND bitAnd(flags, 0x300) != 0x100 AND role IN ('receive', 'serve') AS parent_is_sender
 FROM decoded;
 
 -- The flat row.
@@ -305,7 +303,7 @@ SELECT
     leftUTF8(a['hopwatch.dead_letter.reason'], 256) AS dead_reason,
     leftUTF8(a['hopwatch.subscription.pattern'], 512) AS pattern,
     a['hopwatch.subscription.durable'] = 'true' AS durable,
-    CAST((arrayMap(k -> substring(k, 14), own_keys), arrayMap(k -> leftUTF8(a[k], 256), own_keys)), 'Map(LowCardinality(String), String)') AS keys,
+    mapApply((k, v) -> (substring(k, 14), leftUTF8(v, 256)), mapFilter((k, v) -> startsWith(k, 'hopwatch.key.'), a)) AS keys,
     -- Not what has a column of its own.
     mapFilter((k, v) -> NOT startsWith(k, 'hopwatch.') AND k NOT IN (
         'messaging.system', 'messaging.operation.type', 'messaging.operation.name', 'messaging.destination.name',

@@ -95,4 +95,4 @@ SELECT
         attrs['host.name'] != '', concat(attrs['host.name'], ':', attrs['process.pid']),
         ''), 256) AS instance,
     CAST((resource.attributes.key, arrayMap({{as_text}}, resource.attributes.value)), 'Map(LowCardinality(String), String)') AS attrs
-FROM (SELECT DISTINCT arrayJoin(resource_spans).resource AS resource FROM otlp);
+FROM (SELECT DISTINCT arrayJoin(resource_spans.resource) AS resource FROM otlp);
