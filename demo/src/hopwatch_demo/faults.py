@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from hopwatch_demo.catalogue import ALL, BILL, GIFT, INSPECT, NOWHERE, PLACED, REWARD, Broker, Kind
+from hopwatch_demo.catalogue import BILL, GIFT, INSPECT, NOWHERE, PLACED, REWARD, Broker, Kind
 
 CRASH_AFTER_S: Final = 2.5
 """Seconds a handler works before it crashes: long enough that its attempt was reported while open."""
@@ -42,7 +42,7 @@ NOBODY: Final = Fault(
     "an event is published that no service has subscribed to",
     GIFT,
     "",
-    dict.fromkeys(ALL, "no_receiver"),
+    dict.fromkeys(Broker, "no_receiver"),
     first=2,
     every=8,
 )
@@ -71,7 +71,7 @@ CRASH: Final = Fault(
     "shipping's process dies in the middle of its first attempt; restarted, it gets the message again",
     PLACED,
     "shipping",
-    dict.fromkeys(ALL, "settled"),
+    dict.fromkeys(Broker, "settled"),
     first=7,
     every=40,
     again=True,
@@ -81,7 +81,7 @@ HANG: Final = Fault(
     "inspection takes the message and never finishes",
     INSPECT,
     "inspection",
-    dict.fromkeys(ALL, "stuck"),
+    dict.fromkeys(Broker, "stuck"),
     first=6,
 )
 SLOW: Final = Fault(
@@ -89,7 +89,7 @@ SLOW: Final = Fault(
     f"analytics needs {SLOW_S} s for each event and falls behind; what it has not reached is overdue",
     PLACED,
     "analytics",
-    dict.fromkeys(ALL, "overdue"),
+    dict.fromkeys(Broker, "overdue"),
 )
 SKIP: Final = Fault(
     "skip",

@@ -150,7 +150,7 @@ def _sections(
 
 def _faults(courses: Sequence[Course]) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("FAULT", "BROKER", "EXPECTED", "FOUND BY THE GROUND TRUTH"):
+    for column in ("FAULT", "BROKER", "EXPECTED", "FOUND, AS THE SERVICES RECORDED IT"):
         table.add_column(column, overflow="fold")
     for course in courses:
         found = ", ".join(f"{count} {verdict}" for verdict, count in sorted(course.verdicts.items()))

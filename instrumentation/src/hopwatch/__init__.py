@@ -1,7 +1,7 @@
 """hopwatch: give every call and message an id, a flow and an outcome.
 
-    import hopwatch
-    hopwatch.instrument(service="orders")
+import hopwatch
+hopwatch.instrument(service="orders")
 """
 
 from importlib import import_module

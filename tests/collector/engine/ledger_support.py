@@ -41,7 +41,9 @@ def new_span() -> bytes:
 def new_message(seconds: float = 0.0) -> str:
     """A UUIDv7 of that moment."""
     random = int.from_bytes(os.urandom(10), "big")
-    value = int(at(seconds).timestamp() * 1000) << 80 | random & ~(0xF << 76) & ~(0x3 << 62) | 7 << 76 | 2 << 62
+    value = (
+        int(at(seconds).timestamp() * 1000) << 80 | random & ~(0xF << 76) & ~(0x3 << 62) | 7 << 76 | 2 << 62
+    )
     return str(uuid.UUID(int=value))
 
 
@@ -73,7 +75,9 @@ class S:
         """The same span with other attributes (dots written as double underscores) or fields."""
         own = {name: value for name, value in changes.items() if name in self.__slots__}
         other = {name.replace("__", "."): value for name, value in changes.items() if name not in own}
-        attributes = {name: value for name, value in {**self.attributes, **other}.items() if value is not None}
+        attributes = {
+            name: value for name, value in {**self.attributes, **other}.items() if value is not None
+        }
         return replace(self, **{"attributes": attributes, **own})
 
 
@@ -147,7 +151,9 @@ def opened(process: S, *, after: float = 1.0) -> S:
     )  # fmt: skip
 
 
-def committed(topic: str, offset: int, receiver: str = "billing", *, start: float = 2.0, partition: str = "0") -> S:
+def committed(
+    topic: str, offset: int, receiver: str = "billing", *, start: float = 2.0, partition: str = "0"
+) -> S:
     """A consumer group's commit."""
     return S(
         name="commit", service="billing", kind=CLIENT, start=start, end=start,
@@ -225,7 +231,12 @@ def request(*spans: S) -> bytes:
         scope = resource.scope_spans.add()
         scope.scope.name = "hopwatch"
         span = scope.spans.add(
-            trace_id=one.trace, span_id=one.id, parent_span_id=one.parent, name=one.name, kind=one.kind, flags=one.flags
+            trace_id=one.trace,
+            span_id=one.id,
+            parent_span_id=one.parent,
+            name=one.name,
+            kind=one.kind,
+            flags=one.flags,
         )  # type: ignore[arg-type]  # kinds are plain numbers here
         span.start_time_unix_nano = _ns(one.start)
         span.end_time_unix_nano = _ns(one.end)
@@ -256,7 +267,13 @@ def take(store: Store, *spans: S) -> None:
 
 
 def judged(
-    store: Store, *, now: float = 10.0, deadline: float = 30.0, grace: float = 2.0, since: float = -3000.0, until: float = 3000.0
+    store: Store,
+    *,
+    now: float = 10.0,
+    deadline: float = 30.0,
+    grace: float = 2.0,
+    since: float = -3000.0,
+    until: float = 3000.0,
 ) -> list[Row]:
     """All deliveries as they stand so many seconds into the story."""
     params = {
@@ -274,7 +291,18 @@ def verdicts(store: Store, *, now: float = 10.0, **more: float) -> dict[str, str
     return found
 
 
-TABLES = ("spans", "links", "resources", "ledger", "commits", "receivers", "aliases", "strangers", "span_totals", "edges")
+TABLES = (
+    "spans",
+    "links",
+    "resources",
+    "ledger",
+    "commits",
+    "receivers",
+    "aliases",
+    "strangers",
+    "span_totals",
+    "edges",
+)
 
 
 @cache

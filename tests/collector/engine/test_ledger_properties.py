@@ -18,7 +18,9 @@ def stories(draw: st.DrawFn) -> list[S]:
     for number in range(draw(st.integers(1, 3))):
         system = draw(st.sampled_from(["nats", "rabbitmq", "kafka"]))
         position = in_kafka(number) if system == "kafka" else {}
-        outcome = draw(st.sampled_from(["sent", "confirmed", "returned", "refused", "unconfirmed", "duplicate"]))
+        outcome = draw(
+            st.sampled_from(["sent", "confirmed", "returned", "refused", "unconfirmed", "duplicate"])
+        )
         send = sent(f"topic.{number}", system, start=float(number), outcome=outcome, **position)
         if draw(st.booleans()):
             story.append(send)
@@ -34,7 +36,14 @@ def stories(draw: st.DrawFn) -> list[S]:
                 story += [opened(process)] if told != "end" else []
                 story += [process] if told != "open" else []
             if draw(st.booleans()):
-                story.append(processed(send, "graveyard", hopwatch__dead_letter__receiver=receiver, hopwatch__dead_letter__reason="expired"))
+                story.append(
+                    processed(
+                        send,
+                        "graveyard",
+                        hopwatch__dead_letter__receiver=receiver,
+                        hopwatch__dead_letter__reason="expired",
+                    )
+                )
             if system == "kafka" and draw(st.booleans()):
                 story.append(committed(f"topic.{number}", draw(st.integers(0, 3)), receiver))
     return story
@@ -49,9 +58,15 @@ def ledger(store: Store) -> list[Any]:
     ).result_rows
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(story=stories(), data=st.data())
-def test_order_repetition_and_batches_change_nothing(store: Store, story: list[S], data: st.DataObject) -> None:
+def test_order_repetition_and_batches_change_nothing(
+    store: Store, story: list[S], data: st.DataObject
+) -> None:
     """The same facts in any order, any batches, some of them twice, give the same ledger and the same verdicts."""
     empty(store)
     if story:
@@ -68,7 +83,11 @@ def test_order_repetition_and_batches_change_nothing(store: Store, story: list[S
     assert judged(store) == expected_verdicts
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(story=stories())
 def test_merges_change_nothing(store: Store, story: list[S]) -> None:
     """What background merges make of the parts is what a query makes of them."""

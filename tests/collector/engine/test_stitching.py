@@ -78,7 +78,9 @@ def test_a_foreign_consumer_of_our_message(store: Store, linked: bool, consumer_
 def test_our_consumer_of_a_foreign_message(store: Store) -> None:
     """A message that carried no id is known by its sender's context on our side too."""
     send = foreign_send()
-    process = processed(sent("orders", "kafka"), "ledger", service="ledger").but(trace=send.trace, parent=send.id, hopwatch__message__id=None)
+    process = processed(sent("orders", "kafka"), "ledger", service="ledger").but(
+        trace=send.trace, parent=send.id, hopwatch__message__id=None
+    )
     take(store, send, process)
     assert flat(judged(store), *COLUMNS) == SEEN
 
@@ -93,14 +95,23 @@ def test_moving_facts_again_changes_nothing(store: Store) -> None:
     assert store._upkeep.settle_strangers() == 0
     take(store, foreign_process(send, messaging__kafka__consumer__group="audit"))
     store._upkeep.settle_strangers()
-    assert sorted(flat(judged(store), "receiver", "verdict", "attempts")) == [("audit", "settled", 1), ("ledger", "settled", 1)]
+    assert sorted(flat(judged(store), "receiver", "verdict", "attempts")) == [
+        ("audit", "settled", 1),
+        ("ledger", "settled", 1),
+    ]
 
 
 def test_a_batch_of_links_is_a_message_each(store: Store) -> None:
     """A consumer span that links to several senders received a message from each."""
     sends = [foreign_send(service=f"legacy-{n}") for n in range(3)]
-    take(store, *sends, foreign_process(sends[0]).but(trace=new_trace(), parent=b"", links=[(s.trace, s.id) for s in sends]))
-    assert sorted(flat(judged(store), "producer", "verdict")) == [(f"legacy-{n}", "settled") for n in range(3)]
+    take(
+        store,
+        *sends,
+        foreign_process(sends[0]).but(trace=new_trace(), parent=b"", links=[(s.trace, s.id) for s in sends]),
+    )
+    assert sorted(flat(judged(store), "producer", "verdict")) == [
+        (f"legacy-{n}", "settled") for n in range(3)
+    ]
 
 
 def test_a_local_parent_sent_nothing(store: Store) -> None:
@@ -112,7 +123,11 @@ def test_a_local_parent_sent_nothing(store: Store) -> None:
 
 def test_an_empty_poll_is_no_message(store: Store) -> None:
     """A receive span of a client that got nothing makes no delivery."""
-    poll = S(kind=CLIENT, parent=new_span(), attributes={"messaging.system": "kafka", "messaging.operation.type": "receive"})
+    poll = S(
+        kind=CLIENT,
+        parent=new_span(),
+        attributes={"messaging.system": "kafka", "messaging.operation.type": "receive"},
+    )
     take(store, poll)
     assert judged(store) == []
 
@@ -120,28 +135,74 @@ def test_an_empty_poll_is_no_message(store: Store) -> None:
 def test_old_names_become_hops(store: Store) -> None:
     """Deprecated attribute names fill the same columns as those in force."""
     send = foreign_send(
-        **{"messaging.kafka.partition": 3, "messaging.kafka.message.offset": 17, "messaging.message_id": "order-17", "messaging.conversation_id": "c-1"}
+        **{
+            "messaging.kafka.partition": 3,
+            "messaging.kafka.message.offset": 17,
+            "messaging.message_id": "order-17",
+            "messaging.conversation_id": "c-1",
+        }
     )
     take(store, send, foreign_process(send))
     row = judged(store)[0]
-    assert (row["system"], row["destination"], row["partition"], row["offset"], row["conversation"]) == ("kafka", "orders", "3", 17, "c-1")
+    assert (row["system"], row["destination"], row["partition"], row["offset"], row["conversation"]) == (
+        "kafka",
+        "orders",
+        "3",
+        17,
+        "c-1",
+    )
     spans = store.query("flow_spans", {"flow": send.trace.hex(), "since": row["first_at"], "top": 10})
     assert flat(spans, "operation", "destination") == [("send", "orders"), ("process", "orders")]
 
 
 def test_old_http_names_become_calls(store: Store) -> None:
     """http.method, net.peer.* and http.status_code tell of a call as the names in force do."""
-    client = S(kind=CLIENT, service="web", attributes={"http.method": "GET", "net.peer.name": "api", "net.peer.port": 8080, "http.status_code": 200})
+    client = S(
+        kind=CLIENT,
+        service="web",
+        attributes={
+            "http.method": "GET",
+            "net.peer.name": "api",
+            "net.peer.port": 8080,
+            "http.status_code": 200,
+        },
+    )
     take(store, client)
-    assert flat(judged(store), "producer", "system", "destination", "receiver", "verdict") == [("web", "http", "GET api:8080", "api:8080", "settled")]
+    assert flat(judged(store), "producer", "system", "destination", "receiver", "verdict") == [
+        ("web", "http", "GET api:8080", "api:8080", "settled")
+    ]
 
 
 def test_amqp_as_others_spell_it(store: Store) -> None:
     """`exchange:key:queue` of the conventions is destination `exchange:key` and receiver `queue`."""
-    send = S(kind=PRODUCER, service="legacy", attributes={"messaging.system": "rabbitmq", "messaging.destination": "events", "messaging.rabbitmq.routing_key": "order.new", "messaging.operation": "publish"})
-    read = S(kind=CONSUMER, service="mail", start=1, end=2, trace=send.trace, parent=send.id, flags=REMOTE, attributes={"messaging.system": "rabbitmq", "messaging.destination.name": "events:order.new:mail-queue", "messaging.operation.type": "process"})
+    send = S(
+        kind=PRODUCER,
+        service="legacy",
+        attributes={
+            "messaging.system": "rabbitmq",
+            "messaging.destination": "events",
+            "messaging.rabbitmq.routing_key": "order.new",
+            "messaging.operation": "publish",
+        },
+    )
+    read = S(
+        kind=CONSUMER,
+        service="mail",
+        start=1,
+        end=2,
+        trace=send.trace,
+        parent=send.id,
+        flags=REMOTE,
+        attributes={
+            "messaging.system": "rabbitmq",
+            "messaging.destination.name": "events:order.new:mail-queue",
+            "messaging.operation.type": "process",
+        },
+    )
     take(store, send, read)
-    assert flat(judged(store), "destination", "receiver", "verdict") == [("events:order.new", "mail-queue", "settled")]
+    assert flat(judged(store), "destination", "receiver", "verdict") == [
+        ("events:order.new", "mail-queue", "settled")
+    ]
 
 
 def test_commits_and_reports_are_no_messages(store: Store) -> None:

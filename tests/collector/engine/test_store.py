@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_support import CONSUMER, S, at, committed, empty, judged, processed, request, sent, subscribed, take
+from ledger_support import (
+    CONSUMER,
+    S,
+    at,
+    committed,
+    empty,
+    judged,
+    processed,
+    request,
+    sent,
+    subscribed,
+    take,
+)
 
 from hopwatch_collector.engine import QueryLimit, QueryLimits, Store, schema
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable
@@ -15,14 +27,28 @@ from hopwatch_collector.errors import EngineRefusal, EngineUnavailable
 
 def rows_of(store: Store) -> dict[str, int]:
     """Rows per table that insert_otlp fills."""
-    tables = ("spans", "links", "resources", "ledger", "commits", "receivers", "aliases", "strangers", "span_totals")
+    tables = (
+        "spans",
+        "links",
+        "resources",
+        "ledger",
+        "commits",
+        "receivers",
+        "aliases",
+        "strangers",
+        "span_totals",
+    )
     return {table: store._writer.query(f"SELECT count() FROM {table}").result_rows[0][0] for table in tables}
 
 
 def everything() -> bytes:
     """A batch that reaches every table."""
     send = sent("orders", "kafka", hopwatch__alias=["order-7"])
-    stranger = S(kind=CONSUMER, links=[(send.trace, send.id)], attributes={"messaging.system": "kafka", "messaging.operation.type": "process"})
+    stranger = S(
+        kind=CONSUMER,
+        links=[(send.trace, send.id)],
+        attributes={"messaging.system": "kafka", "messaging.operation.type": "process"},
+    )
     return request(send, processed(send), committed("orders", 8), subscribed(), stranger)
 
 
@@ -110,13 +136,34 @@ def test_hostile_names(store: Store, name: str) -> None:
         "service": name[:256], "top": 10,
     }  # fmt: skip
     assert len(store.query("deliveries", params)) == 1
-    found = store.query("search_keys", {"since": at(-9), "until": at(9), "key": "order", "value": name[:256], "top": 10})
+    found = store.query(
+        "search_keys", {"since": at(-9), "until": at(9), "key": "order", "value": name[:256], "top": 10}
+    )
     assert len(found) == 1
-    assert store.query("message_keys", {"id": "", "alias": name[:256].strip() or name[:256]}) or name != name.strip()
+    assert (
+        store.query("message_keys", {"id": "", "alias": name[:256].strip() or name[:256]})
+        or name != name.strip()
+    )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(text=st.text(max_size=30), value=st.recursive(st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(max_size=5) | st.binary(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=6))
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    text=st.text(max_size=30),
+    value=st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**63 - 1)
+        | st.floats()
+        | st.text(max_size=5)
+        | st.binary(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        max_leaves=6,
+    ),
+)
 def test_any_attribute_is_taken(store: Store, text: str, value: object) -> None:
     """No name and no value, however nested, stops a batch."""
     from ledger_support import any_value
@@ -125,7 +172,15 @@ def test_any_attribute_is_taken(store: Store, text: str, value: object) -> None:
     empty(store)
     built = ExportTraceServiceRequest.FromString(request(sent()))
     span = built.resource_spans[0].scope_spans[0].spans[0]
-    known = ["messaging.system", "hopwatch.message.id", "hopwatch.flow.id", "messaging.kafka.offset", "hopwatch.alias", "hopwatch.publish.outcome", text]
+    known = [
+        "messaging.system",
+        "hopwatch.message.id",
+        "hopwatch.flow.id",
+        "messaging.kafka.offset",
+        "hopwatch.alias",
+        "hopwatch.publish.outcome",
+        text,
+    ]
     if value is not None:
         for name in known:
             span.attributes.add(key=name).value.CopyFrom(any_value(_without_none(value)))
@@ -154,14 +209,19 @@ def test_absurd_ids_and_times(store: Store) -> None:
     """Spans dated centuries away are kept, without a partition for each of their days."""
     spans = [S(start=day * 86_400.0, end=day * 86_400.0) for day in range(-3000, 3000, 50)]
     take(store, *spans)
-    partitions = store._writer.query("SELECT uniq(partition) FROM system.parts WHERE table = 'spans' AND active AND database = currentDatabase()").result_rows
+    partitions = store._writer.query(
+        "SELECT uniq(partition) FROM system.parts WHERE table = 'spans' AND active AND database = currentDatabase()"
+    ).result_rows
     assert rows_of(store)["spans"] == len(spans)
     assert partitions[0][0] <= 5
 
 
 def test_arrays_and_maps_are_kept_as_json(store: Store) -> None:
     """Attribute values that are no scalars are kept as JSON text, those of events too."""
-    span = S(attributes={"tags": ["a", 1, True], "more": {"x": "y", "n": 2.5}, "raw": b"\x01"}, events=[(0.0, "e", {"list": ["b"]})])
+    span = S(
+        attributes={"tags": ["a", 1, True], "more": {"x": "y", "n": 2.5}, "raw": b"\x01"},
+        events=[(0.0, "e", {"list": ["b"]})],
+    )
     take(store, span)
     row = store.query("flow_spans", {"flow": span.trace.hex(), "since": at(0), "top": 5})[0]
     assert row["attrs"] == {"tags": '["a",1,true]', "more": '{"x":"y","n":2.5}', "raw": "AQ=="}
@@ -211,7 +271,9 @@ def test_migrations_may_be_run_again(store: Store) -> None:
 
 def test_migrations_are_numbered_without_gaps() -> None:
     """Numbers start at one and none is used twice."""
-    assert [migration.number for migration in schema.migrations()] == list(range(1, len(schema.migrations()) + 1))
+    assert [migration.number for migration in schema.migrations()] == list(
+        range(1, len(schema.migrations()) + 1)
+    )
 
 
 def test_upkeep_runs_when_nothing_is_there(store: Store) -> None:
@@ -225,11 +287,24 @@ def test_edges_are_summed_up(store: Store) -> None:
     """Upkeep keeps requests and failures per minute, and saying so twice does not count twice."""
     now = (datetime.now(UTC) - at(0)).total_seconds() - 20
     sends = [sent(start=now) for _ in range(3)]
-    take(store, *sends, *(processed(send, start=now + 0.1, error=error, settle="auto") for send, error in zip(sends, ("", "", "boom"), strict=True)))
+    take(
+        store,
+        *sends,
+        *(
+            processed(send, start=now + 0.1, error=error, settle="auto")
+            for send, error in zip(sends, ("", "", "boom"), strict=True)
+        ),
+    )
     for _ in range(2):
         store._upkeep.sum_edges()
     assert [dict(row) for row in store.query("edge_totals", {"top": 10})] == [
-        {"client": "shop", "server": "billing", "connection_type": "messaging_system", "requests": 3, "failed": 1}
+        {
+            "client": "shop",
+            "server": "billing",
+            "connection_type": "messaging_system",
+            "requests": 3,
+            "failed": 1,
+        }
     ]
 
 

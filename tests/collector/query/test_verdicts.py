@@ -1,7 +1,22 @@
 """Every verdict, from the facts that lead to it."""
 
 import pytest
-from ledger_support import CLIENT, ERROR, REMOTE, SERVER, S, committed, in_kafka, judged, opened, processed, sent, subscribed, take, verdicts
+from ledger_support import (
+    CLIENT,
+    ERROR,
+    REMOTE,
+    SERVER,
+    S,
+    committed,
+    in_kafka,
+    judged,
+    opened,
+    processed,
+    sent,
+    subscribed,
+    take,
+    verdicts,
+)
 
 from hopwatch_collector.engine import Store
 
@@ -18,7 +33,11 @@ def test_an_ack_settles(store: Store) -> None:
     send = sent()
     take(store, send, processed(send))
     row = judged(store)[0]
-    assert (row["verdict"], row["receiver"], row["why"]) == ("settled", "billing", "acknowledged by the receiver")
+    assert (row["verdict"], row["receiver"], row["why"]) == (
+        "settled",
+        "billing",
+        "acknowledged by the receiver",
+    )
     assert row["witnesses"] == ["producer", "consumer"]
     assert (row["producer"], row["consumer"]) == ("shop", "billing")
 
@@ -63,7 +82,10 @@ def test_kafka_settles_when_processed_and_committed_past(store: Store) -> None:
     take(store, committed("orders", 8, start=3.0))
     row = judged(store)[0]
     assert row["verdict"] == "settled"
-    assert row["since"].second == committed("orders", 8, start=3.0).start % 60 or row["settled_at"] > row["received_at"]
+    assert (
+        row["since"].second == committed("orders", 8, start=3.0).start % 60
+        or row["settled_at"] > row["received_at"]
+    )
 
 
 def test_commits_of_other_partitions_and_groups_do_not_count(store: Store) -> None:
@@ -118,39 +140,83 @@ def test_a_call_of_which_only_the_client_was_seen(store: Store) -> None:
     """Without the callee's spans the receiver is the address called, and the reason says so."""
     take(store, http_call())
     row = judged(store)[0]
-    assert (row["verdict"], row["receiver"], row["destination"]) == ("settled", "orders:8001", "POST orders:8001")
+    assert (row["verdict"], row["receiver"], row["destination"]) == (
+        "settled",
+        "orders:8001",
+        "POST orders:8001",
+    )
     assert row["witnesses"] == ["producer"]
     assert "callee was not seen" in row["why"]
 
 
 def test_a_refused_connection_returns_the_call(store: Store) -> None:
     """A call that found nobody listening is returned."""
-    take(store, http_call().but(status=ERROR, words="refused", http__response__status_code=None, error__type="httpx.ConnectError"))
+    take(
+        store,
+        http_call().but(
+            status=ERROR, words="refused", http__response__status_code=None, error__type="httpx.ConnectError"
+        ),
+    )
     assert verdicts(store) == {"": "returned"}
 
 
 def test_a_call_without_an_answer_is_unconfirmed(store: Store) -> None:
     """A call that timed out may or may not have been taken."""
-    take(store, http_call().but(status=ERROR, words="late", http__response__status_code=None, error__type="httpx.ReadTimeout"))
+    take(
+        store,
+        http_call().but(
+            status=ERROR, words="late", http__response__status_code=None, error__type="httpx.ReadTimeout"
+        ),
+    )
     assert verdicts(store) == {"": "unconfirmed"}
 
 
 def test_grpc(store: Store) -> None:
     """A gRPC call is told by old and new names alike: the destination is package.Service/Method."""
-    client = S(kind=CLIENT, service="orders", attributes={"rpc.system": "grpc", "rpc.service": "shop.Payments", "rpc.method": "Pay", "rpc.grpc.status_code": 0})
-    server = S(kind=SERVER, service="payments", trace=client.trace, parent=client.id, flags=REMOTE, attributes={"rpc.system.name": "grpc", "rpc.method": "shop.Payments/Pay"})
+    client = S(
+        kind=CLIENT,
+        service="orders",
+        attributes={
+            "rpc.system": "grpc",
+            "rpc.service": "shop.Payments",
+            "rpc.method": "Pay",
+            "rpc.grpc.status_code": 0,
+        },
+    )
+    server = S(
+        kind=SERVER,
+        service="payments",
+        trace=client.trace,
+        parent=client.id,
+        flags=REMOTE,
+        attributes={"rpc.system.name": "grpc", "rpc.method": "shop.Payments/Pay"},
+    )
     take(store, client, server)
     row = judged(store)[0]
-    assert (row["verdict"], row["receiver"], row["destination"], row["system"]) == ("settled", "payments", "shop.Payments/Pay", "grpc")
+    assert (row["verdict"], row["receiver"], row["destination"], row["system"]) == (
+        "settled",
+        "payments",
+        "shop.Payments/Pay",
+        "grpc",
+    )
 
 
 def test_dead_lettered(store: Store) -> None:
     """Reading a dead-lettered copy tells what became of the original for its receiver, with the reason."""
     send = sent("events:order", "rabbitmq")
-    copy = processed(send, "graveyard", start=2.0, hopwatch__dead_letter__receiver="billing", hopwatch__dead_letter__reason="rejected")
+    copy = processed(
+        send,
+        "graveyard",
+        start=2.0,
+        hopwatch__dead_letter__receiver="billing",
+        hopwatch__dead_letter__reason="rejected",
+    )
     take(store, send, processed(send, settle="reject"), copy)
     rows = {row["receiver"]: (row["verdict"], row["why"]) for row in judged(store)}
-    assert rows == {"billing": ("dead_lettered", "dead-lettered: rejected"), "graveyard": ("settled", "acknowledged by the receiver")}
+    assert rows == {
+        "billing": ("dead_lettered", "dead-lettered: rejected"),
+        "graveyard": ("settled", "acknowledged by the receiver"),
+    }
 
 
 def test_terminated(store: Store) -> None:
@@ -229,7 +295,10 @@ def test_waiting_then_overdue(store: Store) -> None:
     """What a durable receiver is owed waits without a sign of delivery, and is overdue after the deadline."""
     take(store, subscribed(), sent())
     assert only(store, now=10.0) == ("waiting", "no sign of delivery yet (no broker evidence)")
-    assert only(store, now=40.0) == ("overdue", "no sign of delivery within the deadline (no broker evidence)")
+    assert only(store, now=40.0) == (
+        "overdue",
+        "no sign of delivery within the deadline (no broker evidence)",
+    )
 
 
 @pytest.mark.parametrize("outcome", ["nack", "requeue"])

@@ -9,7 +9,9 @@ _ONEOF: Final = (
     "Enum8('none' = 0, 'string_value' = 1, 'bool_value' = 2, 'int_value' = 3, 'double_value' = 4, "
     "'array_value' = 5, 'kvlist_value' = 6, 'bytes_value' = 7)"
 )
-_SCALARS: Final = "string_value String, bool_value Bool, int_value Int64, double_value Float64, bytes_value String"
+_SCALARS: Final = (
+    "string_value String, bool_value Bool, int_value Int64, double_value Float64, bytes_value String"
+)
 _INNER: Final = f"Tuple(inner {_ONEOF}, {_SCALARS}, array_value String, kvlist_value String)"
 _ANY_VALUE: Final = (
     f"Tuple(value {_ONEOF}, {_SCALARS}, array_value Tuple(values Array({_INNER})), "
@@ -63,9 +65,14 @@ def placeholders() -> Mapping[str, str]:
 
 def migrations() -> tuple[Migration, ...]:
     """Return all migrations in order of their numbers."""
-    found = [entry for entry in resources.files(__package__).joinpath("sql").iterdir() if entry.name.endswith(".sql")]
+    found = [
+        entry
+        for entry in resources.files(__package__).joinpath("sql").iterdir()
+        if entry.name.endswith(".sql")
+    ]
     numbered = (
-        Migration(int(entry.name[:4]), entry.name.removesuffix(".sql"), entry.read_text("utf-8")) for entry in found
+        Migration(int(entry.name[:4]), entry.name.removesuffix(".sql"), entry.read_text("utf-8"))
+        for entry in found
     )
     return tuple(sorted(numbered, key=lambda migration: migration.number))
 

@@ -30,6 +30,13 @@ _PASSING_CODES: Final = frozenset({159, 202, 203, 209, 210, 241, 242, 243, 252, 
 """Errors of an insert that may be gone next time: time-outs, memory, disk, connections, too many parts, keeper."""
 
 
+_PLANNING: Final = {
+    # Two rewrites of AND and OR that hash whole subqueries again and again: 2 s of planning for the verdicts.
+    "optimize_and_compare_chain": 0,
+    "optimize_extract_common_expressions": 0,
+}
+
+
 class RetentionSettings(Protocol):
     """Of the collector's settings, what the store looks at."""
 
@@ -60,9 +67,7 @@ class QueryLimits:
             "max_memory_usage": self.memory_bytes,
             "max_result_rows": self.rows,
             "result_overflow_mode": "throw",
-            # Two rewrites of AND and OR that hash whole subqueries again and again: 2 s of planning for the verdicts.
-            "optimize_and_compare_chain": 0,
-            "optimize_extract_common_expressions": 0,
+            **_PLANNING,
         }
 
 
@@ -82,7 +87,9 @@ class Store:
         self.version = f"ClickHouse {writer.server_version}"
 
     @classmethod
-    def open(cls, target: str, settings: RetentionSettings | None = None, database: str = "hopwatch") -> "Store":
+    def open(
+        cls, target: str, settings: RetentionSettings | None = None, database: str = "hopwatch"
+    ) -> "Store":
         """Open the engine and bring its tables up to date.
 
         `target` is a directory for the embedded engine or an `http(s)://…` address of a ClickHouse server, whose
@@ -94,7 +101,9 @@ class Store:
                 first.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
                 clients = [_client(dsn, database) for _ in range(1 + _READERS)]
         except (ClickHouseError, OSError) as error:
-            raise EngineUnavailable(f"the engine at {_hidden(target)} cannot be opened: {_words(error)}") from error
+            raise EngineUnavailable(
+                f"the engine at {_hidden(target)} cannot be opened: {_words(error)}"
+            ) from error
         writer, *readers = clients
         schema.apply(
             lambda statement: writer.command(statement, settings={"flatten_nested": 0}),
@@ -203,6 +212,7 @@ def _insert_settings() -> dict[str, Any]:
         "materialize_skip_indexes_on_insert": 0,
         # Folding rows already at the insert costs more than it saves: few rows of one batch share a key.
         "optimize_on_insert": 0,
+        **_PLANNING,
         # Spans are filed under at most two months of days; a batch may touch all of them.
         "max_partitions_per_insert_block": 0,
     }
@@ -218,7 +228,11 @@ def _code(error: BaseException) -> int | None:
 
 
 def _insert_error(error: Exception) -> EngineRefusal | EngineUnavailable:
-    if isinstance(error, OSError | OperationalError) or _code(error) is None or _code(error) in _PASSING_CODES:
+    if (
+        isinstance(error, OSError | OperationalError)
+        or _code(error) is None
+        or _code(error) in _PASSING_CODES
+    ):
         return EngineUnavailable(f"the engine could not take the batch: {_words(error)}")
     return EngineRefusal(f"the engine refused the batch: {_words(error)}")
 

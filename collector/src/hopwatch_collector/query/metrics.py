@@ -62,7 +62,11 @@ def _identity(row: Row) -> tuple[Any, ...]:
 
 
 def _span_labels(row: Row) -> dict[str, str]:
-    return {"service": row["service"], "span_name": row["name"], "span_kind": f"SPAN_KIND_{row['kind'].upper()}"}
+    return {
+        "service": row["service"],
+        "span_name": row["name"],
+        "span_kind": f"SPAN_KIND_{row['kind'].upper()}",
+    }
 
 
 def _graph(rows: list[Row]) -> Iterator[Sample]:

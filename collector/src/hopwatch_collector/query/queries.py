@@ -166,7 +166,9 @@ class Queries:
 
     def message_keys(self, id_or_alias: str) -> list[Row]:
         """Return the messages an id or alias may mean, the latest first."""
-        return self._store.query("message_keys", {"id": key_of(id_or_alias) or "", "alias": id_or_alias.strip()})
+        return self._store.query(
+            "message_keys", {"id": key_of(id_or_alias) or "", "alias": id_or_alias.strip()}
+        )
 
     def deliveries(
         self,
@@ -195,7 +197,9 @@ class Queries:
         """Return how far each receiver is behind, over messages of the last hour."""
         now = datetime.now(UTC)
         rows = self._store.query("lag", self._judge(Window(now - LAG_WINDOW, now), now, top=MAX_LAG_ROWS + 1))
-        return LagList(rows=[lag_row(row, now) for row in rows[:MAX_LAG_ROWS]], truncated=len(rows) > MAX_LAG_ROWS)
+        return LagList(
+            rows=[lag_row(row, now) for row in rows[:MAX_LAG_ROWS]], truncated=len(rows) > MAX_LAG_ROWS
+        )
 
     def topology(self, window: Window) -> Topology:
         """Return who reached whom through what."""
@@ -216,14 +220,21 @@ class Queries:
             "recent_flows", {**_span_of(window), "service": "", "destination": "", "top": LIVE_FLOWS + 1}
         )
         flow_ids = [row["flow_id"] for row in heads[:LIVE_FLOWS]]
-        rows = self._store.query("flow_summaries", {"flows": flow_ids, "since": window.since}) if flow_ids else []
+        rows = (
+            self._store.query("flow_summaries", {"flows": flow_ids, "since": window.since})
+            if flow_ids
+            else []
+        )
         standing = Standing.read(
             self._store.query(
                 "standing", self._judge(window, now, flows=flow_ids, undelivered=sorted(UNDELIVERED), top=0)
             ),
             now,
         )
-        rate = self._store.query("span_rate", {"since": now - timedelta(seconds=10), "until": now})[0]["spans"] / 10
+        rate = (
+            self._store.query("span_rate", {"since": now - timedelta(seconds=10), "until": now})[0]["spans"]
+            / 10
+        )
         return Live(
             at=now,
             window_s=window_s,
@@ -245,7 +256,13 @@ class Queries:
     def _judge(self, window: Window, now: datetime | None = None, **others: Any) -> dict[str, Any]:
         """Return the parameters of verdicts.sql and `others`."""
         clock = now or datetime.now(UTC)
-        return {**_span_of(window), "now": clock, "deadline": self._deadline_s, "grace": self._grace_s, **others}
+        return {
+            **_span_of(window),
+            "now": clock,
+            "deadline": self._deadline_s,
+            "grace": self._grace_s,
+            **others,
+        }
 
 
 def _span_of(window: Window) -> dict[str, Any]:
@@ -292,7 +309,9 @@ def _message(rows: Sequence[Row], aliases: list[str], history: Sequence[Row]) ->
             DeliveryDetail(
                 **delivery_fields(one),
                 history=[
-                    attempt(told) for told in history if told["receiver"] == one["receiver"] and told["attempt"] > 0
+                    attempt(told)
+                    for told in history
+                    if told["receiver"] == one["receiver"] and told["attempt"] > 0
                 ],
             )
             for one in rows
@@ -314,5 +333,3 @@ def _edge(row: Row) -> Edge:
         p50_ms=None if p50 is None else p50 / 1000,
         p99_ms=None if p99 is None else p99 / 1000,
     )
-
-

@@ -124,7 +124,9 @@ def span(row: Row, links: list[SpanLink]) -> Span:
         attributes=dict(row["attrs"]) | _from_columns(row),
         events=[
             SpanEvent(at=at, name=name, attributes=json_object(attrs))
-            for at, name, attrs in zip(row["event_times"], row["event_names"], row["event_attrs"], strict=True)
+            for at, name, attrs in zip(
+                row["event_times"], row["event_names"], row["event_attrs"], strict=True
+            )
         ],
         links=links,
     )

@@ -22,7 +22,11 @@ def run(queries: "Queries", store: Store, query: SearchQuery) -> SearchResult:
     text = query.q.strip()
     if not text:
         return _by_filters(queries, query)
-    hits = {**_by_id(queries, query, text), **_by_flow(queries, query, text), **_by_key(queries, store, query, text)}
+    hits = {
+        **_by_id(queries, query, text),
+        **_by_flow(queries, query, text),
+        **_by_key(queries, store, query, text),
+    }
     ordered = sorted(hits.values(), key=lambda hit: (hit.at, hit.id), reverse=True)
     return SearchResult(query=query.q, hits=ordered[: query.limit], truncated=len(ordered) > query.limit)
 

@@ -51,7 +51,10 @@ class Standing:
             receivers[name][verdict] = row["deliveries"]
             if name[2] and not row["call"]:
                 _add(lags.setdefault(name, _nothing(name)), verdict, row)
-        ordered = sorted(lags.values(), key=lambda lag: (-lag["waiting"], -lag["in_flight"], lag["destination"], lag["receiver"]))
+        ordered = sorted(
+            lags.values(),
+            key=lambda lag: (-lag["waiting"], -lag["in_flight"], lag["destination"], lag["receiver"]),
+        )
         return cls(
             verdicts=verdicts,
             flows=flows,

@@ -11,4 +11,6 @@ def json_object(text: str) -> dict[str, str]:
         return {"text": text} if text else {}
     if not isinstance(found, dict):
         return {"text": text}
-    return {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
+    return {
+        str(name): value if isinstance(value, str) else json.dumps(value) for name, value in found.items()
+    }
