@@ -26,8 +26,11 @@ _READERS: Final = 4
 _LIMIT_CODES: Final = frozenset({158, 159, 160, 241, 307, 396, 473})
 """TOO_MANY_ROWS, TIMEOUT_EXCEEDED, TOO_SLOW, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES, DEADLOCK_AVOIDED."""
 
-_PASSING_CODES: Final = frozenset({159, 202, 203, 209, 210, 241, 242, 243, 252, 319, 999})
-"""Errors of an insert that may be gone next time: time-outs, memory, disk, connections, too many parts, keeper."""
+_PARSE_CODES: Final = frozenset({6, 25, 26, 27, 32, 33, 38, 41, 72, 117, 130, 376})
+_VALUE_CODES: Final = frozenset({53, 69, 70, 120, 128, 131, 190, 321, 349, 407, 436, 650, 691})
+_DATA_CODES: Final = _PARSE_CODES | _VALUE_CODES
+"""Errors of an insert that are the data's fault: what does not parse, is cut off, out of range or of another type. Every
+other code is taken to pass, as a batch that waits is not lost."""
 
 
 _PLANNING: Final = {
@@ -74,16 +77,21 @@ class QueryLimits:
 class Store:
     """Spans, ledger and what belongs to them. All methods block and may be called from any thread."""
 
-    def __init__(self, writer: Client, readers: list[Client], settings: RetentionSettings) -> None:
+    def __init__(
+        self, writer: Client, keeper: Client, readers: list[Client], settings: RetentionSettings
+    ) -> None:
         """Take over open clients; use `Store.open`."""
         self._writer = writer
         self._readers: queue.LifoQueue[Client] = queue.LifoQueue()
         for reader in readers:
             self._readers.put(reader)
         self._write_lock = threading.Lock()
+        # Upkeep may take seconds, which no insert should wait for: it has a client and a lock of its own.
+        self._keeper = keeper
+        self._upkeep_lock = threading.Lock()
         self._closed = False
         self._insert_settings = _insert_settings()
-        self._upkeep = Upkeep(writer, settings.retention_days)
+        self._upkeep = Upkeep(keeper, settings.retention_days)
         self.version = f"ClickHouse {writer.server_version}"
 
     @classmethod
@@ -99,17 +107,17 @@ class Store:
         try:
             with _client(dsn, None) as first:
                 first.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
-                clients = [_client(dsn, database) for _ in range(1 + _READERS)]
+                clients = [_client(dsn, database) for _ in range(2 + _READERS)]
         except (ClickHouseError, OSError) as error:
             raise EngineUnavailable(
                 f"the engine at {_hidden(target)} cannot be opened: {_words(error)}"
             ) from error
-        writer, *readers = clients
+        writer, keeper, *readers = clients
         schema.apply(
             lambda statement: writer.command(statement, settings={"flatten_nested": 0}),
             lambda: {row[0] for row in writer.query("SELECT number FROM migrations").result_rows},
         )
-        return cls(writer, readers, settings or StoreSettings())
+        return cls(writer, keeper, readers, settings or StoreSettings())
 
     def insert_otlp(self, payload: bytes, token: str) -> None:
         """Insert concatenated ExportTraceServiceRequests, all of their rows exactly once per `token`.
@@ -151,7 +159,7 @@ class Store:
     def maintain(self) -> None:
         """Do what is due: find the senders of strangers, sum up edges, drop what is older than the retention."""
         try:
-            with self._write_lock:
+            with self._upkeep_lock:
                 self._upkeep.run()
         except ClickHouseError as error:
             raise EngineUnavailable(f"upkeep failed: {_words(error)}") from error
@@ -163,6 +171,8 @@ class Store:
         self._closed = True
         for _ in range(_READERS):
             self._readers.get().close()
+        with self._upkeep_lock:
+            self._keeper.close()
         with self._write_lock:
             self._writer.close()
 
@@ -190,7 +200,9 @@ def _dsn(target: str, database: str) -> tuple[str, str]:
 def _client(dsn: str, database: str | None) -> Client:
     # Each client has a session of its own on a server, which temporary tables need and which refuses queries side
     # by side: a client is used by one thread at a time.
-    return clickhouse_connect.get_client(dsn=dsn, database=database, tz_mode="aware")
+    # Parameters travel in the body: a list of messages is too long for an address.
+    options: dict[str, Any] = {} if dsn.startswith("chdb") else {"form_encode_query_params": True}
+    return clickhouse_connect.get_client(dsn=dsn, database=database, tz_mode="aware", **options)
 
 
 def _hidden(target: str) -> str:
@@ -228,13 +240,9 @@ def _code(error: BaseException) -> int | None:
 
 
 def _insert_error(error: Exception) -> EngineRefusal | EngineUnavailable:
-    if (
-        isinstance(error, OSError | OperationalError)
-        or _code(error) is None
-        or _code(error) in _PASSING_CODES
-    ):
-        return EngineUnavailable(f"the engine could not take the batch: {_words(error)}")
-    return EngineRefusal(f"the engine refused the batch: {_words(error)}")
+    if _code(error) in _DATA_CODES and not isinstance(error, OSError | OperationalError):
+        return EngineRefusal(f"the engine refused the batch: {_words(error)}")
+    return EngineUnavailable(f"the engine could not take the batch: {_words(error)}")
 
 
 def _query_error(error: Exception) -> QueryLimit | EngineUnavailable:

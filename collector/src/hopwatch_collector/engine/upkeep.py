@@ -18,6 +18,9 @@ _EDGES_EVERY_S: Final = 15.0
 _EDGES_BACK: Final = timedelta(minutes=3)
 """Minutes are summed up again until they are this old; facts that come later than that are in no edge."""
 
+_EDGES_DUTY: Final = 20.0
+"""Edges rest for so many times as long as they took to sum up: under load they come later rather than cost much."""
+
 _RETENTION_EVERY_S: Final = 600.0
 _SETTINGS: Final = {
     "max_execution_time": 60,
@@ -35,6 +38,7 @@ class Upkeep:
         self._retention_days = retention_days
         self._long_due = 0.0
         self._edges_due = 0.0
+        self._edges_until: datetime | None = None
         self._retention_due = 0.0
 
     def run(self) -> None:
@@ -48,6 +52,8 @@ class Upkeep:
         if now >= self._edges_due:
             self._edges_due = now + _EDGES_EVERY_S
             self.sum_edges()
+            took = time.monotonic() - now
+            self._edges_due = now + max(_EDGES_EVERY_S, _EDGES_DUTY * took)
         if now >= self._retention_due:
             self._retention_due = now + _RETENTION_EVERY_S
             self.drop_old()
@@ -84,17 +90,17 @@ class Upkeep:
     def sum_edges(self) -> None:
         """Sum up who reached whom in the minutes that are still recent."""
         now = datetime.now(UTC)
+        since = (self._edges_until or now) - _EDGES_BACK
         self._client.command(
             "INSERT INTO edges " + sql_text("edges_by_minute"),
             parameters={
                 "now": now,
-                "since": (now - _EDGES_BACK).replace(second=0, microsecond=0),
+                "since": since.replace(second=0, microsecond=0),
                 "until": now + timedelta(minutes=1),
-                "deadline": 30.0,
-                "grace": 2.0,
             },
             settings=_SETTINGS,
         )
+        self._edges_until = now
 
     def drop_old(self) -> None:
         """Drop the days before the retention; whole partitions, so that it costs nothing."""

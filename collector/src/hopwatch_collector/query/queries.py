@@ -48,6 +48,8 @@ LAG_WINDOW: Final = timedelta(hours=1)
 
 MAX_SPANS: Final = 5_000
 MAX_HOPS: Final = 2_000
+MAX_JUDGED: Final = 20_000
+"""Messages judged for one list of flows; those beyond are in no flow's state."""
 MAX_EDGES: Final = 1_000
 MAX_LAG_ROWS: Final = 1_000
 LIVE_FLOWS: Final = 50
@@ -98,7 +100,7 @@ class Queries:
         if not flow_ids:
             return []
         rows = self._store.query("flow_summaries", {"flows": flow_ids, "since": window.since})
-        messages = [message for row in rows for message in row["messages"]]
+        messages = [message for row in rows for message in row["messages"]][:MAX_JUDGED]
         verdicts = self._verdicts_by_flow(messages)
         return [flow_summary(row, verdicts.get(row["flow_id"], {})) for row in rows]
 

@@ -183,7 +183,7 @@ def lag_row(row: Row, now: datetime) -> LagRow:
         waiting=row["waiting"],
         in_flight=row["in_flight"],
         oldest_s=max(0.0, (now - row["oldest"]).total_seconds()) if row["waiting"] else 0.0,
-        pending_reported=row["pending"] if row["pending"] >= 0 and moment(row["last_received_at"]) else None,
+        pending_reported=row["last_pending"] if row["last_pending"] >= 0 else None,
         last_received_at=moment(row["last_received_at"]),
         sample_flow_ids=list(dict.fromkeys(row["samples"])),
     )

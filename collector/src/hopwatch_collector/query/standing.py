@@ -75,14 +75,16 @@ def _nothing(name: Receiver) -> dict[str, Any]:
         "in_flight": 0,
         "oldest": datetime.max,
         "last_received_at": NEVER,
-        "pending": -1,
+        "last_pending": -1,
+        "pending_at": NEVER,
         "samples": [],
     }
 
 
 def _add(lag: dict[str, Any], verdict: Verdict, row: Row) -> None:
-    if row["last_received_at"] > lag["last_received_at"]:
-        lag["last_received_at"], lag["pending"] = row["last_received_at"], row["pending"]
+    lag["last_received_at"] = max(lag["last_received_at"], row["last_received_at"])
+    if row["last_pending"] >= 0 and row["pending_at"] > lag["pending_at"]:
+        lag["last_pending"], lag["pending_at"] = row["last_pending"], row["pending_at"]
     if verdict in WAITING:
         lag["oldest"] = min(lag["oldest"].replace(tzinfo=NEVER.tzinfo), row["oldest"])
         lag["waiting"] += row["deliveries"]

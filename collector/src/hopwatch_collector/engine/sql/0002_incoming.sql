@@ -123,39 +123,64 @@ CREATE TABLE IF NOT EXISTS recognised
 ENGINE = Null;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS recognised_from_decoded TO recognised AS
-WITH
-    toFixedString('', 16) AS no_id,
-    toFixedString('', 8) AS no_span,
-    if(is_messaging, transform(a['messaging.operation.type'], ['publish', 'deliver', 'create'], ['send', 'process', 'send'], a['messaging.operation.type']), '') AS operation_type
 SELECT
-    *,
-    lower(a['hopwatch.message.id']) AS travelled_text,
-    UUIDStringToNum(travelled_text) AS travelled,
-    length(travelled_text) = 36 AND travelled != no_id AND UUIDNumToString(travelled) = travelled_text AS own_id,
-    toFixedString(unhex(if(match(a['hopwatch.flow.id'], '^[0-9a-f]{32}$'), a['hopwatch.flow.id'], repeat('0', 32))), 16) AS flow_text,
-    a['messaging.system'] != '' AS is_messaging,
-    a['messaging.destination.name'] AS named,
-    a['messaging.rabbitmq.destination.routing_key'] AS routing_key,
-    splitByChar(':', named) AS amqp_parts,
-    a['http.request.method'] AS http_method,
-    multiIf(a['rpc.method'] = '', '', position(a['rpc.method'], '/') > 0, a['rpc.method'], concat(a['rpc.service'], '/', a['rpc.method'])) AS rpc_method,
-    if(rpc_method != '', a['rpc.response.status_code'], a['http.response.status_code']) AS answer,
-    leftUTF8(multiIf(is_messaging, a['messaging.system'], rpc_method != '', if(a['rpc.system.name'] = '', 'rpc', a['rpc.system.name']), http_method != '', 'http', ''), 64) AS system,
-    leftUTF8(if(operation_type != '', operation_type, multiIf(NOT is_messaging, '', kind = 'producer', 'send', kind = 'consumer', 'process', a['messaging.operation.name'])), 64) AS operation,
-    multiIf(
-        a['hopwatch.report'] = 'subscribe', 'subscribe',
-        a['hopwatch.report'] = 'unsubscribe', 'unsubscribe',
-        a['hopwatch.report'] != '', 'open',
-        is_messaging AND operation = 'settle', if(own_id OR a['hopwatch.settle.outcome'] != 'commit', 'settle', 'commit'),
-        is_messaging AND operation = 'send', if(own_id OR empty(links), 'send', 'none'),
-        is_messaging AND operation IN ('receive', 'process'), if(own_id OR notEmpty(links) OR kind = 'consumer', 'receive', 'none'),
-        is_messaging OR (http_method = '' AND rpc_method = ''), 'none',
-        kind = 'client', 'call',
-        kind = 'server', 'serve',
-        'none') AS role,
+    * EXCEPT (report, said),
     -- The parent sent the message unless it is known to be a span of the same process.
-    parent_id != no_span AND bitAnd(flags, 0x300) != 0x100 AND role IN ('receive', 'serve') AS parent_is_sender
-FROM decoded;
+    parent_id != toFixedString('', 8) AND bitAnd(flags, 0x300) != 0x100 AND role IN ('receive', 'serve') AS parent_is_sender
+FROM
+(
+    SELECT
+        *,
+        multiIf(
+            report = 'subscribe', 'subscribe',
+            report = 'unsubscribe', 'unsubscribe',
+            report != '', 'open',
+            is_messaging, multiIf(
+                operation = 'settle', if(own_id OR a['hopwatch.settle.outcome'] != 'commit', 'settle', 'commit'),
+                operation = 'send', if(own_id OR empty(links), 'send', 'none'),
+                -- About a batch as a whole: without links it names no message; and aiokafka's contrib has a span per record besides.
+                NOT own_id AND a['messaging.batch.message_count'] != ''
+                    AND (empty(links) OR scope = 'opentelemetry.instrumentation.aiokafka'), 'none',
+                operation IN ('receive', 'process'), if(own_id OR notEmpty(links) OR kind = 'consumer', 'receive', 'none'),
+                'none'),
+            http_method = '' AND rpc_method = '', 'none',
+            kind = 'client', 'call',
+            kind = 'server', 'serve',
+            'none') AS role
+    FROM
+    (
+        SELECT
+            *,
+            length(travelled_text) = 36 AND travelled != toFixedString('', 16) AND UUIDNumToString(travelled) = travelled_text AS own_id,
+            splitByChar(':', named) AS amqp_parts,
+            if(rpc_method != '', a['rpc.response.status_code'], a['http.response.status_code']) AS answer,
+            leftUTF8(multiIf(is_messaging, a['messaging.system'], rpc_method != '', if(a['rpc.system.name'] = '', 'rpc', a['rpc.system.name']), http_method != '', 'http', ''), 64) AS system,
+            leftUTF8(multiIf(
+                NOT is_messaging, '',
+                said != '', transform(said, ['publish', 'deliver', 'create'], ['send', 'process', 'send'], said),
+                kind = 'producer', 'send',
+                kind = 'consumer', 'process',
+                a['messaging.operation.name']), 64) AS operation
+        FROM
+        (
+            SELECT
+                *,
+                a['hopwatch.report'] AS report,
+                lower(a['hopwatch.message.id']) AS travelled_text,
+                UUIDStringToNum(lower(a['hopwatch.message.id'])) AS travelled,
+                toFixedString(unhex(if(match(a['hopwatch.flow.id'], '^[0-9a-f]{32}$'), a['hopwatch.flow.id'], repeat('0', 32))), 16) AS flow_text,
+                a['messaging.system'] != '' AS is_messaging,
+                a['messaging.operation.type'] AS said,
+                -- One widespread library writes `exchange,routing key`, with nothing before the comma for the default exchange.
+                if(scope = 'opentelemetry.instrumentation.aio_pika' AND kind = 'producer',
+                    trim(LEADING ':' FROM replaceOne(a['messaging.destination.name'], ',', ':')), a['messaging.destination.name']) AS named,
+                a['messaging.rabbitmq.destination.routing_key'] AS routing_key,
+                a['http.request.method'] AS http_method,
+                multiIf(a['rpc.method'] = '', '', position(a['rpc.method'], '/') > 0, a['rpc.method'], concat(a['rpc.service'], '/', a['rpc.method'])) AS rpc_method
+            FROM decoded
+        )
+    )
+);
 
 -- The flat row.
 CREATE TABLE IF NOT EXISTS incoming

@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS spans
 ENGINE = {{MergeTree}}
 PARTITION BY day
 ORDER BY started_at
-SETTINGS {{dedup}};
+SETTINGS {{settings}};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS spans_from_incoming TO spans AS
 SELECT
@@ -65,7 +65,7 @@ CREATE TABLE IF NOT EXISTS links
 ENGINE = {{MergeTree}}
 PARTITION BY day
 ORDER BY (to_trace, to_span)
-SETTINGS {{dedup}};
+SETTINGS {{settings}};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS links_from_incoming TO links AS
 SELECT day, trace_id, span_id, flow, link.trace_id AS to_trace, link.span_id AS to_span, link.attrs AS attrs
@@ -83,7 +83,7 @@ CREATE TABLE IF NOT EXISTS resources
 ENGINE = {{ReplacingMergeTree}}
 PARTITION BY day
 ORDER BY resource
-SETTINGS {{dedup}};
+SETTINGS {{settings}};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS resources_from_otlp TO resources AS
 SELECT

@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS ledger
 ENGINE = {{AggregatingMergeTree}}
 PARTITION BY day
 ORDER BY (message, receiver, attempt, hop)
-SETTINGS {{dedup}};
+SETTINGS {{settings}};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS ledger_from_incoming TO ledger AS
 WITH role IN ('send', 'call') AS sends
@@ -113,7 +113,7 @@ CREATE TABLE IF NOT EXISTS commits
 ENGINE = {{AggregatingMergeTree}}
 PARTITION BY day
 ORDER BY (destination, receiver, partition, offset)
-SETTINGS {{dedup}};
+SETTINGS {{settings}};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS commits_from_incoming TO commits AS
 SELECT
@@ -141,7 +141,7 @@ CREATE TABLE IF NOT EXISTS receivers
 ENGINE = {{AggregatingMergeTree}}
 PARTITION BY day
 ORDER BY (system, pattern, receiver, durable, resource, span_of_time)
-SETTINGS {{dedup}};
+SETTINGS {{settings}};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS receivers_from_incoming TO receivers AS
 SELECT
@@ -169,7 +169,7 @@ CREATE TABLE IF NOT EXISTS aliases
 ENGINE = {{ReplacingMergeTree}}
 PARTITION BY day
 ORDER BY (alias, message)
-SETTINGS {{dedup}};
+SETTINGS {{settings}};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS aliases_from_incoming TO aliases AS
 SELECT day, arrayJoin(aliases) AS alias, message
@@ -189,7 +189,7 @@ CREATE TABLE IF NOT EXISTS strangers
 ENGINE = {{ReplacingMergeTree seen_at}}
 PARTITION BY day
 ORDER BY (message, known_as)
-SETTINGS {{dedup}};
+SETTINGS {{settings}};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS strangers_from_incoming TO strangers AS
 SELECT

@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS span_totals
 ENGINE = {{SummingMergeTree}}
 PARTITION BY day
 ORDER BY (service, name, kind, status, bucket)
-SETTINGS {{dedup}};
+SETTINGS {{settings}};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS span_totals_from_incoming TO span_totals AS
 SELECT
@@ -44,4 +44,4 @@ CREATE TABLE IF NOT EXISTS edges
 ENGINE = {{ReplacingMergeTree written_at}}
 PARTITION BY day
 ORDER BY (minute, client, server, system, destination, receiver)
-SETTINGS {{dedup}};
+SETTINGS {{settings}};

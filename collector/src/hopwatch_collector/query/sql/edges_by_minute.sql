@@ -1,20 +1,41 @@
--- Who reached whom, per minute, where both ends have been seen. Parameters: those of verdicts.sql.
+-- Who reached whom, per minute, where both ends have been seen. Parameters: since, until, now.
+-- Straight from the ledger: whether a hop failed needs no verdict, and a verdict of everything would cost too much here.
 WITH
-picked AS
+sides AS
 (
-    SELECT DISTINCT message
-    FROM ledger
+    SELECT
+        message, receiver,
+        min(l.started_at) AS first_at, max(l.service) AS service, max(l.system) AS system, max(l.destination) AS destination,
+        max(l.call) AS call, greatest(argMax(l.failed, (attempt, l.started_at)), max(l.dead)) AS failed
+    FROM ledger AS l
     WHERE started_at >= {since:DateTime64(6)} AND started_at <= {until:DateTime64(6)}
-        AND day BETWEEN toDate({since:DateTime64(6)}) AND toDate({until:DateTime64(6)}) + 1
+        AND day BETWEEN toDate({since:DateTime64(6)}) - 1 AND toDate({until:DateTime64(6)}) + 1
+    GROUP BY message, receiver
+    HAVING max(l.moved) = 0
 ),
--- include: verdicts
+messages AS
+(
+    SELECT
+        minIf(s.first_at, receiver = '') AS sent_at,
+        maxIf(s.service, receiver = '') AS client,
+        maxIf(s.failed, receiver = '') AS refused,
+        max(s.system) AS system,
+        maxIf(s.destination, receiver = '') AS sender_says,
+        maxIf(s.destination, receiver != '') AS receiver_says,
+        -- The callee knows the route; of a broker's message the sender knows best where it sent it.
+        if(max(s.call) OR sender_says = '', receiver_says, sender_says) AS destination,
+        groupArrayIf((receiver, s.service, s.failed), receiver != '' AND s.service != '') AS ends
+    FROM sides AS s
+    GROUP BY message
+    HAVING client != '' AND notEmpty(ends)
+)
 SELECT
     toDate(minute) AS day,
-    toStartOfMinute(toDateTime(first_at, 'UTC')) AS minute,
-    producer AS client, consumer AS server, system, destination, receiver,
+    toStartOfMinute(toDateTime(sent_at, 'UTC')) AS minute,
+    client, end.2 AS server, system, destination, end.1 AS receiver,
     count() AS requests,
-    countIf(failed OR verdict = 'dead_lettered') AS failed,
+    countIf(end.3 OR refused) AS failed,
     {now:DateTime64(6)} AS written_at
-FROM deliveries AS d
-WHERE producer != '' AND consumer != '' AND first_at >= {since:DateTime64(6)}
+FROM messages
+ARRAY JOIN ends AS end
 GROUP BY minute, client, server, system, destination, receiver

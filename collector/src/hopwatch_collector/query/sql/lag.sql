@@ -7,7 +7,9 @@ SELECT
     countIf(verdict IN ('in_flight', 'stuck')) AS in_flight,
     minIf(since, verdict IN ('waiting', 'overdue')) AS oldest,
     max(received_at) AS last_received_at,
-    argMax(pending, received_at) AS pending,
+    -- What a client last said still waited; -1: none did.
+    countIf(pending >= 0 AND attempts > 0) > 0 AS pending_said,
+    if(pending_said, argMaxIf(pending, received_at, pending >= 0 AND attempts > 0), -1) AS last_pending,
     arrayMap(x -> lower(hex(x.2)), groupArraySortedIf(5)((since, flow), verdict IN ('waiting', 'overdue', 'in_flight', 'stuck'))) AS samples
 FROM deliveries
 WHERE receiver != '' AND NOT call

@@ -8,7 +8,10 @@ SELECT
     count() AS deliveries,
     min(since) AS oldest,
     max(received_at) AS last_received_at,
-    argMax(pending, received_at) AS pending,
+    -- What a client last said still waited; -1: none did.
+    countIf(pending >= 0 AND attempts > 0) > 0 AS pending_said,
+    if(pending_said, argMaxIf(pending, received_at, pending >= 0 AND attempts > 0), -1) AS last_pending,
+    maxIf(received_at, pending >= 0 AND attempts > 0) AS pending_at,
     max(call) AS call,
     arrayMap(x -> lower(hex(x.2)), groupArraySorted(5)((since, flow))) AS samples,
     if(kind = 'undelivered', groupArraySortedIf(101)(
