@@ -73,7 +73,6 @@ class Upkeep:
         if moving:
             moved = {"messages": [key for key, _ in moving], "known_as": [known for _, known in moving]}
             self._run("move_facts", moved)
-            self._run("mark_moved", moved)
         self._run(
             "note_known",
             {
