@@ -436,3 +436,28 @@ def test_a_call_is_one_hop(store: Store, queries: Queries) -> None:
     assert [(hop.producer, hop.consumer, hop.destination, hop.latency_ms) for hop in flow.hops] == [
         ("web", "api", "GET /x", 2.0)
     ]
+
+
+def test_a_window_too_large_to_judge_at_once(
+    store: Store, queries: Queries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list comes piece by piece, the same as at once; a sum is over fewer seconds, and says that it is cut off."""
+    for number in range(20):
+        send = sent(start=seconds_ago(100 - number))
+        take(store, send, processed(send, start=seconds_ago(100 - number - 0.5)))
+    window = Window(at(seconds_ago(120)), at(seconds_ago(0)))
+    whole, everything = queries.deliveries(window), queries.topology(window)
+    monkeypatch.setattr("hopwatch_collector.query.queries.MAX_FACTS", 7)
+    assert queries.deliveries(window) == whole
+    assert len(queries.deliveries(window, limit=3).deliveries) == 3
+    some = queries.topology(window)
+    assert some.truncated
+    assert not everything.truncated
+    assert (
+        0
+        < sum(edge.deliveries for edge in some.edges)
+        < sum(edge.deliveries for edge in everything.edges)
+        == 20
+    )
+    monkeypatch.setattr("hopwatch_collector.query.queries.LIST_SECONDS", 0.0)
+    assert queries.deliveries(window).truncated

@@ -1,5 +1,6 @@
 """The questions the API and the terminal view ask."""
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -48,6 +49,10 @@ LAG_WINDOW: Final = timedelta(hours=1)
 
 MAX_SPANS: Final = 5_000
 MAX_HOPS: Final = 2_000
+MAX_FACTS: Final = 200_000
+"""Facts judged at once, about 3 s of CPU. A longer list is judged piece by piece, a sum over fewer seconds."""
+LIST_SECONDS: Final = 8.0
+"""Seconds in which a list is looked for; then it is cut off."""
 MAX_JUDGED: Final = 20_000
 """Messages judged for one list of flows; those beyond are in no flow's state."""
 MAX_EDGES: Final = 1_000
@@ -181,34 +186,55 @@ class Queries:
         service: str | None = None,
         limit: int = 100,
     ) -> DeliveryList:
-        """Return deliveries of messages that began in the window and match, newest first."""
-        rows = self._store.query(
-            "deliveries",
-            self._judge(
-                window,
-                verdicts=sorted(verdicts or ()),
-                destination=destination or "",
-                receiver=receiver or "",
-                service=service or "",
-                top=limit + 1,
-            ),
+        """Return deliveries of messages that began in the window and match, newest first.
+
+        A window with very many messages is looked through from its end until there are enough, or time is up.
+        """
+        asked: dict[str, Any] = {
+            "verdicts": sorted(verdicts or ()),
+            "destination": destination or "",
+            "receiver": receiver or "",
+            "service": service or "",
+        }
+        end = time.monotonic() + LIST_SECONDS
+        rows: list[Row] = []
+        more = True
+        while more and len(rows) <= limit and time.monotonic() < end:
+            piece, more = self._affordable(window)
+            rows += self._store.query("deliveries", self._judge(piece, **asked, top=limit + 1 - len(rows)))
+            window = Window(window.since, piece.since - timedelta(microseconds=1))
+        return DeliveryList(
+            deliveries=[delivery(row) for row in rows[:limit]], truncated=more or len(rows) > limit
         )
-        return DeliveryList(deliveries=[delivery(row) for row in rows[:limit]], truncated=len(rows) > limit)
+
+    def _affordable(self, window: Window) -> tuple[Window, bool]:
+        """Return the latest part of a window that can be judged at once, and whether there is more of it."""
+        span = _span_of(window)
+        if self._store.query("facts_in_window", span)[0]["facts"] <= MAX_FACTS:
+            return window, False
+        return Window(
+            self._store.query("latest_facts", {**span, "top": MAX_FACTS})[0]["since"], window.until
+        ), True
 
     def lag(self) -> LagList:
         """Return how far each receiver is behind, over messages of the last hour."""
         now = datetime.now(UTC)
-        rows = self._store.query("lag", self._judge(Window(now - LAG_WINDOW, now), now, top=MAX_LAG_ROWS + 1))
+        window, cut = self._affordable(Window(now - LAG_WINDOW, now))
+        rows = self._store.query("lag", self._judge(window, now, top=MAX_LAG_ROWS + 1))
         return LagList(
-            rows=[lag_row(row, now) for row in rows[:MAX_LAG_ROWS]], truncated=len(rows) > MAX_LAG_ROWS
+            rows=[lag_row(row, now) for row in rows[:MAX_LAG_ROWS]],
+            truncated=cut or len(rows) > MAX_LAG_ROWS,
         )
 
     def topology(self, window: Window) -> Topology:
         """Return who reached whom through what."""
+        window, cut = self._affordable(window)
         rows = self._store.query(
             "edges", self._judge(window, undelivered=sorted(UNDELIVERED), top=MAX_EDGES + 1)
         )
-        return Topology(edges=[_edge(row) for row in rows[:MAX_EDGES]], truncated=len(rows) > MAX_EDGES)
+        return Topology(
+            edges=[_edge(row) for row in rows[:MAX_EDGES]], truncated=cut or len(rows) > MAX_EDGES
+        )
 
     def search(self, query: SearchQuery) -> SearchResult:
         """Return messages and flows that match, the latest first."""
@@ -227,9 +253,10 @@ class Queries:
             if flow_ids
             else []
         )
+        judged, cut = self._affordable(window)
         standing = Standing.read(
             self._store.query(
-                "standing", self._judge(window, now, flows=flow_ids, undelivered=sorted(UNDELIVERED), top=0)
+                "standing", self._judge(judged, now, flows=flow_ids, undelivered=sorted(UNDELIVERED), top=0)
             ),
             now,
         )
@@ -245,13 +272,13 @@ class Queries:
             lag=standing.lag,
             undelivered=standing.undelivered,
             spans_per_s=rate,
-            truncated=len(heads) > LIVE_FLOWS or standing.truncated,
+            truncated=cut or len(heads) > LIVE_FLOWS or standing.truncated,
         )
 
     def metrics(self) -> Iterable[metrics.Sample]:
         """Return what /metrics shows of spans, service graph, lag and deliveries."""
         now = datetime.now(UTC)
-        window = Window(now - LAG_WINDOW, now)
+        window, _ = self._affordable(Window(now - LAG_WINDOW, now))
         params = self._judge(window, now, flows=[], undelivered=[], top=0)
         yield from metrics.samples(self._store, Standing.read(self._store.query("standing", params), now))
 
