@@ -26,11 +26,12 @@ _READERS: Final = 4
 _LIMIT_CODES: Final = frozenset({158, 159, 160, 241, 307, 396, 473})
 """TOO_MANY_ROWS, TIMEOUT_EXCEEDED, TOO_SLOW, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES, DEADLOCK_AVOIDED."""
 
-_PARSE_CODES: Final = frozenset({6, 25, 26, 27, 32, 33, 38, 41, 72, 117, 130, 376})
-_VALUE_CODES: Final = frozenset({53, 69, 70, 120, 128, 131, 190, 321, 349, 407, 436, 650, 691})
-_DATA_CODES: Final = _PARSE_CODES | _VALUE_CODES
-"""Errors of an insert that are the data's fault: what does not parse, is cut off, out of range or of another type. Every
-other code is taken to pass, as a batch that waits is not lost."""
+_PASSING_CODES: Final = frozenset(
+    {159, 202, 203, 209, 210, 236, 241, 242, 243, 252, 319, 394, 425, 60, 81, 164, 497, 516, 999}
+)
+"""Errors of an insert that are not the data's fault and may be gone next time: time-outs, memory, disk, connections, too
+many parts, keeper, tables not there, rights. Any other is taken to be the data's: a batch that waited for ever would hold
+everybody up, and before the pump blames a request it sees that the engine takes one without spans."""
 
 
 _PLANNING: Final = {
@@ -240,9 +241,10 @@ def _code(error: BaseException) -> int | None:
 
 
 def _insert_error(error: Exception) -> EngineRefusal | EngineUnavailable:
-    if _code(error) in _DATA_CODES and not isinstance(error, OSError | OperationalError):
-        return EngineRefusal(f"the engine refused the batch: {_words(error)}")
-    return EngineUnavailable(f"the engine could not take the batch: {_words(error)}")
+    passing = _code(error) is None or _code(error) in _PASSING_CODES
+    if passing or isinstance(error, OSError | OperationalError):
+        return EngineUnavailable(f"the engine could not take the batch: {_words(error)}")
+    return EngineRefusal(f"the engine refused the batch: {_words(error)}")
 
 
 def _query_error(error: Exception) -> QueryLimit | EngineUnavailable:
