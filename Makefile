@@ -50,4 +50,4 @@ pictures: $(READY) ## Redraw the pictures of the terminal view from the demo's s
 	@$(BIN)/python tui/docs/picture.py
 
 clean: ## Remove what the targets made
-	rm -rf .venv .uv .cache .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov
+	rm -rf .venv .uv .cache __cache__ .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* htmlcov

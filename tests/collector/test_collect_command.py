@@ -5,11 +5,15 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -84,6 +88,33 @@ def test_one_collector_per_data_directory(tmp_path: Path) -> None:
         assert "another collector uses" in text
         first.send_signal(signal.SIGINT)
         assert first.wait(60) == 0
+
+
+def test_it_leaves_nothing_where_it_was_started(tmp_path: Path) -> None:
+    """A relative data directory is found, taking spans works, and the working directory holds nothing else afterwards."""
+    span = Span(
+        trace_id=os.urandom(16), span_id=os.urandom(8), name="one", start_time_unix_nano=time.time_ns()
+    )
+    body = ExportTraceServiceRequest(
+        resource_spans=[ResourceSpans(scope_spans=[ScopeSpans(spans=[span])])]
+    ).SerializeToString()
+    with subprocess.Popen(
+        command("--data", "data", *ANY_PORTS), stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
+        try:
+            assert process.stdout is not None
+            ready = dict(word.split("=") for word in process.stdout.readline().split() if "=" in word)
+            asked = urllib.request.Request(
+                f"http://{ready['otlp-http']}/v1/traces", body, {"content-type": "application/x-protobuf"}
+            )
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                assert answer.status == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert (tmp_path / "data" / "__cache__").is_dir(), "the engine took the span, and keeps its schemas here"
 
 
 def test_a_data_directory_that_cannot_be_is_named(tmp_path: Path) -> None:

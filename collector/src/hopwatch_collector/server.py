@@ -59,6 +59,8 @@ async def collector(settings: Settings) -> AsyncIterator[Ready]:
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_data_directory(settings.data))
+        # The embedded engine writes its cache of schemas into the working directory: let that be one of ours.
+        os.chdir(settings.data)
         listener = stack.enter_context(listening(settings.listen, settings.api_port, "the API"))
         store = await asyncio.to_thread(Store.open, settings.engine_url or str(settings.engine_dir), settings)
         stack.push_async_callback(asyncio.to_thread, store.close)

@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     linger: float = Field(default=0.3, ge=0)
     """Seconds an incomplete batch waits for more spans."""
 
+    @field_validator("data")
+    @classmethod
+    def _absolute(cls, data: Path) -> Path:
+        """Mean the same directory wherever the process goes."""
+        return data.absolute()
+
     @field_validator("ingest_token", "read_token")
     @classmethod
     def _printable(cls, token: str | None) -> str | None:
