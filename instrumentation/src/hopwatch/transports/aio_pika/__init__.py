@@ -1,19 +1,14 @@
 """aio-pika: publish with its true outcome; consuming by callback, iterator and get; acknowledgement; bindings."""
 
-from collections.abc import Collection
-from importlib.metadata import version
-from typing import Any
-
 from aio_pika import queue as queues
 from aio_pika.channel import Channel
 from aio_pika.exchange import Exchange
 from aio_pika.message import IncomingMessage, ProcessContext
 from aio_pika.queue import Queue, QueueIterator
 from aio_pika.robust_queue import RobustQueueIterator
-from opentelemetry import trace
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from hopwatch.conventions import System
+from hopwatch.instrumentor import TransportInstrumentor
 from hopwatch.recorder import Recorder
 from hopwatch.transports.aio_pika.consume import Consuming, HeldMessage
 from hopwatch.transports.aio_pika.declare import Declaring
@@ -23,53 +18,35 @@ from hopwatch.wrapping import Patches
 __all__ = ["AioPikaInstrumentor"]
 
 
-class AioPikaInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped base
+class AioPikaInstrumentor(TransportInstrumentor):
     """Wraps the classes of aio-pika, robust ones included; channels opened before and after are covered alike."""
 
-    _patches: Patches | None = None
+    system = System.RABBITMQ
+    library = "aio_pika"
+    requires = "aio-pika >= 9.5, < 11"
 
-    def instrumentation_dependencies(self) -> Collection[str]:
-        """Return the versions of aio-pika this was written for."""
-        return ["aio-pika >= 9.5, < 11"]
+    def wrap(self, patches: Patches, recorder: Recorder) -> None:
+        """Put the wrappers around exchanges, queues and messages."""
+        patches.wrap(Exchange, "publish", Publishing(recorder).publish)
 
-    def _instrument(self, **kwargs: Any) -> None:
-        tracer = trace.get_tracer("hopwatch.aio_pika", version("hopwatch"), kwargs.get("tracer_provider"))
-        recorder = Recorder(System.RABBITMQ, tracer)
-        patches = Patches()
-        try:
-            _wrap(patches, recorder)
-        except BaseException:
-            patches.undo()
-            raise
-        self._patches = patches
+        consuming = Consuming(recorder, patches)
+        if IncomingMessage.__weakrefoffset__ == 0:  # fully slotted since aio-pika 10
+            patches.replace(queues, "IncomingMessage", HeldMessage)
+        patches.wrap(Queue, "consume", consuming.consume)
+        patches.wrap(Queue, "get", consuming.get)
+        patches.wrap(QueueIterator, "__anext__", consuming.iterate)
+        if "__anext__" in vars(RobustQueueIterator):  # since 9.6 it has a loop of its own
+            patches.wrap(RobustQueueIterator, "__anext__", consuming.iterate)
+        patches.wrap(QueueIterator, "__aexit__", consuming.leave)
+        patches.wrap(QueueIterator, "close", consuming.close)
+        patches.wrap(ProcessContext, "__aexit__", consuming.processed)
+        patches.wrap(IncomingMessage, "ack", consuming.ack)
+        patches.wrap(IncomingMessage, "nack", consuming.nack)
+        patches.wrap(IncomingMessage, "reject", consuming.reject)
 
-    def _uninstrument(self, **kwargs: Any) -> None:
-        if self._patches is not None:
-            self._patches.undo()
-            self._patches = None
-
-
-def _wrap(patches: Patches, recorder: Recorder) -> None:
-    patches.wrap(Exchange, "publish", Publishing(recorder).publish)
-
-    consuming = Consuming(recorder, patches)
-    if IncomingMessage.__weakrefoffset__ == 0:  # fully slotted since aio-pika 10
-        patches.replace(queues, "IncomingMessage", HeldMessage)
-    patches.wrap(Queue, "consume", consuming.consume)
-    patches.wrap(Queue, "get", consuming.get)
-    patches.wrap(QueueIterator, "__anext__", consuming.iterate)
-    if "__anext__" in vars(RobustQueueIterator):  # since 9.6 it has a loop of its own
-        patches.wrap(RobustQueueIterator, "__anext__", consuming.iterate)
-    patches.wrap(QueueIterator, "__aexit__", consuming.leave)
-    patches.wrap(QueueIterator, "close", consuming.close)
-    patches.wrap(ProcessContext, "__aexit__", consuming.processed)
-    patches.wrap(IncomingMessage, "ack", consuming.ack)
-    patches.wrap(IncomingMessage, "nack", consuming.nack)
-    patches.wrap(IncomingMessage, "reject", consuming.reject)
-
-    declaring = Declaring(recorder)
-    patches.wrap(Queue, "declare", declaring.declare)
-    patches.wrap(Queue, "bind", declaring.bind)
-    patches.wrap(Queue, "unbind", declaring.unbind)
-    patches.wrap(Queue, "delete", declaring.delete)
-    patches.wrap(Channel, "queue_delete", declaring.queue_delete)
+        declaring = Declaring(recorder)
+        patches.wrap(Queue, "declare", declaring.declare)
+        patches.wrap(Queue, "bind", declaring.bind)
+        patches.wrap(Queue, "unbind", declaring.unbind)
+        patches.wrap(Queue, "delete", declaring.delete)
+        patches.wrap(Channel, "queue_delete", declaring.queue_delete)

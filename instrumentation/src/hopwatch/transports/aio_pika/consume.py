@@ -1,8 +1,7 @@
 """Consuming: by callback, iterator and get; what becomes of each message by ack, nack, reject or `process()`."""
 
 from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.message import IncomingMessage, ProcessContext
@@ -11,13 +10,13 @@ from aio_pika.tools import ensure_awaitable
 
 from hopwatch.conventions import SettleOutcome
 from hopwatch.handover import Attempts, handovers
+from hopwatch.instrumentor import recorded
 from hopwatch.recorder import ProcessHop, Recorder
 from hopwatch.transports.aio_pika.places import attempt, came_from, details
 from hopwatch.wrapping import Args, Kwargs, Patches, argument, guarded, header_getter, with_argument
 
 T = TypeVar("T")
 Call = Callable[..., Awaitable[T]]
-Callback = Callable[[AbstractIncomingMessage], Awaitable[Any]]
 
 
 class HeldMessage(IncomingMessage):
@@ -42,7 +41,9 @@ class Consuming:
         callback = argument(args, kwargs, 0, "callback")
         if not isinstance(getattr(callback, "__self__", None), QueueIterator):
             no_ack = bool(argument(args, kwargs, 1, "no_ack", False))
-            around = self._around(ensure_awaitable(callback), queue, no_ack)
+            around = recorded(
+                ensure_awaitable(callback), lambda message: self._begin(queue, message, no_ack=no_ack)
+            )
             args, kwargs = with_argument(args, kwargs, 0, "callback", around)
         return await wrapped(*args, **kwargs)
 
@@ -104,26 +105,6 @@ class Consuming:
         if hop is not None:
             hop.failed(error)
         return await wrapped(*args, **kwargs)
-
-    def _around(self, callback: Callback, queue: Queue, no_ack: bool) -> Callback:
-        @wraps(callback)
-        async def handle(message: AbstractIncomingMessage) -> Any:
-            hop = self._begin(queue, message, no_ack=no_ack)
-            if hop is None:
-                return await callback(message)
-            handovers.called(message, hop)
-            try:
-                result = await callback(message)
-            except BaseException as error:
-                hop.end(error)
-                raise
-            else:
-                hop.end()
-                return result
-            finally:
-                hop.detach()
-
-        return handle
 
     @guarded
     def _give(self, source: object, queue: Queue, message: IncomingMessage, *, no_ack: bool) -> None:

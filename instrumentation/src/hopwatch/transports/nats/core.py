@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -16,6 +15,7 @@ from opentelemetry import propagate
 
 from hopwatch.conventions import PublishOutcome
 from hopwatch.handover import handovers
+from hopwatch.instrumentor import recorded
 from hopwatch.recorder import ProcessHop, Recorder
 from hopwatch.transports.nats.consumers import Consumers
 from hopwatch.transports.nats.places import (
@@ -33,7 +33,6 @@ from hopwatch.wrapping import Args, Kwargs, Patches, argument, guarded, header_g
 
 T = TypeVar("T")
 Call = Callable[..., Awaitable[T]]
-Callback = Callable[[Msg], Awaitable[Any]]
 
 
 class Core:
@@ -150,28 +149,12 @@ class Core:
         if internal or not _is_coroutine_function(callback):
             return args, kwargs
         subject, queue = argument(args, kwargs, 0, "subject", ""), argument(args, kwargs, 1, "queue", "")
-        return with_argument(args, kwargs, 2, "cb", self._around(callback, client, subject, queue))
+        around = recorded(callback, lambda message: self._called(client, message, subject, queue))
+        return with_argument(args, kwargs, 2, "cb", around)
 
-    def _around(self, callback: Callback, client: Client, subject: str, queue: str) -> Callback:
-        @wraps(callback)
-        async def handle(message: Msg) -> Any:
-            speak_up()
-            hop = self._begin(client, message, subject, queue)
-            if hop is None:
-                return await callback(message)
-            handovers.called(message, hop)
-            try:
-                result = await callback(message)
-            except BaseException as error:
-                hop.end(error)
-                raise
-            else:
-                hop.end()
-                return result
-            finally:
-                hop.detach()
-
-        return handle
+    def _called(self, client: Client, message: Msg, subject: str, queue: str) -> ProcessHop | None:
+        speak_up()
+        return self._begin(client, message, subject, queue)
 
     def _begin(self, client: Client, message: Msg, subject: str, queue: str) -> ProcessHop | None:
         if not self._patches.active:

@@ -1,0 +1,81 @@
+"""The shape all transports share: an instrumentor that patches a library's classes, and a recorded callback."""
+
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Collection
+from functools import wraps
+from importlib.metadata import version
+from typing import Any, ClassVar, TypeVar
+
+from opentelemetry import trace
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+
+from hopwatch.conventions import System
+from hopwatch.handover import handovers
+from hopwatch.recorder import ProcessHop, Recorder
+from hopwatch.wrapping import Patches
+
+M = TypeVar("M")
+
+
+class TransportInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped base
+    """Wraps the classes of one client library; objects made before and after are covered alike."""
+
+    system: ClassVar[System]
+    library: ClassVar[str]
+    """Import name of the library; its spans' scope is `hopwatch.<library>`."""
+    requires: ClassVar[str]
+    """The versions of the library this was written for, as a requirement."""
+
+    _patches: Patches | None = None
+
+    @abstractmethod
+    def wrap(self, patches: Patches, recorder: Recorder) -> None:
+        """Put the transport's wrappers around the library; what was done before an error is undone."""
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return the versions of the library this was written for."""
+        return [self.requires]
+
+    def _instrument(self, **kwargs: Any) -> None:
+        scope = f"hopwatch.{self.library}"
+        tracer = trace.get_tracer(scope, version("hopwatch"), kwargs.get("tracer_provider"))
+        patches = Patches()
+        try:
+            self.wrap(patches, Recorder(self.system, tracer))
+        except BaseException:
+            patches.undo()
+            raise
+        self._patches = patches
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        if self._patches is not None:
+            self._patches.undo()
+            self._patches = None
+
+
+def recorded(
+    callback: Callable[[M], Awaitable[Any]], begin: Callable[[M], ProcessHop | None]
+) -> Callable[[M], Awaitable[Any]]:
+    """Return a callback around an application's own: what it is called with is a hop until it returns or raises.
+
+    `begin` makes the hop current, or returns None for what is not to be recorded.
+    """
+
+    @wraps(callback)
+    async def handle(message: M) -> Any:
+        hop = begin(message)
+        if hop is None:
+            return await callback(message)
+        handovers.called(message, hop)
+        try:
+            result = await callback(message)
+        except BaseException as error:
+            hop.end(error)
+            raise
+        else:
+            hop.end()
+            return result
+        finally:
+            hop.detach()
+
+    return handle
