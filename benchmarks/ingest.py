@@ -1,7 +1,7 @@
 """`make bench-ingest`: OTLP/HTTP in to queryable and merged, through a real `hopwatch collect`.
 
-Counts the collector's CPU (all threads, from /proc; the sender's is not in it), the time from the first request to
-the last span queryable, and what the engine's active parts take on disk once its merges have come to rest.
+Counts the collector's CPU (all threads, from /proc; neither the sender's nor what looking messages up afterwards
+takes is in it), the time from the first request to the last span queryable, and what the engine's active parts take on disk once its merges have come to rest.
 """
 
 import argparse
@@ -46,6 +46,11 @@ class Collector:
         """CPU seconds used so far by all its threads."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def peak_mib(self) -> float:
+        """The most memory it has held at once, in MiB."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.findall(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)[0]) / 1024
 
     def inserts(self) -> str:
         """How many inserts there were and how long they took, in words."""
@@ -94,14 +99,18 @@ def run(directory: Path, spans: int, per_request: int) -> None:
         cpu_before, began = collector.cpu_s(), time.monotonic()
         send(collector, requests, total, began)
         acknowledged = time.monotonic() - began
-        wait_queryable(collector, requests, began)
+        wait_inserted(collector, began)
         queryable, cpu_queryable = time.monotonic() - began, collector.cpu_s() - cpu_before
         print(
             f"acknowledged after {acknowledged:.1f} s, queryable after {queryable:.1f} s, CPU {cpu_queryable:.1f} s"
         )
         wait_quiet(collector)
         cpu = collector.cpu_s() - cpu_before
-        print(f"merges at rest, CPU {cpu:.1f} s; {collector.inserts()}", flush=True)
+        print(
+            f"merges at rest, CPU {cpu:.1f} s; {collector.inserts()}; at most {collector.peak_mib():.0f} MiB",
+            flush=True,
+        )
+        look_up(collector, requests)
     count, disk = measure(directory)
     if count != total:
         print(f"NOT EXACT: {total} spans sent, {count} stored")
@@ -173,8 +182,8 @@ def _sender(collector: Collector, waiting: "queue.SimpleQueue[Body]") -> None:
             time.sleep(float(answer.headers.get("Retry-After", "1")))
 
 
-def wait_queryable(collector: Collector, requests: list[Body], began: float) -> None:
-    """Waits until nothing acknowledged is outside the engine, then looks some messages up."""
+def wait_inserted(collector: Collector, began: float) -> None:
+    """Waits until nothing acknowledged is outside the engine: what is in it, queries see."""
     printed = time.monotonic()
     while backlog := collector.get("/healthz")["journal_backlog_bytes"]:
         if time.monotonic() - printed > 2:
@@ -184,6 +193,10 @@ def wait_queryable(collector: Collector, requests: list[Body], began: float) -> 
                 flush=True,
             )
         time.sleep(0.1)
+
+
+def look_up(collector: Collector, requests: list[Body]) -> None:
+    """Asks for some of the messages by their ids; an answer other than found ends the program."""
     for body in requests[:: max(1, len(requests) // 5)] + requests[-1:]:
         collector.get(f"/api/v1/messages/{body.message_id}")
 

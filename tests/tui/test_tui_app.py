@@ -492,7 +492,7 @@ async def test_silence_is_said(shop: Any) -> None:
     async with running(shop) as live:
         await live.sees("● live")
         shop.quiet = True
-        await live.sees("◌ live, last news 5")
+        await live.sees("◌ live, last news")
         shop.quiet = False
         await live.sees("● live")
 

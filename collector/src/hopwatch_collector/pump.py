@@ -25,7 +25,7 @@ _IDLE_S = 0.5
 _EMPTY_REQUEST = b"\x0a\x00"
 """An ExportTraceServiceRequest with one resource and no spans."""
 _BACKOFF_S = (0.1, 10.0)
-_MAX_BATCHES_IN_ONE = 5
+_MAX_BATCHES_IN_ONE = 10
 """When the engine is behind, an insert takes up to so many times the usual batch: larger ones cost less per span."""
 _DUTY = 3.0
 """Small batches leave the engine idle for so many times as long as the last insert took, up to `_MAX_LINGER_S`."""

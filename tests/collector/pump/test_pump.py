@@ -95,13 +95,13 @@ def test_a_batch_goes_as_soon_as_it_is_large_enough(rig, file_store, otlp) -> No
 
 
 def test_a_backlog_goes_in_larger_batches(rig, file_store, otlp) -> None:
-    """An engine that is behind is given up to five times the usual batch at once, and not more."""
+    """An engine that is behind is given up to ten times the usual batch at once, and not more."""
     running = rig(batch_spans=10)
-    running.append(*[otlp([str(n)]) for n in range(120)])
+    running.append(*[otlp([str(n)]) for n in range(220)])
     running.pump.start()
     running.wait_drained()
     assert len(file_store.inserts) == 3
-    assert file_store.span_names() == [str(n) for n in range(120)]
+    assert file_store.span_names() == [str(n) for n in range(220)]
 
 
 def test_stopping_drains_and_leaves_no_segment(rig, file_store, otlp) -> None:
