@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MEMBERS := pyproject.toml uv.lock $(wildcard */pyproject.toml)
 
-.PHONY: help setup demo test lint format bench bench-ingest dashboards pictures clean
+.PHONY: help setup demo test lint format bench bench-ingest bench-overhead dashboards pictures clean
 .DEFAULT_GOAL := help
 
 help: ## What can be typed
@@ -38,10 +38,13 @@ lint: $(READY) ## Formatting, lint, types, import contracts
 format: $(READY) ## Rewrite the code in the house's format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: bench-ingest ## Every benchmark there is
+bench: bench-ingest bench-overhead ## Every benchmark there is
 
 bench-ingest: $(READY) ## OTLP/HTTP in to queryable: spans per CPU-second, bytes per span
 	@$(BIN)/python -m benchmarks.ingest $(ARGS)
+
+bench-overhead: $(READY) ## CPU that instrumentation adds per message, beside what OpenTelemetry's own adds
+	@$(BIN)/python -m benchmarks.overhead $(ARGS)
 
 dashboards: $(READY) ## Regenerate the Grafana dashboards from code
 	@$(BIN)/python -m dashboards.generate
