@@ -1,44 +1,105 @@
-"""Real brokers for the tests that ask for them: started once per run, only those needed, all at the same time.
+"""Real brokers for the tests that ask for them: started once per run, all at the same time.
 
 A test asks by fixture (`nats_url`, `rabbitmq_url`, `kafka_bootstrap`) or by marker (`nats`, `rabbitmq`, `kafka`)
 together with `brokers`. Missing means skipped with the reason; named in HOPWATCH_REQUIRE_BROKERS (or `all`), failed.
 """
 
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hopwatch_demo.brokers import NAMES, Broker, Brokers
+from hopwatch_demo.brokers import NAMES, Broker, Brokers, State
 
 FIXTURES = {"nats_url": "nats", "rabbitmq_url": "rabbitmq", "kafka_bootstrap": "kafka"}
 running = pytest.StashKey[Brokers]()
+missing = pytest.StashKey[dict[str, str]]()
+closing = pytest.StashKey[list[str]]()
+_LONGEST = ("system", "dashboards", "demo")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With several workers (`pytest -n 2`) the process that starts them has the brokers, all three."""
+    config.stash[closing] = []
+    config.stash[missing] = {}
+    if getattr(config.option, "numprocesses", None) and not _is_worker(config):
+        config.pluginmanager.register(_Shared(config))
+
+
+class _Shared:
+    """Gives every worker the same brokers, and hears what it has to say at the end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._closing = config.stash[closing]
+        config.stash[running] = self._brokers = Brokers.start(background=True)
+
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker, before it starts, where they are."""
+        node.workerinput["brokers"] = self._brokers.environ()
+        node.workerinput["missing"] = {b.name: b.reason for b in self._brokers.all() if not b.available}
+
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Take over a worker's closing lines."""
+        self._closing.extend(getattr(node, "workeroutput", {}).get("closing", ()))
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what asks by fixture, so that `-m "not kafka"` means what it says."""
+    """Mark what asks by fixture, so that `-m "not kafka"` means what it says; put the files that take longest first."""
     for item in items:
         for fixture, name in FIXTURES.items():
             if fixture in getattr(item, "fixturenames", ()) and item.get_closest_marker(name) is None:
                 item.add_marker(name)
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    house = item.path.relative_to(Path(__file__).parent).parts[0]
+    return _LONGEST.index(house) if house in _LONGEST else len(_LONGEST)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start what the chosen tests need: they boot while the first tests run."""
-    if session.config.option.collectonly:
+    config = session.config
+    if config.option.collectonly:
+        return
+    if _is_worker(config):
+        config.stash[missing] = config.workerinput["missing"]
+        there = [name for name in NAMES if name not in config.stash[missing]]
+        config.stash[running] = Brokers.start(there, environ=config.workerinput["brokers"])
         return
     needed = [name for name in NAMES if any(item.get_closest_marker(name) for item in session.items)]
     brokers = Brokers.start(needed, background=True)
-    session.config.stash[running] = brokers
+    config.stash[running] = brokers
     brokers.provided()  # installing on a fresh machine may outlast a test's timeout; here none is ticking
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand a worker's closing lines to the process that prints."""
+    if _is_worker(session.config):
+        session.config.workeroutput["closing"] = session.config.stash[closing]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Close the run with what each broker was, below the figures, and end them, however it went."""
-    if brokers := config.stash.get(running, None):
-        if terminal := config.pluginmanager.get_plugin("terminalreporter"):
-            terminal.write_line(brokers.closing_line())
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    brokers = config.stash.get(running, None)
+    if terminal and not _is_worker(config):
+        for line in (*config.stash[closing], *([brokers.closing_line()] if brokers else ())):
+            terminal.write_line(line)
+    if brokers:
         brokers.close()
+
+
+@pytest.fixture(scope="session")
+def closing_lines(request: pytest.FixtureRequest) -> list[str]:
+    """What is to be said below the figures; add to it."""
+    return request.config.stash[closing]
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +131,12 @@ def _needed_brokers(request: pytest.FixtureRequest) -> None:
     """Skip, or fail where it is required, a test whose broker is missing."""
     for name in NAMES:
         if request.node.get_closest_marker(name):
-            insist(request.config.stash[running][name])
+            insist(_asked(request.config, name))
+
+
+def _asked(config: pytest.Config, name: str) -> Broker:
+    reason = config.stash[missing].get(name)
+    return Broker(name, State.MISSING, reason=reason) if reason else config.stash[running][name]
 
 
 def insist(broker: Broker) -> None:

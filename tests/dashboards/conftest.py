@@ -23,21 +23,13 @@ class Tools:
     missing: str = ""
 
 
-found = pytest.StashKey[Tools]()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what Prometheus was."""
-    if tools := config.stash.get(found, None):
-        said = f"missing ({tools.missing})" if tools.missing else f"real {tools.version}"
-        terminalreporter.write_line(f"prometheus: {said}")
-
-
 @pytest.fixture(scope="session")
-def prometheus_tools(request: pytest.FixtureRequest) -> Tools:
+def prometheus_tools(closing_lines: list[str]) -> Tools:
     """Prometheus and promtool; skips without them, fails where HOPWATCH_REQUIRE_BROKERS is `all` or names prometheus."""
     tools = _installed() or _unpacked()
-    request.config.stash[found] = tools
+    closing_lines.append(
+        f"prometheus: missing ({tools.missing})" if tools.missing else f"prometheus: real {tools.version}"
+    )
     if tools.missing:
         required = os.environ.get("HOPWATCH_REQUIRE_BROKERS", "").replace(",", " ").split()
         refuse = pytest.fail if {"all", "prometheus"} & set(required) else pytest.skip

@@ -45,25 +45,31 @@ async def test_kafka_gives_back_a_message(kafka_bootstrap: str, fresh: str) -> N
     assert await get_kafka(kafka_bootstrap, fresh) == b"one"
 
 
-async def test_nats_keeps_data_over_a_crash(nats_url: str, brokers: Brokers, fresh: str) -> None:
+@pytest.mark.nats
+async def test_nats_keeps_data_over_a_crash(fresh: str) -> None:
     """What JetStream acknowledged is there after a kill and a start."""
-    await put_nats(nats_url, fresh, b"kept")
-    assert restarted(brokers, "nats").url == nats_url
-    assert await get_nats(nats_url, fresh) == b"kept"
+    with Brokers.start(["nats"], environ={}) as own:
+        await put_nats(own.nats.url, fresh, b"kept")
+        assert own.restart("nats", hard=True).url == own.nats.url
+        assert await get_nats(own.nats.url, fresh) == b"kept"
 
 
-async def test_rabbitmq_keeps_data_over_a_restart(rabbitmq_url: str, brokers: Brokers, fresh: str) -> None:
+@pytest.mark.rabbitmq
+async def test_rabbitmq_keeps_data_over_a_restart(fresh: str) -> None:
     """A confirmed persistent message is there after an orderly stop and a start."""
-    await put_rabbitmq(rabbitmq_url, fresh, b"kept")
-    assert restarted(brokers, "rabbitmq", hard=False).url == rabbitmq_url
-    assert await get_rabbitmq(rabbitmq_url, fresh) == b"kept"
+    with Brokers.start(["rabbitmq"], environ={}) as own:
+        await put_rabbitmq(own.rabbitmq.url, fresh, b"kept")
+        assert own.restart("rabbitmq").url == own.rabbitmq.url
+        assert await get_rabbitmq(own.rabbitmq.url, fresh) == b"kept"
 
 
-async def test_kafka_keeps_data_over_a_restart(kafka_bootstrap: str, brokers: Brokers, fresh: str) -> None:
+@pytest.mark.kafka
+async def test_kafka_keeps_data_over_a_restart(fresh: str) -> None:
     """An acknowledged record is there after an orderly stop and a start."""
-    await put_kafka(kafka_bootstrap, fresh, b"kept")
-    assert restarted(brokers, "kafka", hard=False).url == kafka_bootstrap
-    assert await get_kafka(kafka_bootstrap, fresh) == b"kept"
+    with Brokers.start(["kafka"], environ={}) as own:
+        await put_kafka(own.kafka.url, fresh, b"kept")
+        assert own.restart("kafka").url == own.kafka.url
+        assert await get_kafka(own.kafka.url, fresh) == b"kept"
 
 
 def test_a_stopped_broker_refuses_connections() -> None:
@@ -163,7 +169,7 @@ def test_nothing_outlives_a_killed_owner(tmp_path: Path) -> None:
     assert owner.stdout
     while "# brokers:" not in (line := owner.stdout.readline()):
         assert line, "the owner ended before its brokers were ready"
-    assert {"nats-server", "beam.smp", "epmd", "java"} <= {name for _, name in processes(tmp_path)}
+    assert {"nats-server", "beam.smp", "epmd", "java"} <= {name for _, name in processes(tmp_path)}, line
     owner.send_signal(signal.SIGKILL)
     owner.wait()
     owner.stdout.close()
@@ -188,13 +194,6 @@ def test_the_foreground_command_ends_orderly(tmp_path: Path) -> None:
     assert owner.wait(timeout=20) == 0
     assert processes(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
-
-
-def restarted(brokers: Brokers, name: str, *, hard: bool = True) -> Broker:
-    """The broker, after a crash and a new start; skips where it is not ours to crash."""
-    if brokers[name].state is State.GIVEN:
-        pytest.skip(f"{name} is given: not ours to stop")
-    return brokers.restart(name, hard=hard)
 
 
 def given_twin(broker: Broker) -> Broker:
