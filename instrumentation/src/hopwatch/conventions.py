@@ -77,6 +77,9 @@ DEAD_LETTER_REASON: Final = "hopwatch.dead_letter.reason"
 REPORT: Final = "hopwatch.report"
 """A `Report`: this span is not work but news; views leave it out of waterfalls."""
 
+SKIPPED_UNTIL: Final = "hopwatch.skipped.until"
+"""On a `skip` report: the offset the receiver will read next; `messaging.kafka.offset` is the first it skipped."""
+
 SUBSCRIPTION_PATTERN: Final = "hopwatch.subscription.pattern"
 """Destination pattern a receiver is entitled to, in the broker's own wildcards (NATS `*` `>`, AMQP `*` `#`)."""
 
@@ -174,3 +177,5 @@ class Report(StrEnum):
     """A receiver is entitled to a destination pattern from now on; repeated every 15 s while it lasts."""
     UNSUBSCRIBE = "unsubscribe"
     """It no longer is."""
+    SKIP = "skip"
+    """A receiver was moved forward, past messages it had not read (a Kafka seek)."""

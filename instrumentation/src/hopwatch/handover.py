@@ -112,6 +112,11 @@ class Handovers:
         alone = [messages[0] for messages in taken if len(messages) == 1]
         return [(message, handed.hop) for handed in alone if (message := handed.message()) is not None]
 
+    def taken_from(self, source: Any) -> list[tuple[Any, ProcessHop]]:
+        """Return all messages that tasks took from `source`, and have not come back from."""
+        taken = [handed for taken in self._by_source.get(source, {}).values() for handed in taken.messages]
+        return [(message, handed.hop) for handed in taken if (message := handed.message()) is not None]
+
     def in_hand(self) -> list[tuple[Any, ProcessHop]]:
         """Return the messages that are still held by somebody, with their hops."""
         held = ((handed.message(), handed.hop) for handed in list(self._by_message.values()))

@@ -29,11 +29,14 @@ from hopwatch.conventions import (
     PUBLISH_OUTCOME,
     REASON,
     RECEIVER,
+    REPORT,
     SEQUENCE,
     SETTLE_OUTCOME,
+    SKIPPED_UNTIL,
     STREAM,
     Operation,
     PublishOutcome,
+    Report,
     SettleOutcome,
     System,
 )
@@ -106,6 +109,20 @@ class SendHop:
     def set(self, attributes: Attributes) -> None:
         """Add what became known only during the send."""
         self._span.set_attributes(attributes)
+
+    def address(self, name: str, destination: Destination) -> None:
+        """Say where the message goes, where that was not known when the send began."""
+        try:
+            self._span.update_name(f"{name} {destination.name}")
+            self._span.set_attributes(
+                {
+                    MESSAGING_DESTINATION_NAME: destination.name,
+                    DESTINATION: destination.address,
+                    **destination.attributes,
+                }
+            )
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("send", fault)
 
     def end(
         self,
@@ -339,6 +356,23 @@ class Recorder:
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("commit", fault)
 
+    def skipped(
+        self, destination: Destination, *, receiver: str, partition: int, first: int, until: int
+    ) -> None:
+        """Report that a receiver's position was moved over messages it had not read."""
+        try:
+            described = self._describe(Report.SKIP, Operation.SETTLE, destination, None, None)
+            described |= KafkaPosition(partition, first).attributes()
+            described |= {RECEIVER: receiver, SKIPPED_UNTIL: until, REPORT: Report.SKIP}
+            self._tracer.start_span(
+                f"{Report.SKIP} {destination.name}",
+                context=Context(),
+                kind=SpanKind.INTERNAL,
+                attributes=described,
+            ).end()
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("skip", fault)
+
     def subscribed(self, pattern: str, *, receiver: str, durable: bool) -> None:
         """Report that `receiver` is entitled to what matches `pattern`, in the broker's own wildcards."""
         try:
@@ -374,6 +408,23 @@ class Recorder:
             described.update(key_attributes(context))
             described.update(flow_attributes(context))
         return described
+
+
+def link_to_original(carrier: Any, getter: Getter[Any] = default_getter) -> Sequence[Link]:
+    """Return a link to the message whose headers an application copied into one it sends, by its id and sender.
+
+    None where that is the message being handled here: the send's parent says so already.
+    """
+    try:
+        original = propagate.extract(carrier, Context(), getter)
+        message_id = incoming_message_id(original)
+        sender = trace.get_current_span(original).get_span_context()
+        if not sender.is_valid or message_id == incoming_message_id():
+            return ()
+        return (Link(sender, {MESSAGE_ID: message_id} if message_id is not None else None),)
+    except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+        swallowed("link", fault)
+        return ()
 
 
 def flow_attributes(context: Context | None) -> Attributes:

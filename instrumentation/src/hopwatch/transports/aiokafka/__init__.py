@@ -1,4 +1,4 @@
-"""aiokafka: send with its true outcome; consuming one by one and in batches; commits, manual and automatic.
+"""aiokafka: sends, batches and transactions with their true outcome; consuming; commits; seeks and rebalances.
 
 `processing` is for loops that want a failing body seen: an exception that leaves the body of an `async for`
 cannot be seen from here.
@@ -11,9 +11,12 @@ from hopwatch.conventions import System
 from hopwatch.handover import processing
 from hopwatch.instrumentor import TransportInstrumentor
 from hopwatch.recorder import Recorder
+from hopwatch.transports.aiokafka.batch import Batching
 from hopwatch.transports.aiokafka.commit import Committing
 from hopwatch.transports.aiokafka.consume import Consuming
+from hopwatch.transports.aiokafka.position import Moving
 from hopwatch.transports.aiokafka.produce import Producing
+from hopwatch.transports.aiokafka.transaction import Transactions
 from hopwatch.wrapping import Patches
 
 __all__ = ["AioKafkaInstrumentor", "processing"]
@@ -28,7 +31,15 @@ class AioKafkaInstrumentor(TransportInstrumentor):
 
     def wrap(self, patches: Patches, recorder: Recorder) -> None:
         """Put the wrappers around producers, consumers and the commits of groups."""
-        patches.wrap(AIOKafkaProducer, "send", Producing(recorder).send)
+        transactions = Transactions(recorder)
+        batching = Batching(recorder, patches, transactions)
+        patches.wrap(AIOKafkaProducer, "send", Producing(recorder, transactions).send)
+        patches.wrap(AIOKafkaProducer, "create_batch", batching.create)
+        patches.wrap(AIOKafkaProducer, "send_batch", batching.send)
+        patches.wrap(AIOKafkaProducer, "commit_transaction", transactions.commit)
+        patches.wrap(AIOKafkaProducer, "abort_transaction", transactions.abort)
+        patches.wrap(AIOKafkaProducer, "send_offsets_to_transaction", transactions.offsets)
+        patches.wrap(AIOKafkaProducer, "stop", transactions.stop)
 
         consuming = Consuming(recorder)
         patches.wrap(AIOKafkaConsumer, "start", consuming.start)
@@ -38,5 +49,11 @@ class AioKafkaInstrumentor(TransportInstrumentor):
         patches.wrap(AIOKafkaConsumer, "getmany", consuming.getmany)
         patches.wrap(AIOKafkaConsumer, "commit", consuming.commit)
         patches.wrap(AIOKafkaConsumer, "stop", consuming.stop)
+        patches.wrap(GroupCoordinator, "_on_join_complete", consuming.joined)
+
+        moving = Moving(recorder)
+        patches.wrap(AIOKafkaConsumer, "seek", moving.seek)
+        patches.wrap(AIOKafkaConsumer, "seek_to_end", moving.seek_later)
+        patches.wrap(AIOKafkaConsumer, "seek_to_committed", moving.seek_later)
 
         patches.wrap(GroupCoordinator, "_do_commit_offsets", Committing(recorder).commit)

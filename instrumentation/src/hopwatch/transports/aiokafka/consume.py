@@ -2,25 +2,31 @@
 
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from opentelemetry.util.types import AttributeValue
 
 from hopwatch.conventions import (
     KAFKA_TOMBSTONE,
+    MESSAGING_BODY_SIZE,
     MESSAGING_CONSUMER_GROUP_NAME,
     PENDING,
     SettleOutcome,
 )
 from hopwatch.handover import Attempts, Batch, handovers
+from hopwatch.optin import OptIn
 from hopwatch.recorder import Destination, KafkaPosition, ProcessHop, Recorder
 from hopwatch.transports.aiokafka.headers import header_getter
-from hopwatch.wrapping import Args, Kwargs, guarded, service_name
+from hopwatch.transports.aiokafka.places import conversation, key, offset_of, receiver_of, servers
+from hopwatch.wrapping import Args, Kwargs, guarded
 
 T = TypeVar("T")
 Call = Callable[..., Awaitable[T]]
 Records = dict[TopicPartition, list[ConsumerRecord]]
+
+LOST: Final = "the partition went to another member of the group"
 
 
 class Consuming:
@@ -28,7 +34,9 @@ class Consuming:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self._opted = OptIn.from_environment()
         self._again = Attempts()
+        self._readers: WeakKeyDictionary[Any, ref[AIOKafkaConsumer]] = WeakKeyDictionary()
         self._furthest: dict[tuple[str, str, int], int] = {}
 
     async def start(self, wrapped: Call[T], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs) -> T:
@@ -77,6 +85,24 @@ class Consuming:
         self._unsubscribed(consumer)
         return await wrapped(*args, **kwargs)
 
+    async def joined(self, wrapped: Call[T], coordinator: Any, args: Args, kwargs: Kwargs) -> T:
+        """End the hops of records whose partition went to another member: they can no longer be settled here."""
+        result = await wrapped(*args, **kwargs)
+        self._rebalanced(coordinator)
+        return result
+
+    @guarded
+    def _rebalanced(self, coordinator: Any) -> None:
+        known = self._readers.get(coordinator)
+        consumer = known() if known is not None else None
+        if consumer is None:
+            return
+        assigned = consumer.assignment()
+        for record, hop in handovers.taken_from(consumer):
+            if TopicPartition(record.topic, record.partition) not in assigned:
+                hop.settled(SettleOutcome.NONE, LOST)
+                hop.end(keep_current=True)
+
     @guarded
     def _give(self, consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord], *, attach: bool) -> None:
         handovers.gave(consumer, [(record, self._begin(consumer, record, attach)) for record in records])
@@ -93,10 +119,16 @@ class Consuming:
             attributes[MESSAGING_CONSUMER_GROUP_NAME] = group
         if record.value is None:
             attributes[KAFKA_TOMBSTONE] = True
-        receiver = _receiver(consumer, record.topic)
+        if self._opted.message_key:
+            attributes |= key(record.key)
+        if self._opted.body_size and record.serialized_value_size >= 0:
+            attributes[MESSAGING_BODY_SIZE] = record.serialized_value_size
+        if record.headers:
+            attributes |= conversation(record.headers)
+        receiver = receiver_of(consumer, record.topic)
         hop = self._recorder.process(
             "process",
-            Destination(record.topic, record.topic),
+            Destination(record.topic, record.topic, servers.of(consumer._client)),
             receiver=receiver,
             carrier=record.headers,
             getter=header_getter,
@@ -121,25 +153,22 @@ class Consuming:
         """End what was taken one by one; the records of a batch may still be waiting for their turn."""
         for record, hop in handovers.single(consumer):
             partition = TopicPartition(record.topic, record.partition)
-            if offsets is None or record.offset < _offset(offsets.get(partition)):
+            if offsets is None or record.offset < offset_of(offsets.get(partition)):
                 hop.end(keep_current=True)
 
     @guarded
     def _subscribed(self, consumer: AIOKafkaConsumer) -> None:
+        self._readers[consumer._coordinator] = ref(consumer)
         for topic in _topics(consumer):
             durable = consumer._group_id is not None
-            self._recorder.subscribed(topic, receiver=_receiver(consumer, topic), durable=durable)
+            self._recorder.subscribed(topic, receiver=receiver_of(consumer, topic), durable=durable)
 
     @guarded
     def _unsubscribed(self, consumer: AIOKafkaConsumer) -> None:
         """A group keeps its claims while it is away; a reader on its own does not."""
         if consumer._group_id is None:
             for topic in _topics(consumer):
-                self._recorder.unsubscribed(topic, receiver=_receiver(consumer, topic))
-
-
-def _receiver(consumer: AIOKafkaConsumer, topic: str) -> str:
-    return consumer._group_id or f"{service_name()}:{topic}"
+                self._recorder.unsubscribed(topic, receiver=receiver_of(consumer, topic))
 
 
 def _topics(consumer: AIOKafkaConsumer) -> set[str]:
@@ -154,10 +183,3 @@ def _pending(consumer: AIOKafkaConsumer, record: ConsumerRecord) -> int | None:
         return None
     highwater = consumer.highwater(partition)
     return None if highwater is None else max(0, highwater - record.offset - 1)
-
-
-def _offset(committed: Any) -> int:
-    """Return the offset of one entry of `commit(offsets)`: a number, or a pair of it and metadata."""
-    if committed is None:
-        return -1
-    return int(committed[0] if isinstance(committed, tuple) else committed)

@@ -1,10 +1,12 @@
 """Kafka headers: a sequence of (str, bytes) pairs, in which a name may occur more than once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from opentelemetry.propagators.textmap import Getter, Setter
+from opentelemetry.trace import Link
 
+from hopwatch.recorder import link_to_original
 from hopwatch.wrapping import as_text, stale_fields
 
 Header = tuple[str, bytes | None]
@@ -16,6 +18,13 @@ def fresh(headers: Iterable[Header] | None) -> list[Header]:
         return []
     stale = stale_fields()
     return [header for header in headers if header[0].lower() not in stale]
+
+
+def originals(given: Sequence[Header] | None, kept: Sequence[Header]) -> Sequence[Link]:
+    """Return a link to the message that headers were copied from, if an earlier hop left its ids in them."""
+    if not given or len(given) == len(kept):
+        return ()
+    return link_to_original(given, header_getter)
 
 
 class HeaderSetter(Setter[list[Header]]):

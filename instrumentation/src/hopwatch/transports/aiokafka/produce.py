@@ -1,24 +1,23 @@
 """Producing: ids on a copy of the headers, the outcome from the future that resolves when the batch is answered."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError
-from aiokafka.structs import RecordMetadata
+from opentelemetry.util.types import AttributeValue
 
-from hopwatch.conventions import KAFKA_TOMBSTONE, PublishOutcome
-from hopwatch.recorder import Destination, KafkaPosition, Recorder, SendHop
-from hopwatch.transports.aiokafka.headers import fresh, header_setter
+from hopwatch.conventions import KAFKA_TOMBSTONE, MESSAGING_BODY_SIZE
+from hopwatch.optin import OptIn
+from hopwatch.recorder import Destination, Recorder, SendHop
+from hopwatch.transports.aiokafka.headers import fresh, header_setter, originals
+from hopwatch.transports.aiokafka.outcomes import Future, not_taken
+from hopwatch.transports.aiokafka.places import conversation, key, servers
+from hopwatch.transports.aiokafka.transaction import Transactions
 from hopwatch.wrapping import Args, Kwargs, argument, guarded, with_argument
-
-Future = asyncio.Future[RecordMetadata | None]
 
 _HEADERS_AT: Final = 5
 _ROOM_FOR_HEADERS: Final = 1024
-_UNANSWERED: Final = (KafkaTimeoutError, RequestTimedOutError, KafkaConnectionError, asyncio.TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,10 @@ class _Sending:
 class Producing:
     """The wrapper around `AIOKafkaProducer.send`, which `send_and_wait` goes through too; batches do not."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, transactions: Transactions) -> None:
         self._recorder = recorder
+        self._transactions = transactions
+        self._opted = OptIn.from_environment()
 
     async def send(
         self,
@@ -48,49 +49,44 @@ class Producing:
         try:
             future = await wrapped(*sending.args, **sending.kwargs)
         except BaseException as error:
-            # Cancelled or full: what is certain is only that nobody confirmed it.
-            outcome = PublishOutcome.REFUSED if isinstance(error, Exception) else PublishOutcome.UNCONFIRMED
-            sending.hop.end(outcome, error=error)
+            not_taken(sending.hop, error)
             raise
-        future.add_done_callback(lambda done: _resolved(sending.hop, done))
+        self._transactions.follow(producer, sending.hop, future)
         return future
 
     @guarded
     def _begin(self, producer: AIOKafkaProducer, args: Args, kwargs: Kwargs) -> _Sending | None:
         topic = argument(args, kwargs, 0, "topic")
-        value = argument(args, kwargs, 1, "value")
-        headers = fresh(argument(args, kwargs, _HEADERS_AT, "headers"))
+        value, record_key = argument(args, kwargs, 1, "value"), argument(args, kwargs, 2, "key")
+        given = argument(args, kwargs, _HEADERS_AT, "headers")
+        given = given if given is None or isinstance(given, list | tuple) else list(given)
+        headers = fresh(given)
         hop = self._recorder.send(
             "send",
-            Destination(topic, topic),
+            Destination(topic, topic, servers.of(producer.client)),
             carrier=headers,
             setter=header_setter,
-            attributes={KAFKA_TOMBSTONE: True} if value is None else None,
+            attributes=described(headers, value, record_key, self._opted),
+            links=originals(given, headers),
         )
-        if not _fits(producer, value, argument(args, kwargs, 2, "key")):
-            return _Sending(hop, args, kwargs)
+        if not _fits(producer, value, record_key):
+            return _Sending(hop, *with_argument(args, kwargs, _HEADERS_AT, "headers", given))
         return _Sending(hop, *with_argument(args, kwargs, _HEADERS_AT, "headers", headers))
 
 
-def _fits(producer: AIOKafkaProducer, value: Any, key: Any) -> bool:
+def described(headers: Any, value: Any, record_key: Any, opted: OptIn) -> dict[str, AttributeValue]:
+    """Return what a record not yet serialised tells of itself."""
+    attributes = conversation(headers)
+    if value is None:
+        attributes[KAFKA_TOMBSTONE] = True
+    if opted.message_key:
+        attributes |= key(record_key)
+    if opted.body_size and isinstance(value, bytes | bytearray):
+        attributes[MESSAGING_BODY_SIZE] = len(value)
+    return attributes
+
+
+def _fits(producer: AIOKafkaProducer, value: Any, record_key: Any) -> bool:
     """Whether our headers leave a message below the producer's limit, as far as its size is known unserialised."""
-    size = sum(len(part) for part in (value, key) if isinstance(part, bytes | bytearray))
+    size = sum(len(part) for part in (value, record_key) if isinstance(part, bytes | bytearray))
     return bool(size + _ROOM_FOR_HEADERS <= producer._max_request_size)
-
-
-def _resolved(hop: SendHop, future: Future) -> None:
-    if future.cancelled():
-        hop.end(PublishOutcome.UNCONFIRMED, reason="cancelled before the broker's answer")
-    elif (error := future._exception) is not None:  # reading `exception()` would silence "never retrieved"
-        outcome = PublishOutcome.UNCONFIRMED if isinstance(error, _UNANSWERED) else PublishOutcome.REFUSED
-        hop.end(outcome, error=error)
-    else:
-        _confirmed(hop, future.result())
-
-
-def _confirmed(hop: SendHop, metadata: RecordMetadata | None) -> None:
-    """Say where the record lies; with acks=0 nobody knows."""
-    if metadata is None or metadata.offset < 0:
-        hop.end(PublishOutcome.SENT)
-    else:
-        hop.end(PublishOutcome.CONFIRMED, position=KafkaPosition(metadata.partition, metadata.offset))

@@ -1,10 +1,8 @@
 """What is particular to NATS: requests and replies, plain and grouped subscribers, JetStream's acknowledgements."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
-import nats
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -14,6 +12,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NoStreamResponseError
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
+from transport_support import TIMEOUT_S
 
 from hopwatch.conventions import (
     ALIAS,
@@ -33,37 +32,6 @@ from hopwatch.conventions import (
     SUBSCRIPTION_PATTERN,
 )
 from hopwatch.transports.nats import NatsInstrumentor
-
-TIMEOUT_S = 20.0
-
-
-@pytest.fixture
-async def errors() -> list[Exception]:
-    """What nats-py's error callback was told."""
-    return []
-
-
-@pytest.fixture
-async def client(nats_url: str, hops: Any, errors: list[Exception]) -> AsyncIterator[Client]:
-    """An instrumented connection."""
-    NatsInstrumentor().instrument(skip_dep_check=True)
-
-    async def note(error: Exception) -> None:
-        errors.append(error)
-
-    client = await asyncio.wait_for(nats.connect(nats_url, error_cb=note), TIMEOUT_S)
-    yield client
-    await asyncio.wait_for(client.close(), TIMEOUT_S)
-    NatsInstrumentor().uninstrument()
-
-
-@pytest.fixture
-async def js(client: Client, unique: str) -> AsyncIterator[Any]:
-    """JetStream with a stream of this test's own."""
-    js = client.jetstream()
-    await js.add_stream(name=unique, subjects=[f"{unique}.>"])
-    yield js
-    await js.delete_stream(unique)
 
 
 async def test_a_request_and_its_reply_are_two_hops_of_one_flow(

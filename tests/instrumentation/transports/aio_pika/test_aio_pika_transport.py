@@ -1,16 +1,16 @@
 """What is particular to AMQP: true publish outcomes, settlement in every form, dead letters, bindings."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aio_pika
 import aiormq
 import pytest
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import ChannelClosed, DeliveryError
 from aiormq.exceptions import PublishError
 from opentelemetry.trace import StatusCode
+from transport_support import TIMEOUT_S, outcomes, publish
 
 from hopwatch.conventions import (
     ALIAS,
@@ -28,36 +28,6 @@ from hopwatch.conventions import (
     SETTLE_OUTCOME,
     SUBSCRIPTION_PATTERN,
 )
-from hopwatch.transports.aio_pika import AioPikaInstrumentor
-
-TIMEOUT_S = 20.0
-
-
-@pytest.fixture
-async def connection(rabbitmq_url: str, hops: Any) -> AsyncIterator[Any]:
-    """An instrumented robust connection."""
-    AioPikaInstrumentor().instrument(skip_dep_check=True)
-    connection = await asyncio.wait_for(aio_pika.connect_robust(rabbitmq_url), TIMEOUT_S)
-    yield connection
-    await asyncio.wait_for(connection.close(), TIMEOUT_S)
-    AioPikaInstrumentor().uninstrument()
-
-
-@pytest.fixture
-async def channel(connection: Any) -> Any:
-    """A channel with publisher confirms, as is the default."""
-    return await connection.channel()
-
-
-async def publish(channel: AbstractChannel, key: str, body: bytes = b"1", **more: Any) -> Any:
-    """Publish to a queue through the default exchange."""
-    message = aio_pika.Message(body, **more)
-    return await asyncio.wait_for(channel.default_exchange.publish(message, key), TIMEOUT_S)
-
-
-def outcomes(hops: Any) -> list[str]:
-    """Return what the sends say became of them."""
-    return [send.attributes[PUBLISH_OUTCOME] for send in hops.sends()]
 
 
 async def test_an_unroutable_message_is_returned(channel: Any, unique: str, hops: Any) -> None:

@@ -1,16 +1,18 @@
 """What is particular to Kafka: positions, commits by hand and automatic, batches, headers as pairs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import MessageSizeTooLargeError
 from opentelemetry.trace import StatusCode
+from transport_support import TIMEOUT_S, Consumers, all_of
 
 from hopwatch.conventions import (
     ATTEMPT,
+    ERROR_TYPE,
     KAFKA_OFFSET,
     KAFKA_TOMBSTONE,
     MESSAGE_ID,
@@ -21,48 +23,7 @@ from hopwatch.conventions import (
     RECEIVER,
     SETTLE_OUTCOME,
 )
-from hopwatch.transports.aiokafka import AioKafkaInstrumentor
 from hopwatch.transports.aiokafka.headers import header_getter
-
-TIMEOUT_S = 30.0
-
-Consumers = Callable[..., Coroutine[Any, Any, AIOKafkaConsumer]]
-
-
-@pytest.fixture
-async def producer(kafka_bootstrap: str, hops: Any) -> AsyncIterator[AIOKafkaProducer]:
-    """An instrumented producer."""
-    AioKafkaInstrumentor().instrument(skip_dep_check=True)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap)
-    await asyncio.wait_for(producer.start(), TIMEOUT_S)
-    yield producer
-    await asyncio.wait_for(producer.stop(), TIMEOUT_S)
-    AioKafkaInstrumentor().uninstrument()
-
-
-@pytest.fixture
-async def consume(kafka_bootstrap: str, producer: AIOKafkaProducer, unique: str) -> AsyncIterator[Consumers]:
-    """Start instrumented consumers of this test's topic; they are stopped at the end."""
-    started: list[AIOKafkaConsumer] = []
-
-    async def start(**options: Any) -> AIOKafkaConsumer:
-        options = {"group_id": f"{unique}-group", "auto_offset_reset": "earliest", **options}
-        consumer = AIOKafkaConsumer(unique, bootstrap_servers=kafka_bootstrap, **options)
-        started.append(consumer)
-        await asyncio.wait_for(consumer.start(), TIMEOUT_S)
-        return consumer
-
-    yield start
-    for consumer in started:
-        await asyncio.wait_for(consumer.stop(), TIMEOUT_S)
-
-
-async def all_of(consumer: AIOKafkaConsumer, count: int) -> list[Any]:
-    """Fetch batches until there are this many records, and return the last batch's lists."""
-    got: list[Any] = []
-    while sum(len(batch) for batch in got) < count:
-        got.extend((await consumer.getmany(timeout_ms=1000)).values())
-    return got
 
 
 async def test_a_send_knows_where_its_record_lies(producer: AIOKafkaProducer, unique: str, hops: Any) -> None:
@@ -111,6 +72,25 @@ async def test_a_record_too_large_is_refused(producer: AIOKafkaProducer, unique:
     with pytest.raises(MessageSizeTooLargeError):
         await producer.send(unique, bytes(2_000_000))
     assert [send.attributes[PUBLISH_OUTCOME] for send in hops.sends()] == ["refused"]
+
+
+async def test_a_record_the_broker_does_not_take_is_refused_when_it_says_so(
+    producer: AIOKafkaProducer, kafka_bootstrap: str, unique: str, hops: Any
+) -> None:
+    """The hop lasts until the broker's answer, and carries its error."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+    await admin.start()
+    small = NewTopic(unique, 1, 1, topic_configs={"max.message.bytes": "1000"})
+    await admin.create_topics([small])
+    await admin.close()
+    future = await producer.send(unique, bytes(5_000))
+    assert hops.sends() == []
+    with pytest.raises(MessageSizeTooLargeError):
+        await future
+    await hops.until(hops.sends)
+    [send] = hops.sends()
+    assert (send.attributes[PUBLISH_OUTCOME], send.status.status_code) == ("refused", StatusCode.ERROR)
+    assert send.attributes[ERROR_TYPE] == "MessageSizeTooLargeError"
 
 
 async def test_a_record_as_large_as_allowed_still_goes_through(

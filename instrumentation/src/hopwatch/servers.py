@@ -1,0 +1,41 @@
+"""Which server a client talks to, as attributes worked out once per connection."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from opentelemetry.util.types import AttributeValue
+
+from hopwatch.conventions import SERVER_ADDRESS, SERVER_PORT
+from hopwatch.faults import swallowed
+
+Address = tuple[str | None, int | None]
+
+
+class Servers:
+    """Remembers `server.address` and `server.port` for as long as their connection object lives.
+
+    `find` takes a connection and returns host and port; what it cannot tell is left out.
+    """
+
+    def __init__(self, find: Callable[[Any], Address]) -> None:
+        self._find = find
+        self._known: WeakKeyDictionary[Any, Mapping[str, AttributeValue]] = WeakKeyDictionary()
+
+    def of(self, connection: Any) -> Mapping[str, AttributeValue]:
+        """Return the attributes of a connection's server."""
+        if connection is None:
+            return {}
+        known = self._known.get(connection)
+        if known is None:
+            known = self._known[connection] = self._attributes(connection)
+        return known
+
+    def _attributes(self, connection: Any) -> Mapping[str, AttributeValue]:
+        try:
+            host, port = self._find(connection)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("server", fault)
+            return {}
+        address: dict[str, AttributeValue] = {SERVER_ADDRESS: host} if host else {}
+        return {**address, SERVER_PORT: port} if host and port else address
