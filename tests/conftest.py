@@ -90,7 +90,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     brokers = config.stash.get(running, None)
     if terminal and not _is_worker(config):
-        for line in (*config.stash[closing], *([brokers.closing_line()] if brokers else ())):
+        for line in (*dict.fromkeys(config.stash[closing]), *([brokers.closing_line()] if brokers else ())):
             terminal.write_line(line)
     if brokers:
         brokers.close()

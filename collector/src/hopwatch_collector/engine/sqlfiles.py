@@ -10,6 +10,7 @@ from importlib import resources
 from typing import Final
 
 _STAGE: Final = re.compile(r"^-- stage: (\w+)$", re.MULTILINE)
+_TEMPORARY: Final = re.compile(r"^CREATE OR REPLACE TEMPORARY TABLE (\w+)", re.MULTILINE)
 _INCLUDE: Final = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
 
 
@@ -24,3 +25,9 @@ def sql_text(name: str, package: str = "hopwatch_collector.query", folder: str =
 def stages(name: str) -> tuple[str, ...]:
     """Return the statements a query needs before its own, in order."""
     return tuple(sql_text(stage) for stage in _STAGE.findall(sql_text(name)))
+
+
+@cache
+def staged_tables(name: str) -> tuple[str, ...]:
+    """Return the temporary tables that a query's stages leave behind."""
+    return tuple(table for stage in stages(name) for table in _TEMPORARY.findall(stage))

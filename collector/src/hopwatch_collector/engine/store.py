@@ -14,7 +14,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from hopwatch_collector.engine import schema
-from hopwatch_collector.engine.sqlfiles import sql_text, stages
+from hopwatch_collector.engine.sqlfiles import sql_text, staged_tables, stages
 from hopwatch_collector.engine.upkeep import Upkeep
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable, QueryLimit
 
@@ -145,14 +145,13 @@ class Store:
         """
         settings = (limits or QueryLimits()).settings()
         parameters = dict(params)
-        staged = stages(sql_name)
         try:
             with self._reader() as client:
-                for stage in staged:
+                for stage in stages(sql_name):
                     client.command(stage, parameters=parameters, settings=settings)
                 result = client.query(sql_text(sql_name), parameters=parameters, settings=settings)
-                if staged:
-                    client.command("DROP TEMPORARY TABLE deliveries")
+                for table in staged_tables(sql_name):
+                    client.command(f"DROP TEMPORARY TABLE {table}")
                 return list(result.named_results())
         except ClickHouseError as error:
             raise _query_error(error) from error

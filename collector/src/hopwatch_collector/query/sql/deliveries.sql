@@ -1,6 +1,7 @@
 -- Deliveries of messages whose first fact lies in the window, newest first.
--- Parameters besides those of verdicts.sql: verdicts, destination, receiver, service (empty: any); top.
--- stage: judged_in_window
+-- Parameters besides those of the stages: verdicts, destination, receiver, service (empty: any); top.
+-- stage: evidence_in_window
+-- stage: verdicts
 SELECT *
 FROM deliveries
 WHERE first_at BETWEEN {since:DateTime64(6)} AND {until:DateTime64(6)}

@@ -1,5 +1,6 @@
--- Deliveries of the messages named, oldest first. Parameters besides those of verdicts.sql: messages (hex), top.
--- stage: judged_messages
+-- Deliveries of the messages named, oldest first. Parameters besides those of the stages: messages (hex), top.
+-- stage: evidence_of_messages
+-- stage: verdicts
 SELECT *
 FROM deliveries
 ORDER BY first_at, message, receiver

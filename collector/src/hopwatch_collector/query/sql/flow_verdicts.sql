@@ -1,5 +1,6 @@
--- How the deliveries of the messages named stand, per flow. Parameters besides those of verdicts.sql: messages (hex).
--- stage: judged_messages
+-- How the deliveries of the messages named stand, per flow. Parameters besides those of the stages: messages (hex).
+-- stage: evidence_of_messages
+-- stage: verdicts
 SELECT flow, verdict, count() AS deliveries
 FROM deliveries
 GROUP BY flow, verdict

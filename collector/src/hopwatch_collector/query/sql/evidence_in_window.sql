@@ -1,5 +1,5 @@
--- Stage: what became of every message with a fact in the window. Parameters: those of verdicts.sql.
-CREATE OR REPLACE TEMPORARY TABLE deliveries ENGINE = Memory AS
+-- Stage: what services showed of every message with a fact in the window. Parameters: those of evidence.sql.
+CREATE OR REPLACE TEMPORARY TABLE evidence ENGINE = Memory AS
 WITH
 picked AS
 (
@@ -8,5 +8,5 @@ picked AS
     WHERE started_at >= {since:DateTime64(6)} AND started_at <= {until:DateTime64(6)}
         AND day BETWEEN toDate({since:DateTime64(6)}) AND toDate({until:DateTime64(6)}) + 1
 ),
--- include: verdicts
-SELECT * FROM deliveries
+-- include: evidence
+SELECT * FROM evidence

@@ -1,0 +1,278 @@
+-- What services showed of every message in `picked`: one row per message and receiver that got it or was owed it.
+-- Before this text: WITH picked AS (SELECT message …). After it: `evidence`.
+-- Parameters: since and until, between which all picked messages have their first fact.
+-- Every step is read by one other only, as a mention of a WITH … AS (…) runs it again.
+
+-- The ledger's fold, finished: parts that have not been merged yet still hold several rows per key.
+facts AS
+(
+    SELECT
+        message, receiver, attempt, hop,
+        min(l.started_at) AS started_at,
+        max(l.ended_at) AS ended_at,
+        max(l.call) AS call,
+        max(l.system) AS system,
+        max(l.destination) AS destination,
+        max(l.service) AS service,
+        max(l.peer) AS peer,
+        max(l.trace_id) AS trace_id,
+        max(l.flow) AS flow,
+        toString(max(l.outcome)) AS outcome,
+        toString(max(l.settle)) AS settle,
+        max(l.failed) AS failed,
+        max(l.dead) AS dead,
+        max(l.error) AS error,
+        max(l.reason) AS reason,
+        max(l.partition) AS partition,
+        max(l.offset) AS offset,
+        max(l.pending) AS pending,
+        max(l.conversation) AS conversation,
+        groupUniqArrayArray(l.keys) AS keys
+    FROM ledger AS l
+    WHERE message IN (SELECT message FROM picked)
+    GROUP BY message, receiver, attempt, hop
+    HAVING max(l.moved) = 0
+),
+
+-- Per message and receiver ('': the sender) what was seen.
+sides AS
+(
+    SELECT
+        message,
+        receiver,
+        min(f.started_at) AS first_at,
+        max(f.ended_at) AS confirmed_at,
+        max(f.call) AS call,
+        max(f.system) AS system,
+        max(f.destination) AS destination,
+        max(f.service) AS service,
+        max(f.peer) AS peer,
+        max(f.trace_id) AS trace_id,
+        max(f.flow) AS flow,
+        max(f.outcome) AS outcome,
+        max(f.partition) AS partition,
+        max(f.offset) AS offset,
+        max(f.conversation) AS conversation,
+        groupUniqArrayArray(f.keys) AS keys,
+        greatest(max(attempt), countIf(attempt > 0)) AS attempts,
+        minIf(f.started_at, attempt > 0) AS received_at,
+        argMax(f.started_at, (attempt, f.started_at)) AS last_started_at,
+        argMax(f.ended_at, (attempt, f.started_at)) AS last_ended_at,
+        argMax(f.settle, (attempt, f.started_at)) AS last_settle,
+        argMax(f.failed, (attempt, f.started_at)) AS last_failed,
+        argMax(f.error, (attempt, f.started_at)) AS last_error,
+        argMax(f.reason, (attempt, f.started_at)) AS last_reason,
+        argMax(f.pending, (attempt, f.started_at)) AS pending,
+        -- Not everyone reports settlement: of such a receiver all that can be known is that it ended without error.
+        countIf(attempt > 0 AND f.settle IN ('ack', 'auto', '') AND f.failed = 0 AND f.ended_at > 0) > 0 AS acknowledged,
+        maxIf(f.settle, attempt > 0 AND f.settle IN ('ack', 'auto') AND f.failed = 0 AND f.ended_at > 0) AS acknowledged_by,
+        minIf(f.ended_at, attempt > 0 AND f.settle IN ('ack', 'auto', '') AND f.failed = 0 AND f.ended_at > 0) AS acknowledged_at,
+        countIf(attempt > 0 AND f.failed = 0 AND f.ended_at > 0) > 0 AS processed,
+        max(f.dead) AS dead,
+        maxIf(f.reason, f.dead = 1) AS dead_reason,
+        minIf(f.started_at, f.dead = 1) AS dead_at
+    FROM facts AS f
+    GROUP BY message, receiver
+),
+
+-- Per message: what its sender saw, completed by what receivers saw where the sender was not seen; the receivers as an array.
+messages AS
+(
+    SELECT
+        message,
+        countIf(receiver = '') > 0 AS sender_seen,
+        countIf(receiver != '' AND attempts > 0) > 0 AS receiver_seen,
+        minIf(s.first_at, receiver = '') AS sent_at,
+        maxIf(s.confirmed_at, receiver = '') AS confirmed_at,
+        min(s.first_at) AS first_at,
+        max(s.call) AS call,
+        max(s.system) AS system,
+        -- The callee knows the route; of a broker's message the sender knows best where it sent it.
+        maxIf(s.destination, receiver = '') AS sender_says,
+        maxIf(s.destination, receiver != '') AS receiver_says,
+        if((call AND receiver_says != '') OR sender_says = '', receiver_says, sender_says) AS destination,
+        maxIf(s.service, receiver = '') AS producer,
+        maxIf(s.peer, receiver = '') AS peer,
+        max(s.trace_id) AS any_trace,
+        if(sender_seen, maxIf(s.trace_id, receiver = ''), any_trace) AS trace_id,
+        max(s.flow) AS other_flow,
+        if(other_flow = toFixedString('', 16), trace_id, other_flow) AS flow,
+        maxIf(s.outcome, receiver = '') AS outcome,
+        maxIf(s.last_reason, receiver = '') AS publish_reason,
+        maxIf(s.last_error, receiver = '') AS publish_error,
+        maxIf(s.last_failed, receiver = '') AS publish_failed,
+        max(s.partition) AS partition,
+        max(s.offset) AS offset,
+        max(s.conversation) AS conversation,
+        arraySort(groupUniqArrayArray(s.keys)) AS keys,
+        groupArrayIf((receiver, s.service, attempts, received_at, last_started_at, last_ended_at, last_settle, last_failed, last_error,
+            last_reason, pending, acknowledged, acknowledged_by, acknowledged_at, processed, dead, dead_reason, dead_at),
+            receiver != '') AS receivers
+    FROM sides AS s
+    GROUP BY message
+),
+
+-- When a receiver was entitled to a pattern. Durable: from its first report until it unsubscribed.
+-- Others: while reports kept coming (every 15 s; three missed in a row end it).
+entitled AS
+(
+    SELECT
+        system, pattern, receiver, durable,
+        min(first_at) AS from_at,
+        if(max(unsubscribed_at) > max(last_at), max(unsubscribed_at), toDateTime64('2299-01-01 00:00:00', 6, 'UTC')) AS until_at
+    FROM receivers
+    WHERE durable
+    GROUP BY system, pattern, receiver, durable, resource
+    UNION ALL
+    SELECT system, pattern, receiver, 0 AS durable, min(first_at) AS from_at, max(until_at) AS until_at
+    FROM
+    (
+        SELECT *, sum(fresh) OVER (PARTITION BY system, pattern, receiver, resource ORDER BY first_at) AS spell
+        FROM
+        (
+            SELECT
+                *,
+                first_at > lagInFrame(until_at, 1, toDateTime64(0, 6, 'UTC'))
+                    OVER (PARTITION BY system, pattern, receiver, resource ORDER BY first_at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS fresh
+            FROM
+            (
+                SELECT
+                    system, pattern, receiver, resource, first_at, last_at,
+                    arrayMin(arrayPushBack(arrayFilter(u -> u > last_at, left_at), addSeconds(last_at, 45))) AS until_at
+                FROM
+                (
+                    SELECT
+                        system, pattern, receiver, resource, first_at, last_at,
+                        groupArray(unsubscribed_at) OVER (PARTITION BY system, pattern, receiver, resource) AS left_at
+                    FROM
+                    (
+                        SELECT
+                            system, pattern, receiver, resource, span_of_time,
+                            min(r.first_at) AS first_at, max(r.last_at) AS last_at, max(r.unsubscribed_at) AS unsubscribed_at
+                        FROM receivers AS r
+                        WHERE NOT durable
+                            AND span_of_time BETWEEN {since:DateTime64(6)} - INTERVAL 2 MINUTE AND {until:DateTime64(6)} + INTERVAL 1 MINUTE
+                        GROUP BY system, pattern, receiver, resource, span_of_time
+                    )
+                )
+                WHERE last_at > 0
+            )
+        )
+    )
+    GROUP BY system, pattern, receiver, resource, spell
+),
+
+-- Which patterns match which destinations. Wildcards become a regular expression over '.word.word…', everything else in
+-- them quoted. NATS: `*` one word, `>` one or more at the end. AMQP: `*` one word, `#` any number, after `exchange:`.
+matched AS
+(
+    SELECT
+        d.system AS system,
+        d.destination AS destination,
+        groupUniqArray((p.receiver, p.durable, p.from_at, p.until_at)) AS titles
+    FROM
+    (
+        SELECT DISTINCT system, destination
+        FROM ledger
+        WHERE message IN (SELECT message FROM picked) AND receiver = '' AND NOT call AND destination != ''
+    ) AS d
+    INNER JOIN
+    (
+        SELECT
+            *,
+            multiIf(
+                system = 'nats' AND match(pattern, '(^|\\.)(\\*|>)(\\.|$)'),
+                    concat('^', arrayStringConcat(arrayMap(word -> multiIf(
+                        word = '*', '\\.[^.]+',
+                        word = '>', '(\\.[^.]+)+',
+                        concat('\\.', regexpQuoteMeta(word))), splitByChar('.', pattern))), '$'),
+                system = 'rabbitmq' AND position(pattern, ':') > 0 AND match(pattern, '[:.](\\*|#)(\\.|$)'),
+                    concat('^\\.', regexpQuoteMeta(substring(pattern, 1, position(pattern, ':'))),
+                        arrayStringConcat(arrayMap(word -> multiIf(
+                            word = '*', '\\.[^.]+',
+                            word = '#', '(\\.[^.]*)*',
+                            concat('\\.', regexpQuoteMeta(word))), splitByChar('.', substring(pattern, position(pattern, ':') + 1)))), '$'),
+                '') AS expression
+        FROM entitled
+    ) AS p ON d.system = p.system
+    WHERE d.destination = p.pattern
+        OR p.expression != '' AND match(
+            if(d.system = 'rabbitmq', concat('.', replaceOne(d.destination, ':', ':.')), concat('.', d.destination)), p.expression)
+    GROUP BY d.system, d.destination
+),
+
+-- All pairs there is anything to say about: receivers that were seen, and those owed the message because they were entitled to
+-- its destination when it was sent. A message nobody is known to be owed has one pair without a receiver.
+-- (Steps are small because the engine works an alias out anew wherever it is mentioned in the same step.)
+titled AS
+(
+    SELECT
+        m.*,
+        arrayFilter(t -> m.sent_at BETWEEN t.3 AND t.4, titles) AS valid,
+        if(receiver_seen, 0, outcome IN ('returned', 'refused', 'unconfirmed', 'duplicate')) AS not_published,
+        receivers.1 AS seen
+    FROM messages AS m
+    LEFT JOIN matched AS t ON m.system = t.system AND m.destination = t.destination
+),
+paired AS
+(
+    SELECT
+        *,
+        arrayFilter(name -> NOT has(seen, name), multiIf(not_published, [], sender_seen, arrayDistinct(valid.1), [])) AS unseen
+    FROM titled
+),
+pairs AS
+(
+    SELECT
+        *,
+        arrayJoin(multiIf(
+            notEmpty(seen) OR notEmpty(unseen), arrayConcat(seen, unseen),
+            call AND outcome = 'confirmed', [peer],
+            [''])) AS receiver
+    FROM paired
+),
+
+-- Kafka: commits since the first of the picked messages; and where each group stands now.
+committed AS
+(
+    SELECT destination, receiver, partition, offset, min(c.at) AS at, max(c.last_at) AS last_at
+    FROM commits AS c
+    WHERE c.last_at >= {since:DateTime64(6)} - INTERVAL 1 MINUTE
+        AND destination IN (SELECT destination FROM ledger WHERE system = 'kafka' AND message IN (SELECT message FROM picked))
+    GROUP BY destination, receiver, partition, offset
+),
+standing AS
+(
+    SELECT destination, receiver, partition, argMax(c.offset, c.last_at) AS offset, max(c.last_at) AS at
+    FROM committed AS c
+    GROUP BY destination, receiver, partition
+),
+
+evidence AS
+(
+    SELECT
+        p.message AS message, p.receiver AS receiver, p.owed AS owed, p.held AS held,
+        p.sender_seen AS sender_seen, p.not_published AS not_published, p.receiver_seen AS receiver_seen, p.sent_at AS sent_at, p.confirmed_at AS confirmed_at,
+        p.first_at AS first_at, p.call AS call, p.system AS system, p.destination AS destination, p.producer AS producer,
+        p.peer AS peer, p.trace_id AS trace_id, p.flow AS flow, p.outcome AS outcome, p.publish_reason AS publish_reason,
+        p.publish_error AS publish_error, p.publish_failed AS publish_failed, p.partition AS partition, p.offset AS offset,
+        p.conversation AS conversation, p.keys AS keys,
+        p.r.2 AS consumer, p.r.3 AS attempts, p.r.4 AS received_at, p.r.5 AS last_started_at, p.r.6 AS last_ended_at,
+        p.r.7 AS last_settle, p.r.8 AS last_failed, p.r.9 AS last_error, p.r.10 AS last_reason, p.r.11 AS pending,
+        p.r.12 AS acknowledged, p.r.13 AS acknowledged_by, p.r.14 AS acknowledged_at, p.r.15 AS processed,
+        p.r.16 AS dead, p.r.17 AS dead_reason, p.r.18 AS dead_at,
+        c.offset AS next_commit, c.at AS next_commit_at, c.last_at AS next_commit_last_at,
+        s.offset AS last_commit, s.at AS last_commit_at
+    FROM
+    (
+        SELECT
+            *,
+            has(valid.1, receiver) AS owed,
+            arrayExists(t -> t.1 = receiver AND t.2, valid) AS held,
+            receivers[indexOf(seen, receiver)] AS r
+        FROM pairs
+    ) AS p
+    ASOF LEFT JOIN committed AS c
+        ON p.destination = c.destination AND p.receiver = c.receiver AND p.partition = c.partition AND p.offset < c.offset
+    LEFT JOIN standing AS s ON p.destination = s.destination AND p.receiver = s.receiver AND p.partition = s.partition
+)
