@@ -33,7 +33,7 @@ asyncio.run(main())
 
 
 HTTPX = "opentelemetry.instrumentation.httpx"
-FASTAPI = "opentelemetry.instrumentation.fastapi"
+FASTAPI = "hopwatch.fastapi"
 
 
 class Sink:
@@ -157,7 +157,7 @@ def test_transports_are_chosen_by_name(sink: Sink) -> None:
 def test_an_unknown_transport_is_an_error(sink: Sink) -> None:
     """A misspelt transport is said where it was written."""
     done = run("import hopwatch\nhopwatch.instrument(only=['kafka'])", endpoint=sink.url)
-    assert "no such transport: kafka; there are: aio_pika, aiokafka" in done.stderr
+    assert "no such transport: kafka; there are: aio_pika, aiohttp" in done.stderr
 
 
 def test_the_sdk_can_be_switched_off(sink: Sink) -> None:

@@ -80,6 +80,12 @@ REPORT: Final = "hopwatch.report"
 SKIPPED_UNTIL: Final = "hopwatch.skipped.until"
 """On a `skip` report: the offset the receiver will read next; `messaging.kafka.offset` is the first it skipped."""
 
+MESSAGES_SENT: Final = "hopwatch.messages.sent"
+"""On a call that streams: how many messages this side sent within it."""
+
+MESSAGES_RECEIVED: Final = "hopwatch.messages.received"
+"""On a call that streams: how many messages this side received within it."""
+
 SUBSCRIPTION_PATTERN: Final = "hopwatch.subscription.pattern"
 """Destination pattern a receiver is entitled to, in the broker's own wildcards (NATS `*` `>`, AMQP `*` `#`)."""
 
@@ -111,6 +117,18 @@ RABBITMQ_DELIVERY_TAG: Final = "messaging.rabbitmq.message.delivery_tag"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 ERROR_TYPE: Final = "error.type"
+
+# --- OpenTelemetry conventions of calls in force -----------------------------------------------------------
+
+HTTP_METHOD: Final = "http.request.method"
+HTTP_ROUTE: Final = "http.route"
+HTTP_STATUS: Final = "http.response.status_code"
+URL_PATH: Final = "url.path"
+URL_SCHEME: Final = "url.scheme"
+CLIENT_ADDRESS: Final = "client.address"
+RPC_SYSTEM: Final = "rpc.system.name"
+RPC_METHOD: Final = "rpc.method"
+RPC_STATUS: Final = "rpc.response.status_code"
 
 
 class System(StrEnum):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.trace import Tracer
 
 from hopwatch.conventions import System
 from hopwatch.handover import handovers
@@ -17,10 +18,9 @@ from hopwatch.wrapping import Patches
 M = TypeVar("M")
 
 
-class TransportInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped base
-    """Wraps the classes of one client library; objects made before and after are covered alike."""
+class PatchingInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped base
+    """Wraps the classes of one library; objects made before and after are covered alike."""
 
-    system: ClassVar[System]
     library: ClassVar[str]
     """Import name of the library; its spans' scope is `hopwatch.<library>`."""
     requires: ClassVar[str]
@@ -29,8 +29,8 @@ class TransportInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped 
     _patches: Patches | None = None
 
     @abstractmethod
-    def wrap(self, patches: Patches, recorder: Recorder) -> None:
-        """Put the transport's wrappers around the library; what was done before an error is undone."""
+    def patch(self, patches: Patches, tracer: Tracer) -> None:
+        """Put wrappers around the library; what was done before an error is undone."""
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """Return the versions of the library this was written for."""
@@ -41,7 +41,7 @@ class TransportInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped 
         tracer = trace.get_tracer(scope, version("hopwatch"), kwargs.get("tracer_provider"))
         patches = Patches()
         try:
-            self.wrap(patches, Recorder(self.system, tracer))
+            self.patch(patches, tracer)
         except BaseException:
             patches.undo()
             raise
@@ -51,6 +51,50 @@ class TransportInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped 
         if self._patches is not None:
             self._patches.undo()
             self._patches = None
+
+
+class ContribInstrumentor(PatchingInstrumentor):
+    """Turns on OpenTelemetry's own instrumentation of a library, with wrappers beneath it that know what it misses."""
+
+    contrib: ClassVar[type[BaseInstrumentor]]
+
+    _turned_on = False
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return the versions of the library that OpenTelemetry's instrumentation supports."""
+        return list(self.contrib().instrumentation_dependencies())
+
+    def _instrument(self, **kwargs: Any) -> None:
+        contrib = self.contrib()
+        if contrib.is_instrumented_by_opentelemetry:
+            return  # by somebody else, who will turn it off too
+        super()._instrument(**kwargs)
+        contrib.instrument(skip_dep_check=True, **self.hooks(), **kwargs)
+        self._turned_on = True
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        if self._turned_on:
+            self.contrib().uninstrument()
+            self._turned_on = False
+        super()._uninstrument(**kwargs)
+
+    def hooks(self) -> dict[str, Any]:
+        """Return what else OpenTelemetry's instrumentation is to be told; called after `patch`."""
+        return {}
+
+
+class TransportInstrumentor(PatchingInstrumentor):
+    """Wraps a library that sends and receives messages: all its span work is the recorder's."""
+
+    system: ClassVar[System]
+
+    @abstractmethod
+    def wrap(self, patches: Patches, recorder: Recorder) -> None:
+        """Put the transport's wrappers around the library."""
+
+    def patch(self, patches: Patches, tracer: Tracer) -> None:
+        """Hand the transport its recorder."""
+        self.wrap(patches, Recorder(self.system, tracer))
 
 
 def recorded(

@@ -72,7 +72,7 @@ def instrument(
 
     `service` names the process (`OTEL_SERVICE_NAME` wins); `endpoint` is the collector's OTLP/HTTP address,
     `http://127.0.0.1:4318` unless an `OTEL_*` variable says otherwise; `only` and `exclude` choose transports by
-    the import name of their library (`nats`, `aio_pika`, `aiokafka`, `fastapi`, `grpc`, `httpx`).
+    the import name of their library (`nats`, `aio_pika`, `aiokafka`, `fastapi`, `grpc`, `httpx` …).
 
     Libraries are instrumented as they are imported, so call it as early as you like. A second call adds
     transports and changes nothing else. Does nothing where `OTEL_SDK_DISABLED` is true.

@@ -3,10 +3,12 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+import uvicorn
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
@@ -34,6 +36,10 @@ class Hops:
     def settles(self) -> list[ReadableSpan]:
         """Return the settlements that are spans of their own."""
         return self._operation(SpanKind.CLIENT, "settle")
+
+    def of_kind(self, kind: SpanKind) -> list[ReadableSpan]:
+        """Return the ended spans of one kind, in the order of their ends."""
+        return [span for span in self._spans.get_finished_spans() if span.kind is kind]
 
     def reports(self, kind: str) -> list[dict[str, Any]]:
         """Return the attributes of the reports of one kind."""
@@ -86,3 +92,36 @@ def _no_faults() -> Any:
     before = faults.counts()
     yield
     assert faults.counts() == before
+
+
+@asynccontextmanager
+async def _listening(app: Any) -> AsyncIterator[str]:
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    async with asyncio.timeout(WITHIN_S):
+        while not server.started:
+            await asyncio.sleep(0)
+    yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await serving
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Callable[[Any], Awaitable[str]]]:
+    """A function that runs an ASGI application on a free port until the test ends, and returns host:port."""
+    async with AsyncExitStack() as stack:
+        yield lambda app: stack.enter_async_context(_listening(app))
+
+
+@pytest.fixture
+def instrumented() -> Iterator[Callable[..., None]]:
+    """A function that turns instrumentors on until the test ends."""
+    with ExitStack() as stack:
+
+        def turn_on(*instrumentors: Any) -> None:
+            for instrumentor in instrumentors:
+                instrumentor.instrument()
+                stack.callback(instrumentor.uninstrument)
+
+        yield turn_on

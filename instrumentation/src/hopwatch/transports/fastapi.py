@@ -1,13 +1,50 @@
-"""FastAPI on OpenTelemetry's own instrumentation: one span per request instead of three."""
+"""FastAPI: every application, made before or after, answers its requests inside one server span.
 
+FastAPI's own telemetry goes on measuring and logging where the application has set that up, but opens no spans.
+"""
+
+from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor as _FastAPIInstrumentor
+from fastapi import FastAPI
+from opentelemetry.trace import Tracer
+
+from hopwatch.asgi import Requests
+from hopwatch.instrumentor import PatchingInstrumentor
+from hopwatch.wrapping import Args, Kwargs, Patches
+
+try:
+    from fastapi.telemetry._asgi import NativeTelemetry
+except ImportError:  # FastAPI before 0.165
+    NativeTelemetry = None  # type: ignore[assignment,misc]
 
 
-class FastAPIInstrumentor(_FastAPIInstrumentor):
-    """Leaves out the `http send` and `http receive` spans; ids come in through the propagator."""
+class FastAPIInstrumentor(PatchingInstrumentor):
+    """Wraps the call of an application; those that OpenTelemetry's own instrumentation took are left to it."""
 
-    def _instrument(self, **kwargs: Any) -> None:
-        kwargs.setdefault("exclude_spans", ["receive", "send"])
-        super()._instrument(**kwargs)
+    library = "fastapi"
+    requires = "fastapi >= 0.100, < 1"
+
+    def patch(self, patches: Patches, tracer: Tracer) -> None:
+        """Put the recorder around applications, and FastAPI's own tracing to rest."""
+        patches.wrap(FastAPI, "__call__", Requests(tracer, "FASTAPI").answer)
+        if NativeTelemetry is not None:
+            patches.wrap(NativeTelemetry, "__call__", _Quiet())
+
+
+class _Quiet:
+    """Runs FastAPI's own telemetry without its spans: a request has one, and that is ours."""
+
+    def __init__(self) -> None:
+        self._copies: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    async def __call__(
+        self, wrapped: Callable[..., Awaitable[None]], telemetry: Any, args: Args, kwargs: Kwargs
+    ) -> None:
+        quiet = self._copies.get(telemetry)
+        if quiet is None:
+            quiet = self._copies[telemetry] = copy(telemetry)
+            quiet.config = {**telemetry.config, "tracing": False}
+        await wrapped.__func__(quiet, *args, **kwargs)  # type: ignore[attr-defined]  # a bound method

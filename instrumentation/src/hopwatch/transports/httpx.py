@@ -1,5 +1,60 @@
-"""httpx on OpenTelemetry's own instrumentation: the propagator puts our ids on every request."""
+"""httpx on OpenTelemetry's own instrumentation; beneath it, what an unanswered request means for the request."""
 
-from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
-__all__ = ["HTTPXClientInstrumentor"]
+import httpx
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor as Contrib
+from opentelemetry.trace import Tracer
+
+from hopwatch.calls import unanswered
+from hopwatch.conventions import PublishOutcome
+from hopwatch.instrumentor import ContribInstrumentor
+from hopwatch.wrapping import Args, Kwargs, Patches
+
+T = TypeVar("T")
+
+_NOT_REACHED = (httpx.ConnectError, httpx.ConnectTimeout)
+_NOT_SENT = (httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+
+
+class HTTPXClientInstrumentor(ContribInstrumentor):
+    """One client span per request that goes out, redirects included; covers clients made before and after."""
+
+    library = "httpx"
+    contrib = Contrib
+
+    def patch(self, patches: Patches, tracer: Tracer) -> None:
+        """Watch the transports for requests that come back without an answer."""
+        patches.wrap(httpx.HTTPTransport, "handle_request", _send)
+        patches.wrap(httpx.AsyncHTTPTransport, "handle_async_request", _send_async)
+
+
+def outcome_of(error: BaseException) -> PublishOutcome:
+    """Return what a request without an answer says of itself."""
+    if isinstance(error, _NOT_SENT) or _is_tls(error):
+        return PublishOutcome.REFUSED
+    return PublishOutcome.RETURNED if isinstance(error, _NOT_REACHED) else PublishOutcome.UNCONFIRMED
+
+
+def _is_tls(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _send(wrapped: Callable[..., T], transport: Any, args: Args, kwargs: Kwargs) -> T:
+    try:
+        return wrapped(*args, **kwargs)
+    except BaseException as error:
+        unanswered(outcome_of(error))
+        raise
+
+
+async def _send_async(wrapped: Callable[..., Awaitable[T]], transport: Any, args: Args, kwargs: Kwargs) -> T:
+    try:
+        return await wrapped(*args, **kwargs)
+    except BaseException as error:
+        unanswered(outcome_of(error))
+        raise

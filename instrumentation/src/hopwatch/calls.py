@@ -1,0 +1,133 @@
+"""Calls: messages that are answered. Both halves of one as spans; a transport only says where and what."""
+
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter, Setter
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.util.types import AttributeValue
+
+from hopwatch.context import incoming_message_id, with_outgoing
+from hopwatch.conventions import ERROR_TYPE, MESSAGE_ID, PUBLISH_OUTCOME, PublishOutcome
+from hopwatch.faults import swallowed
+from hopwatch.ids import new_message_id
+from hopwatch.recorder import MAX_REASON_LENGTH, Attributes, flow_attributes
+from hopwatch.tags import key_attributes
+from hopwatch.wrapping import guarded
+
+
+class CallHop:
+    """One half of a call, from its beginning to its answer: the caller's or the callee's."""
+
+    __slots__ = ("_ended", "_span", "context")
+
+    def __init__(self, span: Span, context: Context) -> None:
+        self._span = span
+        self._ended = False
+        self.context = context
+
+    @property
+    def ended(self) -> bool:
+        """Whether `end` has been called."""
+        return self._ended
+
+    def set(self, attributes: Attributes) -> None:
+        """Add what became known only during the call."""
+        self._span.set_attributes(attributes)
+
+    def rename(self, name: str) -> None:
+        """Give the span the name that became known only during the call."""
+        self._span.update_name(name)
+
+    def end(
+        self,
+        attributes: Attributes | None = None,
+        *,
+        error: BaseException | None = None,
+        error_type: str = "",
+        reason: str = "",
+        outcome: PublishOutcome | None = None,
+        at: int | None = None,
+    ) -> None:
+        """Say how the call ended; only the first time counts. `at` is when, in ns since 1970, if it was earlier.
+
+        `outcome` is for a caller whose call was not answered; where it was, the answer says all.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            span = self._span
+            if attributes:
+                span.set_attributes(attributes)
+            if outcome is not None:
+                span.set_attribute(PUBLISH_OUTCOME, outcome)
+            if error is not None:
+                span.record_exception(error)
+            if error is not None or error_type:
+                words = reason or (f"{type(error).__name__}: {error}" if error is not None else "")
+                span.set_attribute(ERROR_TYPE, error_type or type(error).__qualname__)
+                span.set_status(Status(StatusCode.ERROR, words[:MAX_REASON_LENGTH] or None))
+            span.end(at)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("call", fault)
+
+
+@guarded
+def unanswered(outcome: PublishOutcome) -> None:
+    """Note on the current span, if it is that of a call, that no answer came and what that means for the call."""
+    span = trace.get_current_span()
+    if getattr(span, "kind", None) is SpanKind.CLIENT:
+        span.set_attribute(PUBLISH_OUTCOME, outcome)
+
+
+class Calls:
+    """Begins the hops of one transport of calls."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def call(
+        self, name: str, attributes: dict[str, AttributeValue], carrier: Any, setter: Setter[Any]
+    ) -> CallHop:
+        """Begin a call: mint a message id and inject it and the trace context into `carrier`."""
+        context = otel_context.get_current()
+        try:
+            message_id = new_message_id()
+            span = self._begin(name, SpanKind.CLIENT, attributes, message_id, context)
+            context = trace.set_span_in_context(span, context)
+            propagate.inject(carrier, with_outgoing(message_id, context), setter)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("call", fault)
+            span = INVALID_SPAN
+        return CallHop(span, context)
+
+    def serve(
+        self, name: str, attributes: dict[str, AttributeValue], carrier: Any, getter: Getter[Any]
+    ) -> CallHop:
+        """Begin to answer a call; whatever is current here belongs to whoever started the server, not to the call."""
+        context = Context()
+        try:
+            context = propagate.extract(carrier, context, getter)
+            span = self._begin(name, SpanKind.SERVER, attributes, incoming_message_id(context), context)
+            context = trace.set_span_in_context(span, context)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("serve", fault)
+            span = INVALID_SPAN
+        return CallHop(span, context)
+
+    def _begin(
+        self,
+        name: str,
+        kind: SpanKind,
+        attributes: dict[str, AttributeValue],
+        message_id: str | None,
+        context: Context,
+    ) -> Span:
+        if message_id is not None:
+            attributes[MESSAGE_ID] = message_id
+        attributes.update(key_attributes(context))
+        attributes.update(flow_attributes(context))
+        return self._tracer.start_span(name, context=context, kind=kind, attributes=attributes)

@@ -1,0 +1,36 @@
+"""Starlette: every application, made before or after, answers its requests inside one server span."""
+
+import sys
+from collections.abc import Awaitable, Callable
+
+from opentelemetry.trace import Tracer
+from starlette.applications import Starlette
+
+from hopwatch.asgi import Requests
+from hopwatch.instrumentor import PatchingInstrumentor
+from hopwatch.wrapping import Args, Kwargs, Patches
+
+
+class StarletteInstrumentor(PatchingInstrumentor):
+    """Wraps the call of an application; FastAPI's are FastAPI's own business, chosen or excluded under that name."""
+
+    library = "starlette"
+    requires = "starlette >= 0.27, < 2"
+
+    def patch(self, patches: Patches, tracer: Tracer) -> None:
+        """Put the recorder around applications."""
+        requests = Requests(tracer, "STARLETTE")
+
+        def answer(
+            wrapped: Callable[..., Awaitable[None]], app: Starlette, args: Args, kwargs: Kwargs
+        ) -> Awaitable[None]:
+            return (
+                wrapped(*args, **kwargs) if _is_fastapi(app) else requests.answer(wrapped, app, args, kwargs)
+            )
+
+        patches.wrap(Starlette, "__call__", answer)
+
+
+def _is_fastapi(app: Starlette) -> bool:
+    fastapi = sys.modules.get("fastapi")
+    return fastapi is not None and isinstance(app, fastapi.FastAPI)
