@@ -21,6 +21,7 @@ from hopwatch.conventions import (
     FLOW_ID,
     KAFKA_OFFSET,
     MESSAGE_ID,
+    MESSAGE_ID_HEADER,
     MESSAGING_DESTINATION_NAME,
     MESSAGING_DESTINATION_PARTITION_ID,
     MESSAGING_OPERATION_NAME,
@@ -42,6 +43,7 @@ from hopwatch.conventions import (
 )
 from hopwatch.faults import swallowed
 from hopwatch.ids import new_message_id
+from hopwatch.optin import OptIn
 from hopwatch.reports import OpenHop, Subscription, reporter
 from hopwatch.tags import key_attributes
 
@@ -268,6 +270,7 @@ class Recorder:
     def __init__(self, system: System, tracer: Tracer) -> None:
         self._system = system
         self._tracer = tracer
+        self.opted = OptIn.from_environment()
 
     def send(
         self,
@@ -416,10 +419,13 @@ def link_to_original(carrier: Any, getter: Getter[Any] = default_getter) -> Sequ
     None where that is the message being handled here: the send's parent says so already.
     """
     try:
+        handled = incoming_message_id()
+        if handled is not None and getter.get(carrier, MESSAGE_ID_HEADER) == [handled]:
+            return ()
         original = propagate.extract(carrier, Context(), getter)
         message_id = incoming_message_id(original)
         sender = trace.get_current_span(original).get_span_context()
-        if not sender.is_valid or message_id == incoming_message_id():
+        if not sender.is_valid:
             return ()
         return (Link(sender, {MESSAGE_ID: message_id} if message_id is not None else None),)
     except Exception as fault:  # noqa: BLE001 — a guest never breaks its host

@@ -15,25 +15,25 @@ Address = tuple[str | None, int | None]
 class Servers:
     """Remembers `server.address` and `server.port` for as long as their connection object lives.
 
-    `find` takes a connection and returns host and port; what it cannot tell is left out.
+    `find` takes a client and returns host and port of its connection; what it cannot tell is left out.
     """
 
     def __init__(self, find: Callable[[Any], Address]) -> None:
         self._find = find
         self._known: WeakKeyDictionary[Any, Mapping[str, AttributeValue]] = WeakKeyDictionary()
 
-    def of(self, connection: Any) -> Mapping[str, AttributeValue]:
-        """Return the attributes of a connection's server."""
+    def of(self, connection: Any, client: Any = None) -> Mapping[str, AttributeValue]:
+        """Return the attributes of a connection's server; `client` is whose it is, if not its own."""
         if connection is None:
             return {}
         known = self._known.get(connection)
         if known is None:
-            known = self._known[connection] = self._attributes(connection)
+            known = self._known[connection] = self._attributes(client or connection)
         return known
 
-    def _attributes(self, connection: Any) -> Mapping[str, AttributeValue]:
+    def _attributes(self, client: Any) -> Mapping[str, AttributeValue]:
         try:
-            host, port = self._find(connection)
+            host, port = self._find(client)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("server", fault)
             return {}

@@ -11,7 +11,6 @@ import wrapt
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from hopwatch.optin import OptIn
 from hopwatch.recorder import Destination, Recorder, SendHop
 from hopwatch.transports.aiokafka.headers import fresh, header_setter, originals
 from hopwatch.transports.aiokafka.outcomes import Future, not_taken
@@ -37,7 +36,6 @@ class Batching:
         self._recorder = recorder
         self._patches = patches
         self._transactions = transactions
-        self._opted = OptIn.from_environment()
         self._built: WeakKeyDictionary[BatchBuilder, list[_Record]] = WeakKeyDictionary()
 
     def create(
@@ -88,7 +86,7 @@ class Batching:
             NOT_YET_KNOWN,
             carrier=headers,
             setter=header_setter,
-            attributes=described(headers, kwargs.get("value"), kwargs.get("key"), self._opted),
+            attributes=described(headers, kwargs.get("value"), kwargs.get("key"), self._recorder.opted),
             links=originals(given, headers),
         )
         return hop, {**kwargs, "headers": headers}

@@ -16,7 +16,6 @@ from hopwatch.conventions import (
     SettleOutcome,
 )
 from hopwatch.handover import Attempts, Batch, handovers
-from hopwatch.optin import OptIn
 from hopwatch.recorder import Destination, KafkaPosition, ProcessHop, Recorder
 from hopwatch.transports.aiokafka.headers import header_getter
 from hopwatch.transports.aiokafka.places import conversation, key, offset_of, receiver_of, servers
@@ -34,7 +33,6 @@ class Consuming:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._opted = OptIn.from_environment()
         self._again = Attempts()
         self._readers: WeakKeyDictionary[Any, ref[AIOKafkaConsumer]] = WeakKeyDictionary()
         self._furthest: dict[tuple[str, str, int], int] = {}
@@ -119,9 +117,9 @@ class Consuming:
             attributes[MESSAGING_CONSUMER_GROUP_NAME] = group
         if record.value is None:
             attributes[KAFKA_TOMBSTONE] = True
-        if self._opted.message_key:
+        if self._recorder.opted.message_key:
             attributes |= key(record.key)
-        if self._opted.body_size and record.serialized_value_size >= 0:
+        if self._recorder.opted.body_size and record.serialized_value_size >= 0:
             attributes[MESSAGING_BODY_SIZE] = record.serialized_value_size
         if record.headers:
             attributes |= conversation(record.headers)

@@ -33,7 +33,6 @@ class Producing:
     def __init__(self, recorder: Recorder, transactions: Transactions) -> None:
         self._recorder = recorder
         self._transactions = transactions
-        self._opted = OptIn.from_environment()
 
     async def send(
         self,
@@ -66,7 +65,7 @@ class Producing:
             Destination(topic, topic, servers.of(producer.client)),
             carrier=headers,
             setter=header_setter,
-            attributes=described(headers, value, record_key, self._opted),
+            attributes=described(headers, value, record_key, self._recorder.opted),
             links=originals(given, headers),
         )
         if not _fits(producer, value, record_key):

@@ -1,9 +1,9 @@
 """Core NATS: publish, request and reply, subscriptions by callback, iterator and `next_msg`."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from nats.aio.client import Client
@@ -13,14 +13,18 @@ from nats.js import JetStreamContext
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
 
-from hopwatch.conventions import PublishOutcome
+from hopwatch.conventions import MESSAGE_ID_HEADER, PublishOutcome
 from hopwatch.handover import handovers
 from hopwatch.instrumentor import recorded
 from hopwatch.recorder import ProcessHop, Recorder
 from hopwatch.transports.nats.consumers import Consumers
 from hopwatch.transports.nats.places import (
+    Asking,
+    Sending,
+    asking,
     begin_process,
     begin_send,
+    conversation,
     is_inbox,
     is_quiet,
     is_system,
@@ -29,10 +33,18 @@ from hopwatch.transports.nats.places import (
     receiver,
     speak_up,
 )
-from hopwatch.wrapping import Args, Kwargs, Patches, argument, guarded, header_getter, with_argument
+from hopwatch.wrapping import Args, Kwargs, Patches, argument, guarded, header_getter, stale_fields, with_argument
 
 T = TypeVar("T")
 Call = Callable[..., Awaitable[T]]
+
+
+GIVEN_UP_LIMIT: Final = 1_000
+"""Requests without an answer whose late replies are still recognised."""
+
+
+class LateReply(Exception):
+    """A reply came after its request had been given up; only ever recorded, never raised."""
 
 
 class Core:
@@ -44,9 +56,13 @@ class Core:
         self._consumers = consumers
         self._titles: WeakKeyDictionary[Subscription, tuple[str, str]] = WeakKeyDictionary()
         self._holders: Counter[tuple[str, str]] = Counter()
+        self._given_up: OrderedDict[str, str] = OrderedDict()
 
     async def publish(self, wrapped: Call[T], client: Client, args: Args, kwargs: Kwargs) -> T:
         """Record a publish; core NATS says nothing of what becomes of it."""
+        request = asking()
+        if request is not None:
+            return await wrapped(*args, **(_carried(request, args, kwargs) or kwargs))
         sending = begin_send(self._recorder, "publish", client, args, kwargs, headers_at=3)
         if sending is None:
             return await wrapped(*args, **kwargs)
@@ -59,21 +75,27 @@ class Core:
         return result
 
     async def request(self, wrapped: Call[Msg], client: Client, args: Args, kwargs: Kwargs) -> Msg:
-        """Record a request and the reply to it, two hops of one flow; old-style requests carry no headers."""
-        if argument(args, kwargs, 3, "old_style", False):
-            return await wrapped(*args, **kwargs)
+        """Record a request and the reply to it, two hops of one flow."""
         sending = begin_send(self._recorder, "request", client, args, kwargs, headers_at=4)
         if sending is None:
             return await wrapped(*args, **kwargs)
+        old_style = argument(args, kwargs, 3, "old_style", False)
+        request = Asking(sending.hop, _ids(sending) if old_style else None)
         try:
-            with quietly():
+            with quietly(request):
                 reply = await wrapped(*sending.args, **sending.kwargs)
         except BaseException as error:
             sending.hop.end(outcome_of(error), error=error)
+            self._gave_up(request)
             raise
         sending.hop.end(PublishOutcome.CONFIRMED)
-        self._replied(client, reply)
+        self._replied(client, request, reply)
         return reply
+
+    async def mux(self, wrapped: Call[T], client: Client, args: Args, kwargs: Kwargs) -> T:
+        """Record a reply that comes after its request was given up; the library drops it."""
+        self._late(client, argument(args, kwargs, 0, "msg"))
+        return await wrapped(*args, **kwargs)
 
     async def respond(self, wrapped: Call[T], message: Msg, args: Args, kwargs: Kwargs) -> T:
         """Let a reply belong to the flow of its request, wherever it is sent from."""
@@ -130,17 +152,35 @@ class Core:
                 self._unsubscribed(subscription)
 
     @guarded
-    def _replied(self, client: Client, reply: Msg) -> None:
+    def _replied(self, client: Client, request: Asking, reply: Msg) -> None:
         """Record the reply to a request, unless it says nothing of itself; its subject is the request's inbox."""
-        if not any(
-            header_getter.get(reply.headers, field) for field in propagate.get_global_textmap().fields
-        ):
-            return
-        hop = begin_process(
-            self._recorder, self._consumers, client, reply, subject=reply.subject, queue="", attach=False
-        )
+        hop = self._begin_reply(client, request.hop.message_id, reply)
         if hop is not None:
             hop.end()
+
+    @guarded
+    def _gave_up(self, request: Asking) -> None:
+        if request.inbox is not None:
+            self._given_up[request.inbox] = request.hop.message_id
+            if len(self._given_up) > GIVEN_UP_LIMIT:
+                self._given_up.popitem(last=False)
+
+    @guarded
+    def _late(self, client: Client, reply: Msg) -> None:
+        asked = self._given_up.pop(reply.subject, None)
+        hop = self._begin_reply(client, asked, reply) if asked is not None else None
+        if hop is not None:
+            hop.end(LateReply("nobody waits for this reply any more"))
+
+    def _begin_reply(self, client: Client, asked: str, reply: Msg) -> ProcessHop | None:
+        """Begin the hop of a reply that has ids of its own; responders without hopwatch may echo the request's."""
+        headers = reply.headers
+        told = [header_getter.get(headers, field) for field in propagate.get_global_textmap().fields]
+        if not any(told) or header_getter.get(headers, MESSAGE_ID_HEADER) == [asked]:
+            return None
+        return begin_process(
+            self._recorder, self._consumers, client, reply, subject=reply.subject, queue="", attach=False
+        )
 
     @guarded
     def _with_callback(self, client: Client, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
@@ -189,6 +229,23 @@ class Core:
         if not self._holders[title]:
             del self._holders[title]
             self._recorder.unsubscribed(title[0], receiver=title[1])
+
+
+def _ids(sending: Sending) -> Kwargs:
+    """Return our headers alone: nats-py publishes old-style requests without the caller's."""
+    ours = stale_fields()
+    headers = argument(sending.args, sending.kwargs, 4, "headers") or {}
+    return {name: value for name, value in headers.items() if name.lower() in ours}
+
+
+@guarded
+def _carried(request: Asking, args: Args, kwargs: Kwargs) -> Kwargs:
+    """Tie a request to its inbox when the library publishes it, and give it its ids if it has none yet."""
+    request.inbox = argument(args, kwargs, 2, "reply")
+    request.hop.set(conversation(request.inbox))
+    if request.headers is None or argument(args, kwargs, 3, "headers"):
+        return kwargs
+    return {**kwargs, "headers": request.headers}
 
 
 def _is_coroutine_function(callback: Any) -> bool:

@@ -15,6 +15,7 @@ from opentelemetry.util.types import AttributeValue
 
 from hopwatch.conventions import (
     ALIAS,
+    MESSAGING_BODY_SIZE,
     MESSAGING_CONSUMER_GROUP_NAME,
     MESSAGING_CONVERSATION_ID,
     MESSAGING_DESTINATION_TEMPORARY,
@@ -22,7 +23,15 @@ from hopwatch.conventions import (
     PublishOutcome,
     SettleOutcome,
 )
-from hopwatch.recorder import Destination, ProcessHop, Recorder, SendHop, StreamPosition
+from hopwatch.recorder import (
+    Destination,
+    ProcessHop,
+    Recorder,
+    SendHop,
+    StreamPosition,
+    link_to_original,
+)
+from hopwatch.servers import Address, Servers
 from hopwatch.wrapping import (
     Args,
     Kwargs,
@@ -43,13 +52,23 @@ _MESSAGE_ID_HEADER = "Nats-Msg-Id"
 _STATUS_HEADER = "Status"
 _ROOM_FOR_HEADERS = 1024
 
-_quiet: ContextVar[bool] = ContextVar("hopwatch-nats-quiet", default=False)
+
+@dataclass(slots=True)
+class Asking:
+    """A request under way: what the library publishes for it carries `headers`, if not given by the caller."""
+
+    hop: SendHop
+    headers: dict[str, Any] | None = None
+    inbox: str | None = None
+
+
+_quiet: ContextVar[Asking | bool] = ContextVar("hopwatch-nats-quiet", default=False)
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def quietly(asking: Asking | None = None) -> Iterator[None]:
     """Leave out what the library itself sends and receives in here on the way to one operation of the user's."""
-    token = _quiet.set(True)
+    token = _quiet.set(asking or True)
     try:
         yield
     finally:
@@ -58,13 +77,29 @@ def quietly() -> Iterator[None]:
 
 def is_quiet() -> bool:
     """Whether this is inside an operation that is recorded as a whole."""
-    return _quiet.get()
+    return _quiet.get() is not False
+
+
+def asking() -> Asking | None:
+    """Return the request that the library is publishing here, if it is."""
+    under_way = _quiet.get()
+    return under_way if isinstance(under_way, Asking) else None
 
 
 def speak_up() -> None:
     """Begin user code in a task that may have been started from within an operation of the library."""
-    if _quiet.get():
+    if _quiet.get() is not False:
         _quiet.set(False)
+
+
+def _address(client: Client) -> Address:
+    """Return the server of the connection in force; after a reconnect it may be another."""
+    url = client.connected_url
+    return (url.hostname, url.port) if url is not None else (None, None)
+
+
+servers: Final = Servers(_address)
+"""The servers that this process's NATS connections are to."""
 
 
 def is_system(subject: str) -> bool:
@@ -79,9 +114,10 @@ def is_inbox(subject: str, client: Client) -> bool:
 
 def destination(subject: str, client: Client) -> Destination:
     """Return where a message with this subject goes; all reply inboxes are one temporary destination."""
+    server = servers.of(client._transport, client)
     if is_inbox(subject, client):
-        return Destination(INBOX, INBOX, {MESSAGING_DESTINATION_TEMPORARY: True})
-    return Destination(subject, subject)
+        return Destination(INBOX, INBOX, {MESSAGING_DESTINATION_TEMPORARY: True, **server})
+    return Destination(subject, subject, server)
 
 
 def receiver(subject: str, queue: str, client: Client) -> str:
@@ -118,15 +154,21 @@ def begin_send(
     given = argument(args, kwargs, headers_at, "headers")
     headers = fresh_headers(given)
     reply = argument(args, kwargs, 2, "reply") if name == "publish" and headers_at == 3 else None
+    payload = argument(args, kwargs, 1, "payload", b"")
+    attributes = conversation(reply or (subject if is_inbox(subject, client) else None))
+    if recorder.opted.body_size:
+        attributes[MESSAGING_BODY_SIZE] = len(payload)
     alias = headers.get(_MESSAGE_ID_HEADER)
+    copied = given is not None and len(given) != len(headers)
     hop = recorder.send(
         name,
         destination(subject, client),
         carrier=headers,
-        attributes=_conversation(reply or (subject if is_inbox(subject, client) else None)),
+        attributes=attributes,
         aliases=[str(alias)] if alias else (),
+        links=link_to_original(given, header_getter) if copied else (),
     )
-    if _carries_headers(client, argument(args, kwargs, 1, "payload", b"")):
+    if _carries_headers(client, payload):
         args, kwargs = with_argument(args, kwargs, headers_at, "headers", headers)
     return Sending(hop, args, kwargs)
 
@@ -188,9 +230,11 @@ def begin_process(
     else:
         owed = receiver(subject, queue, client)
         inbox = message.subject if is_inbox(message.subject, client) else None
-        attributes |= _conversation(message.reply or inbox)
+        attributes |= conversation(message.reply or inbox)
     if queue:
         attributes[MESSAGING_CONSUMER_GROUP_NAME] = queue
+    if recorder.opted.body_size:
+        attributes[MESSAGING_BODY_SIZE] = len(message.data)
     hop = recorder.process(
         "process",
         destination(message.subject, client),
@@ -206,7 +250,8 @@ def begin_process(
     return hop
 
 
-def _conversation(subject: str | None) -> dict[str, AttributeValue]:
+def conversation(subject: str | None) -> dict[str, AttributeValue]:
+    """Return the reply inbox as what ties a reply to its request."""
     return {MESSAGING_CONVERSATION_ID: subject} if subject else {}
 
 
