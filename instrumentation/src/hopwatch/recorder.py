@@ -21,7 +21,6 @@ from hopwatch.conventions import (
     FLOW_ID,
     KAFKA_OFFSET,
     MESSAGE_ID,
-    MESSAGE_ID_HEADER,
     MESSAGING_DESTINATION_NAME,
     MESSAGING_DESTINATION_PARTITION_ID,
     MESSAGING_OPERATION_NAME,
@@ -411,26 +410,6 @@ class Recorder:
             described.update(key_attributes(context))
             described.update(flow_attributes(context))
         return described
-
-
-def link_to_original(carrier: Any, getter: Getter[Any] = default_getter) -> Sequence[Link]:
-    """Return a link to the message whose headers an application copied into one it sends, by its id and sender.
-
-    None where that is the message being handled here: the send's parent says so already.
-    """
-    try:
-        handled = incoming_message_id()
-        if handled is not None and getter.get(carrier, MESSAGE_ID_HEADER) == [handled]:
-            return ()
-        original = propagate.extract(carrier, Context(), getter)
-        message_id = incoming_message_id(original)
-        sender = trace.get_current_span(original).get_span_context()
-        if not sender.is_valid:
-            return ()
-        return (Link(sender, {MESSAGE_ID: message_id} if message_id is not None else None),)
-    except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
-        swallowed("link", fault)
-        return ()
 
 
 def flow_attributes(context: Context | None) -> Attributes:

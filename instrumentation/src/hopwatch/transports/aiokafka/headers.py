@@ -6,7 +6,7 @@ from typing import Any
 from opentelemetry.propagators.textmap import Getter, Setter
 from opentelemetry.trace import Link
 
-from hopwatch.recorder import link_to_original
+from hopwatch.links import link_to_original
 from hopwatch.wrapping import as_text, stale_fields
 
 Header = tuple[str, bytes | None]

@@ -33,7 +33,16 @@ from hopwatch.transports.nats.places import (
     receiver,
     speak_up,
 )
-from hopwatch.wrapping import Args, Kwargs, Patches, argument, guarded, header_getter, stale_fields, with_argument
+from hopwatch.wrapping import (
+    Args,
+    Kwargs,
+    Patches,
+    argument,
+    guarded,
+    header_getter,
+    stale_fields,
+    with_argument,
+)
 
 T = TypeVar("T")
 Call = Callable[..., Awaitable[T]]

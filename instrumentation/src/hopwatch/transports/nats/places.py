@@ -23,13 +23,13 @@ from hopwatch.conventions import (
     PublishOutcome,
     SettleOutcome,
 )
+from hopwatch.links import link_to_original
 from hopwatch.recorder import (
     Destination,
     ProcessHop,
     Recorder,
     SendHop,
     StreamPosition,
-    link_to_original,
 )
 from hopwatch.servers import Address, Servers
 from hopwatch.wrapping import (
