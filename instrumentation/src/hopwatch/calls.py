@@ -9,12 +9,14 @@ from opentelemetry.propagators.textmap import Getter, Setter
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from hopwatch.context import incoming_message_id, with_outgoing
+from hopwatch.context import incoming_message_id, with_span
 from hopwatch.conventions import ERROR_TYPE, MESSAGE_ID, PUBLISH_OUTCOME, PublishOutcome
 from hopwatch.faults import swallowed
+from hopwatch.hops import MAX_REASON_LENGTH
 from hopwatch.ids import new_message_id
-from hopwatch.recorder import MAX_REASON_LENGTH, Attributes, flow_attributes
-from hopwatch.tags import key_attributes
+from hopwatch.places import Attributes
+from hopwatch.propagation import inject
+from hopwatch.tags import belong
 from hopwatch.wrapping import guarded
 
 
@@ -97,8 +99,8 @@ class Calls:
         try:
             message_id = new_message_id()
             span = self._begin(name, SpanKind.CLIENT, attributes, message_id, context)
-            context = trace.set_span_in_context(span, context)
-            propagate.inject(carrier, with_outgoing(message_id, context), setter)
+            inject(carrier, setter, span, context, message_id)
+            context = with_span(span, context)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("call", fault)
             span = INVALID_SPAN
@@ -112,7 +114,7 @@ class Calls:
         try:
             context = propagate.extract(carrier, context, getter)
             span = self._begin(name, SpanKind.SERVER, attributes, incoming_message_id(context), context)
-            context = trace.set_span_in_context(span, context)
+            context = with_span(span, context)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("serve", fault)
             span = INVALID_SPAN
@@ -128,6 +130,5 @@ class Calls:
     ) -> Span:
         if message_id is not None:
             attributes[MESSAGE_ID] = message_id
-        attributes.update(key_attributes(context))
-        attributes.update(flow_attributes(context))
-        return self._tracer.start_span(name, context=context, kind=kind, attributes=attributes)
+        belong(attributes, context)
+        return self._tracer.start_span(name, context, kind, attributes)

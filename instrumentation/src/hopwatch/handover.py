@@ -9,9 +9,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from hopwatch.conventions import SettleOutcome
 from hopwatch.recorder import ProcessHop
@@ -23,21 +22,37 @@ WORKED_S: Final = 0.001
 """Seconds a loop body must have taken to count as the processing of its message (see `Batch`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Handed:
-    """A message in somebody's hands, without holding it."""
+class _Handed(ref[Any]):
+    """A message in somebody's hands, without holding it, and its hop."""
 
-    message: "ref[Any]"
+    __slots__ = ("hop", "key", "loop")
+
+    key: int
     hop: ProcessHop
-    unseen: bool
-    """Whether its end cannot be seen, because no callback returns."""
+    loop: asyncio.AbstractEventLoop | None
+    """Where the hop is to end if the message is dropped."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """What one task took from one source since it last came back."""
+class _Called(_Handed):
+    """A message in the hands of a callback, which returns: then its hop ends."""
 
-    task: "ref[Any]"
+    __slots__ = ()
+
+
+class _Source(ref[Any]):
+    """A subscription, queue or consumer, without holding it, and what tasks took from it since they last came back."""
+
+    __slots__ = ("key", "takers")
+
+    key: int
+    takers: "dict[int, _Taker]"
+
+
+class _Taker(ref[Any]):
+    """A task, without holding it, and what it has in hand from one source."""
+
+    __slots__ = ("messages",)
+
     messages: list[_Handed]
 
 
@@ -46,23 +61,29 @@ class Handovers:
 
     def __init__(self) -> None:
         self._by_message: dict[int, _Handed] = {}
-        self._by_source: WeakKeyDictionary[Any, dict[int, _Taken]] = WeakKeyDictionary()
+        self._by_source: dict[int, _Source] = {}
         self._dropped: deque[ProcessHop] = deque()
 
     @guarded
     def called(self, message: Any, hop: ProcessHop) -> None:
         """Note a message handed to a callback: whoever called it ends its hop."""
-        self._note(message, hop, unseen=False)
+        if self._dropped:
+            self._drain()
+        self._note(_Called(message, self._gone), message, hop, None)
 
     @guarded
     def gave(self, source: Any, messages: Iterable[tuple[Any, ProcessHop]]) -> None:
         """Note messages given to the current task by `source` (a subscription, a queue, a consumer)."""
-        task = _task()
-        takers = self._by_source.setdefault(source, {})
-        taken = takers.get(id(task))
-        if taken is None or taken.task() is not task:
-            taken = takers[id(task)] = _Taken(ref(task), [])
-        taken.messages.extend(self._note(message, hop, unseen=True) for message, hop in messages)
+        if self._dropped:
+            self._drain()
+        task, loop = _task(), _loop()
+        takers = self._takers(source)
+        taker = takers.get(id(task))
+        if taker is None or taker() is not task:
+            taker = takers[id(task)] = _Taker(task)
+            taker.messages = []
+        for message, hop in messages:
+            taker.messages.append(self._note(_Handed(message, self._gone), message, hop, loop))
 
     @guarded
     def back(self, source: Any, error: BaseException | None = None) -> None:
@@ -70,77 +91,104 @@ class Handovers:
 
         So is a task that has ended, such as the one `asyncio.wait_for` runs a fetch in.
         """
-        self._drain()
-        takers = self._by_source.get(source)
-        if not takers:
+        if self._dropped:
+            self._drain()
+        known = self._by_source.get(id(source))
+        if known is None or known() is not source:
             return
-        current = _task()
-        for key, taken in list(takers.items()):
-            task = taken.task()
-            if task is current or task is None or (isinstance(task, asyncio.Task) and task.done()):
+        current, takers = _task(), known.takers
+        for key, taker in [*takers.items()]:
+            task = taker()
+            if task is not current:
+                if task is not None and not (isinstance(task, asyncio.Task) and task.done()):
+                    continue
                 del takers[key]
-                for handed in taken.messages:
-                    _end(handed.hop, error)
+            messages, taker.messages = taker.messages, []
+            for handed in messages:
+                _end(handed.hop, error)
 
     @guarded
     def closed(self, source: Any, error: BaseException | None = None) -> None:
         """Note that `source` gives nothing more; `error` is what the current task is failing with, if it is."""
         self.back(source, error)
-        for taken in self._by_source.pop(source, {}).values():
-            for handed in taken.messages:
+        known = self._by_source.get(id(source))
+        if known is None or known() is not source:
+            return
+        del self._by_source[id(source)]
+        for taker in known.takers.values():
+            for handed in taker.messages:
                 _end(handed.hop)
 
     @guarded
     def of(self, message: Any) -> ProcessHop | None:
         """Return the hop of a message, ended or not, None if it was not handed out here."""
         handed = self._by_message.get(id(message))
-        return handed.hop if handed is not None and handed.message() is message else None
+        return handed.hop if handed is not None and handed() is message else None
 
     @guarded
     def settled(self, message: Any, outcome: SettleOutcome, reason: str = "") -> None:
         """Note how a message was settled; a hop whose end cannot be seen otherwise ends here."""
         handed = self._by_message.get(id(message))
-        if handed is None or handed.message() is not message:
+        if handed is None or handed() is not message:
             return
         handed.hop.settled(outcome, reason)
-        if handed.unseen:
+        if type(handed) is not _Called:
             handed.hop.end(keep_current=True)
 
     def single(self, source: Any) -> list[tuple[Any, ProcessHop]]:
         """Return the messages that tasks took from `source` one by one, and have not come back from."""
-        taken = [taken.messages for taken in self._by_source.get(source, {}).values()]
-        alone = [messages[0] for messages in taken if len(messages) == 1]
-        return [(message, handed.hop) for handed in alone if (message := handed.message()) is not None]
+        alone = [messages[0] for messages in self._taken(source) if len(messages) == 1]
+        return [(message, handed.hop) for handed in alone if (message := handed()) is not None]
 
     def taken_from(self, source: Any) -> list[tuple[Any, ProcessHop]]:
         """Return all messages that tasks took from `source`, and have not come back from."""
-        taken = [handed for taken in self._by_source.get(source, {}).values() for handed in taken.messages]
-        return [(message, handed.hop) for handed in taken if (message := handed.message()) is not None]
+        taken = [handed for messages in self._taken(source) for handed in messages]
+        return [(message, handed.hop) for handed in taken if (message := handed()) is not None]
 
     def in_hand(self) -> list[tuple[Any, ProcessHop]]:
         """Return the messages that are still held by somebody, with their hops."""
-        held = ((handed.message(), handed.hop) for handed in list(self._by_message.values()))
+        held = ((handed(), handed.hop) for handed in list(self._by_message.values()))
         return [(message, hop) for message, hop in held if message is not None]
 
-    def _note(self, message: Any, hop: ProcessHop, *, unseen: bool) -> _Handed:
-        self._drain()
-        key = id(message)
-        loop = _loop()
+    def _takers(self, source: Any) -> dict[int, _Taker]:
+        known = self._by_source.get(id(source))
+        if known is None or known() is not source:
+            known = self._by_source[id(source)] = _Source(source, self._forget)
+            known.key, known.takers = id(source), {}
+        return known.takers
 
-        def dropped(gone: "ref[Any]") -> None:
-            handed = self._by_message.get(key)
-            if handed is None or handed.message is not gone:
-                return
-            del self._by_message[key]
-            if not hop.ended and unseen:
-                # Not ended right here: the garbage collector may run inside an exporter that holds its lock.
-                self._dropped.append(hop)
-                if loop is not None and not loop.is_closed():
-                    loop.call_soon_threadsafe(self._drain)
+    def _taken(self, source: Any) -> list[list[_Handed]]:
+        known = self._by_source.get(id(source))
+        if known is None or known() is not source:
+            return []
+        return [taker.messages for taker in known.takers.values()]
 
-        handed = _Handed(ref(message, dropped), hop, unseen)
-        self._by_message[key] = handed
+    def _forget(self, gone: Any) -> None:
+        source: _Source = gone
+        if self._by_source.get(source.key) is source:
+            del self._by_source[source.key]
+
+    def _note(
+        self, handed: _Handed, message: Any, hop: ProcessHop, loop: asyncio.AbstractEventLoop | None
+    ) -> _Handed:
+        handed.key = id(message)
+        handed.hop = hop
+        handed.loop = loop
+        self._by_message[handed.key] = handed
         return handed
+
+    def _gone(self, gone: Any) -> None:
+        """Note that nobody holds a message any longer."""
+        handed: _Handed = gone
+        if self._by_message.get(handed.key) is not handed:
+            return
+        del self._by_message[handed.key]
+        if handed.hop.ended or type(handed) is _Called:
+            return
+        # Not ended right here: the garbage collector may run inside an exporter that holds its lock.
+        self._dropped.append(handed.hop)
+        if handed.loop is not None and not handed.loop.is_closed():
+            handed.loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
         while self._dropped:

@@ -4,11 +4,16 @@ Existing instrumentations (FastAPI, gRPC, httpx, …) carry our ids unchanged, b
 extract through OpenTelemetry's global propagator.
 """
 
+from collections.abc import Mapping
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
-from opentelemetry import baggage, trace
+from opentelemetry import baggage, propagate, trace
+from opentelemetry import context as otel_context
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import (
     CarrierT,
     Getter,
@@ -17,9 +22,21 @@ from opentelemetry.propagators.textmap import (
     default_getter,
     default_setter,
 )
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from hopwatch.context import flow_id, outgoing_message_id, with_flow, with_incoming
+from hopwatch import w3c
+from hopwatch.context import (
+    BAGGAGE_KEY,
+    FLOW_KEY,
+    INCOMING_KEY,
+    SPAN_KEY,
+    flow_id,
+    outgoing_message_id,
+    with_flow,
+    with_incoming,
+    with_outgoing,
+)
 from hopwatch.conventions import (
     BAGGAGE_KEY_PREFIX,
     MESSAGE_ID,
@@ -29,7 +46,6 @@ from hopwatch.conventions import (
 )
 from hopwatch.ids import is_message_id, new_message_id
 
-_TRACESTATE_HEADER = "tracestate"
 _INTERNAL_SUFFIXES = (".local", ".internal", ".svc", ".cluster.local", ".localhost")
 
 
@@ -46,34 +62,93 @@ class HopwatchPropagator(TextMapPropagator):
     ) -> None:
         self.delegate = delegate
         self._baggage_hosts = baggage_hosts
+        self._baggage = _w3c_baggage(delegate)
+        """The default's half for baggage, where `delegate` is the default: then the rest is done by hand."""
 
     def inject(
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
     ) -> None:
         """Inject the trace context, then mint a message id and note it on the span that sends."""
+        if context is None:
+            context = otel_context.get_current()
         span = trace.get_current_span(context)
-        if self.delegate is not None:
-            self.delegate.inject(carrier, self._visible_to(span, context), setter)
-        if not span.get_span_context().is_valid:
+        span_context = span.get_span_context()
+        if not span_context.is_valid:
+            if self.delegate is not None:
+                self.delegate.inject(carrier, self._visible_to(span, context), setter)
             return
         message_id = outgoing_message_id(context) or new_message_id()
         if _sends(span):
             span.set_attribute(MESSAGE_ID, message_id)
-        setter.set(carrier, MESSAGE_ID_HEADER, message_id)
-        flow = flow_id(context)
-        if flow is not None:
-            state = span.get_span_context().trace_state
-            state = (
-                state.update(TRACESTATE_KEY, flow)
-                if TRACESTATE_KEY in state
-                else state.add(TRACESTATE_KEY, flow)
-            )
-            setter.set(carrier, _TRACESTATE_HEADER, state.to_header())
+        self.send(carrier, setter, span, span_context, context, message_id)
+
+    def send(
+        self,
+        carrier: CarrierT,
+        setter: Setter[CarrierT],
+        span: Span,
+        span_context: SpanContext,
+        context: Context,
+        message_id: str,
+    ) -> None:
+        """Inject what travels with the message `message_id` that `span` sends, `context` being the one around it."""
+        if self._baggage is None:
+            self._send_generally(carrier, setter, span, context, message_id)
+            return
+        kept = context.get(FLOW_KEY)
+        fields = w3c.write(span_context, kept if isinstance(kept, str) else None)
+        fields[MESSAGE_ID_HEADER] = message_id
+        if context.get(BAGGAGE_KEY):
+            self._baggage.inject(fields, self._visible_to(span, context))
+        fill(carrier, setter, fields)
 
     def extract(
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
     ) -> Context:
         """Extract the trace context and the message id; malformed ids are as good as none."""
+        if self._baggage is None:
+            return self._extract_generally(carrier, context, getter)
+        fields = fields_of(carrier, getter)
+        traceparent = fields.get(w3c.TRACEPARENT)
+        sender = w3c.read(traceparent, fields.get(w3c.TRACESTATE)) if traceparent is not None else None
+        if sender is None:
+            return self._extract_generally(carrier, context, getter)
+        message_id = fields.get(MESSAGE_ID_HEADER)
+        flow = w3c.flow_in(sender.trace_state)
+        extracted = Context(
+            {
+                **(context or {}),
+                SPAN_KEY: NonRecordingSpan(sender),
+                INCOMING_KEY: message_id if message_id is not None and is_message_id(message_id) else None,
+                FLOW_KEY: flow if flow is not None else f"{sender.trace_id:032x}",
+            }
+        )
+        return self._baggage.extract(fields, extracted) if w3c.BAGGAGE in fields else extracted
+
+    @property
+    def fields(self) -> set[str]:
+        """Names of the headers this propagator writes."""
+        inherited = self.delegate.fields if self.delegate is not None else set()
+        return inherited | {MESSAGE_ID_HEADER, w3c.TRACESTATE}
+
+    def _send_generally(
+        self, carrier: CarrierT, setter: Setter[CarrierT], span: Span, context: Context, message_id: str
+    ) -> None:
+        """Let the application's propagators, whatever they are, write first."""
+        sending = trace.set_span_in_context(span, context)
+        if self.delegate is not None:
+            self.delegate.inject(carrier, self._visible_to(span, sending), setter)
+        setter.set(carrier, MESSAGE_ID_HEADER, message_id)
+        flow = flow_id(sending)
+        if flow is not None:
+            state = span.get_span_context().trace_state
+            put = state.update if TRACESTATE_KEY in state else state.add
+            setter.set(carrier, w3c.TRACESTATE, put(TRACESTATE_KEY, flow).to_header())
+
+    def _extract_generally(
+        self, carrier: CarrierT, context: Context | None, getter: Getter[CarrierT]
+    ) -> Context:
+        """Let the application's propagators, whatever they are, read first."""
         extracted = context if context is not None else Context()
         if self.delegate is not None:
             extracted = self.delegate.extract(carrier, context, getter)
@@ -83,13 +158,7 @@ class HopwatchPropagator(TextMapPropagator):
         flow = flow_id(extracted) if trace.get_current_span(extracted).get_span_context().is_remote else None
         return with_flow(flow, extracted) if flow is not None else extracted
 
-    @property
-    def fields(self) -> set[str]:
-        """Names of the headers this propagator writes."""
-        inherited = self.delegate.fields if self.delegate is not None else set()
-        return inherited | {MESSAGE_ID_HEADER, _TRACESTATE_HEADER}
-
-    def _visible_to(self, span: Span, context: Context | None) -> Context | None:
+    def _visible_to(self, span: Span, context: Context) -> Context:
         """Drop business keys from a context that is about to leave for a host outside the configured ones."""
         keys = [key for key in baggage.get_all(context) if key.startswith(BAGGAGE_KEY_PREFIX)]
         if not keys:
@@ -102,6 +171,44 @@ class HopwatchPropagator(TextMapPropagator):
         return context
 
 
+def inject(
+    carrier: CarrierT, setter: Setter[CarrierT], span: Span, context: Context, message_id: str
+) -> None:
+    """Inject what travels with the message that `span` sends, through the propagator in force; replaces."""
+    propagator = propagate.get_global_textmap()
+    span_context = span.get_span_context()
+    if type(propagator) is HopwatchPropagator and span_context.is_valid:
+        propagator.send(carrier, setter, span, span_context, context, message_id)
+    else:
+        propagator.inject(
+            carrier, with_outgoing(message_id, trace.set_span_in_context(span, context)), setter
+        )
+
+
+def fill(carrier: CarrierT, setter: Setter[CarrierT], fields: Mapping[str, str]) -> None:
+    """Set all of these headers: at once where the setter can (`fill(carrier, fields)`), else one by one."""
+    at_once = getattr(setter, "fill", None)
+    if at_once is not None:
+        at_once(carrier, fields)
+    elif setter is default_setter and isinstance(carrier, dict):
+        carrier.update(fields)
+    else:
+        for name, value in fields.items():
+            setter.set(carrier, name, value)
+
+
+def fields_of(carrier: CarrierT, getter: Getter[CarrierT]) -> Mapping[str, str]:
+    """Return the headers we read: at once where the getter can (`fields(carrier)`), else one by one."""
+    at_once = getattr(getter, "fields", None)
+    if at_once is not None:
+        fields: Mapping[str, str] = at_once(carrier)
+        return fields
+    found = ((name, getter.get(carrier, name)) for name in w3c.TRAVELLING)
+    return {
+        name: ",".join(values) if name == w3c.TRACESTATE else values[0] for name, values in found if values
+    }
+
+
 def is_internal(host: str) -> bool:
     """Whether a host name or address belongs to the local network: loopback, private range, or a bare name."""
     try:
@@ -109,6 +216,15 @@ def is_internal(host: str) -> bool:
     except ValueError:
         return "." not in host or host.endswith(_INTERNAL_SUFFIXES)
     return address.is_private or address.is_loopback
+
+
+def _w3c_baggage(delegate: TextMapPropagator | None) -> W3CBaggagePropagator | None:
+    """Return the baggage half of OpenTelemetry's default propagator, None if `delegate` is any other."""
+    parts: Any = getattr(delegate, "_propagators", ()) if type(delegate) is CompositePropagator else ()
+    if [type(part) for part in parts] != [TraceContextTextMapPropagator, W3CBaggagePropagator]:
+        return None
+    half: W3CBaggagePropagator = parts[1]
+    return half
 
 
 def _sends(span: Span) -> bool:

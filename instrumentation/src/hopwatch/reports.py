@@ -3,13 +3,11 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Tracer
-from opentelemetry.util.types import AttributeValue
 
 from hopwatch.conventions import (
     MESSAGING_SYSTEM,
@@ -56,44 +54,38 @@ class Subscription:
         ).end()
 
 
-@dataclass(frozen=True, slots=True)
-class OpenHop:
-    """A hop in progress: what to say of it if it lasts."""
+class InProgress(Protocol):
+    """Something that is reported if it lasts."""
 
-    tracer: Tracer
-    started: float
-    context: Context
-    name: str
-    attributes: Callable[[], Mapping[str, AttributeValue]]
+    @property
+    def started(self) -> float:
+        """When it began, on the monotonic clock."""
+        ...
 
     def report(self) -> None:
-        """Emit a zero-length child span that repeats the hop's attributes."""
-        self.tracer.start_span(
-            f"{Report.OPEN} {self.name}",
-            context=self.context,
-            kind=SpanKind.INTERNAL,
-            attributes={**self.attributes(), REPORT: Report.OPEN},
-        ).end()
+        """Tell of it."""
+        ...
 
 
 class Reporter:
     """One daemon thread per process, started by the first hop or subscription, restarted after a fork."""
 
     def __init__(self) -> None:
-        self._open: dict[int, OpenHop] = {}
+        self._open: dict[int, InProgress] = {}
         self._subscriptions: dict[tuple[str, str, str], Subscription] = {}
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def opened(self, key: int, hop: OpenHop) -> None:
+    def opened(self, hop: InProgress) -> None:
         """Watch a hop until `closed`."""
-        self._open[key] = hop
-        self._ensure_running()
+        self._open[id(hop)] = hop
+        if self._thread is None:
+            self._ensure_running()
 
-    def closed(self, key: int) -> None:
+    def closed(self, hop: InProgress) -> None:
         """Forget a hop that has ended."""
-        self._open.pop(key, None)
+        self._open.pop(id(hop), None)
 
     def subscribed(self, subscription: Subscription) -> None:
         """Report a subscription now and every 15 s until `unsubscribed`."""
@@ -124,8 +116,6 @@ class Reporter:
         self.__init__()  # type: ignore[misc]  # the one honest way to say: as new
 
     def _ensure_running(self) -> None:
-        if self._thread is not None:
-            return
         with self._lock:
             if self._thread is None:
                 self._wake = threading.Event()

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from opentelemetry import baggage, trace
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
+from opentelemetry.util.types import AttributeValue
 
-from hopwatch.conventions import BAGGAGE_KEY_PREFIX, KEY_PREFIX
+from hopwatch.context import BAGGAGE_KEY, foreign_flow
+from hopwatch.conventions import BAGGAGE_KEY_PREFIX, FLOW_ID, KEY_PREFIX
 
 MAX_KEYS = 8
 """Business keys that may travel with one message; further ones are not sent."""
@@ -59,3 +61,12 @@ def key_attributes(context: Context | None = None) -> Mapping[str, str]:
         if name.startswith(BAGGAGE_KEY_PREFIX) and _NAME.fullmatch(name.removeprefix(BAGGAGE_KEY_PREFIX))
     }
     return dict(list(found.items())[:MAX_KEYS])
+
+
+def belong(described: dict[str, AttributeValue], context: Context) -> None:
+    """Say of a span begun in `context` whose business it is: business keys, and the flow if its trace does not tell."""
+    if BAGGAGE_KEY in context:
+        described.update(key_attributes(context))
+    flow = foreign_flow(context)
+    if flow is not None:
+        described[FLOW_ID] = flow

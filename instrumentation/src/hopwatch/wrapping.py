@@ -1,15 +1,16 @@
 """What every transport needs to put itself around a client library, and to take itself away again."""
 
 from collections.abc import Callable, Collection, Mapping
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import wrapt
 from opentelemetry import propagate, trace
-from opentelemetry.propagators.textmap import Getter
+from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 
 from hopwatch.conventions import MESSAGE_ID_HEADER
 from hopwatch.faults import swallowed
+from hopwatch.w3c import TRAVELLING
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,7 +83,12 @@ def with_argument(args: Args, kwargs: Kwargs, index: int, name: str, value: Any)
 
 def stale_fields() -> Collection[str]:
     """Return the lower-case header names a forwarded message may still carry from its previous hop."""
-    return {field.lower() for field in propagate.get_global_textmap().fields} | {MESSAGE_ID_HEADER}
+    return _stale_fields(propagate.get_global_textmap())
+
+
+@lru_cache(maxsize=4)
+def _stale_fields(propagator: TextMapPropagator) -> Collection[str]:
+    return frozenset({field.lower() for field in propagator.fields} | {MESSAGE_ID_HEADER})
 
 
 def fresh_headers(headers: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -105,6 +111,17 @@ class HeaderGetter(Getter[Mapping[str, Any] | None]):
             value = next((carrier[name] for name in carrier if name.lower() == key), None)
         text = as_text(value)
         return None if text is None else [text]
+
+    def fields(self, carrier: Mapping[str, Any] | None) -> dict[str, str]:
+        """Return what `get` would for every header that travels with a message, in one pass."""
+        found: dict[str, str] = {}
+        for name, value in carrier.items() if carrier else ():
+            lower = name.lower()
+            if lower in TRAVELLING and (name == lower or lower not in found):
+                text = as_text(value)
+                if text is not None:
+                    found[lower] = text
+        return found
 
     def keys(self, carrier: Mapping[str, Any] | None) -> list[str]:
         """Return the names of all headers."""

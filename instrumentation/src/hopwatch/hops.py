@@ -1,0 +1,235 @@
+"""The two halves of a hop, as its transport holds them: what became of a send, how an attempt ended."""
+
+import time
+from typing import Final
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.util.types import AttributeValue
+
+from hopwatch.conventions import (
+    ERROR_TYPE,
+    MESSAGING_DESTINATION_NAME,
+    MESSAGING_OPERATION_NAME,
+    MESSAGING_OPERATION_TYPE,
+    PUBLISH_OUTCOME,
+    REASON,
+    REPORT,
+    SETTLE_OUTCOME,
+    Operation,
+    PublishOutcome,
+    Report,
+    SettleOutcome,
+)
+from hopwatch.faults import swallowed
+from hopwatch.places import Attributes, Destination, Position, naming
+from hopwatch.reports import reporter
+
+MAX_REASON_LENGTH: Final = 256
+"""Characters of a broker's or exception's words that are kept as a reason."""
+
+_BAD_OUTCOMES: Final = frozenset(
+    {PublishOutcome.RETURNED, PublishOutcome.REFUSED, PublishOutcome.UNCONFIRMED}
+)
+_ENDINGS: Final = frozenset({SETTLE_OUTCOME, REASON, ERROR_TYPE})
+"""What a span says of how an attempt ended: none of it belongs to what is told of the attempt elsewhere."""
+
+
+class SendHop:
+    """The sending half of a hop, from the call to the broker's answer."""
+
+    __slots__ = ("_ended", "_span", "message_id")
+
+    def __init__(self, span: Span, message_id: str) -> None:
+        self._span = span
+        self._ended = False
+        self.message_id = message_id
+
+    def set(self, attributes: Attributes) -> None:
+        """Add what became known only during the send."""
+        self._span.set_attributes(attributes)
+
+    def address(self, name: str, destination: Destination) -> None:
+        """Say where the message goes, where that was not known when the send began."""
+        try:
+            self._span.update_name(f"{name} {destination.name}")
+            self._span.set_attributes(naming(destination))
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("send", fault)
+
+    def end(
+        self,
+        outcome: PublishOutcome,
+        *,
+        reason: str = "",
+        position: Position | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """Say what became of the send; only the first call counts."""
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            said: dict[str, AttributeValue] = {PUBLISH_OUTCOME: outcome._value_}
+            if position is not None:
+                said.update(position.attributes())
+            if reason or error is not None:
+                said[REASON] = (reason or words(error))[:MAX_REASON_LENGTH]
+            self._span.set_attributes(said)
+            if error is not None or outcome in _BAD_OUTCOMES:
+                fail(self._span, error, reason or outcome._value_)
+            self._span.end()
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("send", fault)
+
+
+class ProcessHop:
+    """One attempt of a receiver: its span is current from the hand-over to `end`."""
+
+    __slots__ = (
+        "_attributes",
+        "_before",
+        "_context",
+        "_ended",
+        "_failed",
+        "_outcome",
+        "_span",
+        "_tracer",
+        "started",
+    )
+
+    def __init__(self, tracer: Tracer, span: Span, context: Context, attributes: Attributes) -> None:
+        self._tracer = tracer
+        self._span = span
+        self._context = context
+        self._attributes = attributes
+        self._outcome: SettleOutcome | None = None
+        self._ended = False
+        self._failed = False
+        self._before: Context | None = None
+        self.started = time.monotonic()
+
+    @property
+    def ended(self) -> bool:
+        """Whether `end` has been called."""
+        return self._ended
+
+    @property
+    def outcome(self) -> SettleOutcome | None:
+        """How the attempt was settled so far, None if it was not."""
+        return self._outcome
+
+    @property
+    def context(self) -> Context:
+        """The context of what is done for this message: its span, its flow, its business keys."""
+        return self._context
+
+    def attach(self) -> None:
+        """Make this hop the current one, if it is not; nested hops and sends belong to its flow."""
+        before = otel_context.get_current()
+        if before is not self._context:
+            self._before = before
+            otel_context.attach(self._context)
+
+    def detach(self) -> None:
+        """Make the context from before `attach` current again, if this hop still is.
+
+        No token is kept: hops of iterators and callbacks often end in another task than they began in, where
+        resetting by token is an error. Elsewhere the hop's context dies with its task.
+        """
+        before = self._before
+        if before is not None:
+            self._before = None
+            if otel_context.get_current() is self._context:
+                otel_context.attach(before)
+
+    def settled(self, outcome: SettleOutcome, reason: str = "") -> None:
+        """Note how the receiver settled the message; after `end` it becomes a settle span of its own."""
+        if self._outcome is not None and self._outcome is not SettleOutcome.NONE:
+            return
+        self._outcome = outcome
+        try:
+            if self._ended:
+                self._settle_late(outcome, reason)
+                return
+            self._span.set_attribute(SETTLE_OUTCOME, outcome._value_)
+            if reason:
+                self._span.set_attribute(REASON, reason[:MAX_REASON_LENGTH])
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("settle", fault)
+
+    def failed(self, error: BaseException) -> None:
+        """Note that the handler raised, where that is known before the attempt ends; only the first counts."""
+        if self._failed or self._ended:
+            return
+        self._failed = True
+        try:
+            fail(self._span, error, words(error))
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("process", fault)
+
+    def end(self, error: BaseException | None = None, *, keep_current: bool = False) -> None:
+        """End the attempt and detach; only the first call counts.
+
+        With `keep_current` the hop stays the current one until `detach`: a message settled in mid-loop, whose
+        handler goes on sending.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        try:
+            reporter.closed(self)
+            if not keep_current:
+                self.detach()
+            if self._outcome is None:
+                self._outcome = SettleOutcome.NONE
+                self._span.set_attribute(SETTLE_OUTCOME, _NONE)
+            if error is not None and not self._failed:
+                fail(self._span, error, words(error))
+            self._span.end()
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("process", fault)
+
+    def report(self) -> None:
+        """Tell of an attempt still in progress: a zero-length child span that repeats its attributes."""
+        self._tracer.start_span(
+            f"{Report.OPEN} {self._attributes.get(MESSAGING_DESTINATION_NAME, '')}",
+            context=self._context,
+            kind=SpanKind.INTERNAL,
+            attributes={**self._identity(), REPORT: Report.OPEN.value},
+        ).end()
+
+    def _settle_late(self, outcome: SettleOutcome, reason: str) -> None:
+        attributes: dict[str, AttributeValue] = {
+            **self._identity(),
+            MESSAGING_OPERATION_NAME: outcome.value,
+            MESSAGING_OPERATION_TYPE: Operation.SETTLE.value,
+            SETTLE_OUTCOME: outcome.value,
+        }
+        if reason:
+            attributes[REASON] = reason[:MAX_REASON_LENGTH]
+        name = f"{outcome} {self._attributes.get(MESSAGING_DESTINATION_NAME, '')}"
+        self._tracer.start_span(
+            name, context=self._context, kind=SpanKind.CLIENT, attributes=attributes
+        ).end()
+
+    def _identity(self) -> dict[str, AttributeValue]:
+        """Return whose attempt this is; a lean span keeps its own attributes in the same dict."""
+        return {name: value for name, value in list(self._attributes.items()) if name not in _ENDINGS}
+
+
+_NONE: Final = SettleOutcome.NONE.value
+
+
+def words(error: BaseException | None) -> str:
+    """Return an exception in words."""
+    return f"{type(error).__name__}: {error}" if error is not None else ""
+
+
+def fail(span: Span, error: BaseException | None, reason: str) -> None:
+    """Make a span an error."""
+    span.set_attribute(ERROR_TYPE, type(error).__qualname__ if error is not None else reason[:64])
+    if error is not None:
+        span.record_exception(error)
+    span.set_status(Status(StatusCode.ERROR, reason[:MAX_REASON_LENGTH]))
