@@ -97,6 +97,33 @@ class Recorder:
             span = INVALID_SPAN
         return SendHop(span, message_id)
 
+    def send_outcome(
+        self,
+        name: str,
+        destination: Destination,
+        *,
+        carrier: Any,
+        getter: Getter[Any],
+        outcome: PublishOutcome,
+        reason: str,
+    ) -> None:
+        """Add what became known of a message after its send had ended, as a child of the send with its id."""
+        try:
+            context = propagate.extract(carrier, Context(), getter)
+            message_id = incoming_message_id(context)
+            if message_id is None:
+                return
+            described = self._describe(name, Operation.SEND, destination, context, None)
+            span = self._tracer.start_span(
+                f"{name} {destination.name}",
+                context=context,
+                kind=SpanKind.PRODUCER,
+                attributes={**described, MESSAGE_ID: message_id},
+            )
+            SendHop(span, message_id).end(outcome, reason=reason)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("send", fault)
+
     def process(
         self,
         name: str,

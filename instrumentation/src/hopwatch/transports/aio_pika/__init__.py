@@ -6,6 +6,8 @@ from aio_pika.exchange import Exchange
 from aio_pika.message import IncomingMessage, ProcessContext
 from aio_pika.queue import Queue, QueueIterator
 from aio_pika.robust_queue import RobustQueueIterator
+from aio_pika.transaction import Transaction
+from aiormq.channel import Channel as ProtocolChannel
 
 from hopwatch.conventions import System
 from hopwatch.instrumentor import TransportInstrumentor
@@ -13,6 +15,7 @@ from hopwatch.recorder import Recorder
 from hopwatch.transports.aio_pika.consume import Consuming, HeldMessage
 from hopwatch.transports.aio_pika.declare import Declaring
 from hopwatch.transports.aio_pika.publish import Publishing
+from hopwatch.transports.aio_pika.transaction import Transactions
 from hopwatch.wrapping import Patches
 
 __all__ = ["AioPikaInstrumentor"]
@@ -27,9 +30,16 @@ class AioPikaInstrumentor(TransportInstrumentor):
 
     def wrap(self, patches: Patches, recorder: Recorder) -> None:
         """Put the wrappers around exchanges, queues and messages."""
-        patches.wrap(Exchange, "publish", Publishing(recorder).publish)
+        transactions = Transactions()
+        patches.wrap(Transaction, "select", transactions.select)
+        patches.wrap(Transaction, "commit", transactions.commit)
+        patches.wrap(Transaction, "rollback", transactions.rollback)
 
-        consuming = Consuming(recorder, patches)
+        publishing = Publishing(recorder, transactions)
+        patches.wrap(Exchange, "publish", publishing.publish)
+        patches.wrap(ProtocolChannel, "_on_return_frame", publishing.returned)
+
+        consuming = Consuming(recorder, patches, transactions)
         if IncomingMessage.__weakrefoffset__ == 0:  # fully slotted since aio-pika 10
             patches.replace(queues, "IncomingMessage", HeldMessage)
         patches.wrap(Queue, "consume", consuming.consume)
@@ -50,3 +60,8 @@ class AioPikaInstrumentor(TransportInstrumentor):
         patches.wrap(Queue, "unbind", declaring.unbind)
         patches.wrap(Queue, "delete", declaring.delete)
         patches.wrap(Channel, "queue_delete", declaring.queue_delete)
+        patches.wrap(Exchange, "declare", declaring.exchange_declare)
+        patches.wrap(Exchange, "bind", declaring.exchange_bind)
+        patches.wrap(Exchange, "unbind", declaring.exchange_unbind)
+        patches.wrap(Exchange, "delete", declaring.exchange_delete)
+        patches.wrap(Channel, "exchange_delete", declaring.exchange_delete_named)

@@ -1,48 +1,158 @@
 """Which queues are owed what: declared queues and their bindings, as far as this process sees them."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
-from aio_pika import Queue
+from aio_pika import Exchange, Queue
 from aio_pika.abc import AbstractExchange, ExchangeType
 from aio_pika.abc import get_exchange_name as name_of
 
 from hopwatch.recorder import Recorder
 
-_PREDECLARED: Final = {"amq.fanout": "fanout", "amq.headers": "headers", "amq.match": "headers"}
+_PREDECLARED: Final = {
+    "amq.direct": "direct",
+    "amq.topic": "topic",
+    "amq.fanout": "fanout",
+    "amq.headers": "headers",
+    "amq.match": "headers",
+}
+_ALL: Final = "#"
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """A binding: the exchange it comes from, and the routing keys it lets through; None: cannot be told."""
+
+    exchange: str
+    keys: str | None
+
+
+@dataclass(slots=True)
+class _Owed:
+    """A queue: how long it lasts, what it is bound to, and what has been reported of it."""
+
+    durable: bool
+    routes: set[_Route] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
 
 
 class Bindings:
-    """Reports which destination patterns each queue is entitled to."""
+    """Reports which destination patterns each queue is entitled to, through exchanges bound to others too."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._patterns: dict[str, set[str]] = {}
+        self._queues: dict[str, _Owed] = {}
+        self._exchanges: dict[str, set[_Route]] = {}
+        self._kinds: dict[str, str] = dict(_PREDECLARED)
 
     def declared(self, queue: Queue) -> None:
         """A queue is there: the default exchange is bound to it under its own name."""
-        self._entitle(queue, queue.name)
+        self._refresh(queue.name, self._owed(queue))
+
+    def exchange_declared(self, exchange: Exchange) -> None:
+        """An exchange is there; of one only looked up, the kind is not known."""
+        if not exchange.passive:
+            self._kinds[exchange.name] = exchange._type
 
     def bound(self, queue: Queue, exchange: AbstractExchange | str, routing_key: str) -> None:
-        """A queue is bound; bindings by headers cannot be told as patterns."""
-        pattern = _pattern(exchange, routing_key)
-        if pattern is not None:
-            self._entitle(queue, pattern)
+        """A queue is bound."""
+        owed = self._owed(queue)
+        owed.routes.add(self._route(exchange, routing_key))
+        self._refresh(queue.name, owed)
 
     def unbound(self, queue: Queue, exchange: AbstractExchange | str, routing_key: str) -> None:
         """A binding is gone."""
-        pattern = _pattern(exchange, routing_key)
-        if pattern is not None and pattern in self._patterns.get(queue.name, ()):
-            self._patterns[queue.name].discard(pattern)
-            self._recorder.unsubscribed(pattern, receiver=queue.name)
+        owed = self._owed(queue)
+        owed.routes.discard(self._route(exchange, routing_key))
+        self._refresh(queue.name, owed)
+
+    def exchange_bound(self, exchange: Exchange, source: AbstractExchange | str, routing_key: str) -> None:
+        """An exchange gets what another lets through."""
+        self._exchanges.setdefault(exchange.name, set()).add(self._route(source, routing_key))
+        self._refresh_all()
+
+    def exchange_unbound(self, exchange: Exchange, source: AbstractExchange | str, routing_key: str) -> None:
+        """It no longer does."""
+        self._exchanges.get(exchange.name, set()).discard(self._route(source, routing_key))
+        self._refresh_all()
+
+    def exchange_deleted(self, name: str) -> None:
+        """An exchange is gone, with all bindings from and to it."""
+        self._exchanges.pop(name, None)
+        for routes in (*self._exchanges.values(), *(owed.routes for owed in self._queues.values())):
+            routes.difference_update([route for route in routes if route.exchange == name])
+        self._refresh_all()
 
     def deleted(self, queue_name: str) -> None:
         """A queue is gone, or was ours alone and went with its channel."""
-        for pattern in self._patterns.pop(queue_name, ()):
+        owed = self._queues.pop(queue_name, None)
+        for pattern in owed.reported if owed is not None else ():
             self._recorder.unsubscribed(pattern, receiver=queue_name)
 
-    def _entitle(self, queue: Queue, pattern: str) -> None:
-        self._patterns.setdefault(queue.name, set()).add(pattern)
-        self._recorder.subscribed(pattern, receiver=queue.name, durable=outlives_consumers(queue))
+    def _owed(self, queue: Queue) -> _Owed:
+        return self._queues.setdefault(queue.name, _Owed(outlives_consumers(queue)))
+
+    def _route(self, exchange: AbstractExchange | str, routing_key: str) -> _Route:
+        if isinstance(exchange, Exchange):
+            self.exchange_declared(exchange)
+        name = name_of(exchange)
+        kind = self._kinds.get(name, ExchangeType.DIRECT.value)
+        if kind == ExchangeType.HEADERS.value:
+            return _Route(name, None)
+        return _Route(name, _ALL if kind == ExchangeType.FANOUT.value else routing_key)
+
+    def _refresh_all(self) -> None:
+        for name, owed in list(self._queues.items()):
+            self._refresh(name, owed)
+
+    def _refresh(self, name: str, owed: _Owed) -> None:
+        patterns = [name, *(f"{route.exchange}:{route.keys}" for route in self._reaching(owed.routes))]
+        for pattern in dict.fromkeys(patterns):
+            if pattern not in owed.reported:
+                self._recorder.subscribed(pattern, receiver=name, durable=owed.durable)
+        for pattern in owed.reported.difference(patterns):
+            self._recorder.unsubscribed(pattern, receiver=name)
+        owed.reported = set(patterns)
+
+    def _reaching(self, routes: set[_Route]) -> Iterator[_Route]:
+        """Yield every route by which a message may come, directly or through exchanges bound to others."""
+        seen: set[_Route] = set()
+        ahead = [route for route in routes if route.keys is not None]
+        while ahead:
+            route = ahead.pop()
+            if route in seen:
+                continue
+            seen.add(route)
+            yield route
+            for source in self._exchanges.get(route.exchange, ()):
+                keys = both(route.keys, source.keys)
+                if keys is not None:
+                    ahead.append(_Route(source.exchange, keys))
+
+
+def both(one: str | None, other: str | None) -> str | None:
+    """Return the routing keys that pass both of two bindings, None if there are none or no pattern tells them."""
+    if one is None or other is None:
+        return None
+    if other in (one, _ALL):
+        return one
+    if one == _ALL:
+        return other
+    if not _has_wildcard(one):
+        return one if matches(other.split("."), one.split(".")) else None
+    if not _has_wildcard(other):
+        return other if matches(one.split("."), other.split(".")) else None
+    return None
+
+
+def matches(pattern: list[str], words: list[str]) -> bool:
+    """Whether a topic pattern lets a routing key through: `*` is one word, `#` any number of them."""
+    if not pattern:
+        return not words
+    if pattern[0] == _ALL:
+        return matches(pattern[1:], words) or (bool(words) and matches(pattern, words[1:]))
+    return bool(words) and pattern[0] in ("*", words[0]) and matches(pattern[1:], words[1:])
 
 
 def outlives_consumers(queue: Queue) -> bool:
@@ -50,9 +160,5 @@ def outlives_consumers(queue: Queue) -> bool:
     return not (queue.exclusive or queue.auto_delete or queue.passive)
 
 
-def _pattern(exchange: AbstractExchange | str, routing_key: str) -> str | None:
-    name = name_of(exchange)
-    kind = _PREDECLARED.get(name, getattr(exchange, "_type", ExchangeType.DIRECT.value))
-    if kind == ExchangeType.HEADERS.value:
-        return None
-    return f"{name}:#" if kind == ExchangeType.FANOUT.value else f"{name}:{routing_key}"
+def _has_wildcard(keys: str) -> bool:
+    return any(word in ("*", _ALL) for word in keys.split("."))

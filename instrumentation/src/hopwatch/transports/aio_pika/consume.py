@@ -1,9 +1,11 @@
 """Consuming: by callback, iterator and get; what becomes of each message by ack, nack, reject or `process()`."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.exceptions import ChannelInvalidStateError
 from aio_pika.message import IncomingMessage, ProcessContext
 from aio_pika.queue import Queue, QueueIterator
 from aio_pika.tools import ensure_awaitable
@@ -12,7 +14,8 @@ from hopwatch.conventions import SettleOutcome
 from hopwatch.handover import Attempts, handovers
 from hopwatch.instrumentor import recorded
 from hopwatch.recorder import ProcessHop, Recorder
-from hopwatch.transports.aio_pika.places import attempt, came_from, details
+from hopwatch.transports.aio_pika.places import attempt, came_from, details, server
+from hopwatch.transports.aio_pika.transaction import Transactions
 from hopwatch.wrapping import Args, Kwargs, Patches, argument, guarded, header_getter, with_argument
 
 T = TypeVar("T")
@@ -31,9 +34,10 @@ HeldMessage.__name__ = HeldMessage.__qualname__ = IncomingMessage.__name__  # wh
 class Consuming:
     """The wrappers around queues, their iterators and the messages they give."""
 
-    def __init__(self, recorder: Recorder, patches: Patches) -> None:
+    def __init__(self, recorder: Recorder, patches: Patches, transactions: Transactions) -> None:
         self._recorder = recorder
         self._patches = patches
+        self._transactions = transactions
         self._again = Attempts()
 
     async def consume(self, wrapped: Call[T], queue: Queue, args: Args, kwargs: Kwargs) -> T:
@@ -78,7 +82,7 @@ class Consuming:
     async def ack(self, wrapped: Call[T], message: IncomingMessage, args: Args, kwargs: Kwargs) -> T:
         """Note an acknowledgement."""
         result = await wrapped(*args, **kwargs)
-        _settled(message, SettleOutcome.ACK, multiple=bool(argument(args, kwargs, 0, "multiple", False)))
+        self._settled(message, SettleOutcome.ACK, multiple=bool(argument(args, kwargs, 0, "multiple", False)))
         return result
 
     async def nack(self, wrapped: Call[T], message: IncomingMessage, args: Args, kwargs: Kwargs) -> T:
@@ -88,14 +92,16 @@ class Consuming:
             argument(args, kwargs, 0, "multiple", False),
             argument(args, kwargs, 1, "requeue", True),
         )
-        _settled(message, SettleOutcome.REQUEUE if requeue else SettleOutcome.REJECT, multiple=bool(multiple))
+        self._settled(
+            message, SettleOutcome.REQUEUE if requeue else SettleOutcome.REJECT, multiple=bool(multiple)
+        )
         return result
 
     async def reject(self, wrapped: Call[T], message: IncomingMessage, args: Args, kwargs: Kwargs) -> T:
         """Note a rejection."""
         result = await wrapped(*args, **kwargs)
         requeue = argument(args, kwargs, 0, "requeue", False)
-        _settled(message, SettleOutcome.REQUEUE if requeue else SettleOutcome.REJECT, multiple=False)
+        self._settled(message, SettleOutcome.REQUEUE if requeue else SettleOutcome.REJECT, multiple=False)
         return result
 
     async def processed(self, wrapped: Call[T], context: ProcessContext, args: Args, kwargs: Kwargs) -> T:
@@ -105,6 +111,15 @@ class Consuming:
         if hop is not None:
             hop.failed(error)
         return await wrapped(*args, **kwargs)
+
+    @guarded
+    def _settled(self, message: IncomingMessage, outcome: SettleOutcome, *, multiple: bool) -> None:
+        """Note a settlement, in a transaction only once that is committed."""
+        under_way = self._transactions.on(message)
+        if under_way is None:
+            _note(message, outcome, multiple=multiple)
+        else:
+            under_way.settled.append(partial(_note, message, outcome, multiple=multiple))
 
     @guarded
     def _give(self, source: object, queue: Queue, message: IncomingMessage, *, no_ack: bool) -> None:
@@ -118,20 +133,24 @@ class Consuming:
             return None
         hop = self._recorder.process(
             "process",
-            came_from(message.exchange or "", message.routing_key or "", queue.name),
+            came_from(
+                message.exchange or "",
+                message.routing_key or "",
+                queue.name,
+                server(queue.channel),
+            ),
             receiver=queue.name,
             carrier=message.headers,
             getter=header_getter,
             attempt=attempt(message, queue.name, self._again),
-            attributes=details(message),
+            attributes=details(message, queue.name, self._recorder.opted),
         )
         if no_ack:
             hop.settled(SettleOutcome.AUTO)
         return hop
 
 
-@guarded
-def _settled(message: IncomingMessage, outcome: SettleOutcome, *, multiple: bool) -> None:
+def _note(message: IncomingMessage, outcome: SettleOutcome, *, multiple: bool) -> None:
     handovers.settled(message, outcome)
     if not multiple or message.delivery_tag is None:
         return
@@ -141,6 +160,9 @@ def _settled(message: IncomingMessage, outcome: SettleOutcome, *, multiple: bool
 
 
 def _earlier(other: IncomingMessage, message: IncomingMessage) -> bool:
-    """Whether `multiple` of a message covers another: earlier on the same channel."""
-    same = other.channel is message.channel
+    """Whether `multiple` of a message covers another: earlier on the same channel, which must still be open."""
+    try:
+        same = other.channel is message.channel
+    except ChannelInvalidStateError:
+        return False
     return same and other.delivery_tag is not None and other.delivery_tag < (message.delivery_tag or 0)

@@ -1,9 +1,10 @@
-"""Declaring: which queues exist and what they are bound to."""
+"""Declaring: which queues and exchanges exist and what they are bound to."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from aio_pika.channel import Channel
+from aio_pika.exchange import Exchange
 from aio_pika.queue import Queue
 
 from hopwatch.recorder import Recorder
@@ -15,7 +16,7 @@ Call = Callable[..., Awaitable[T]]
 
 
 class Declaring:
-    """The wrappers around declaring, binding and deleting queues; robust queues repeat them after a reconnect."""
+    """The wrappers around declaring, binding and deleting; robust queues and exchanges repeat it after a reconnect."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._bindings = Bindings(recorder)
@@ -50,6 +51,38 @@ class Declaring:
         guarded(self._bindings.deleted)(argument(args, kwargs, 0, "queue_name"))
         return result
 
+    async def exchange_declare(self, wrapped: Call[T], exchange: Exchange, args: Args, kwargs: Kwargs) -> T:
+        """Learn of what kind an exchange is."""
+        result = await wrapped(*args, **kwargs)
+        guarded(self._bindings.exchange_declared)(exchange)
+        return result
+
+    async def exchange_bind(self, wrapped: Call[T], exchange: Exchange, args: Args, kwargs: Kwargs) -> T:
+        """Report what queues get through an exchange bound to another."""
+        result = await wrapped(*args, **kwargs)
+        guarded(self._bindings.exchange_bound)(exchange, *_source(args, kwargs))
+        return result
+
+    async def exchange_unbind(self, wrapped: Call[T], exchange: Exchange, args: Args, kwargs: Kwargs) -> T:
+        """Report what they no longer get."""
+        result = await wrapped(*args, **kwargs)
+        guarded(self._bindings.exchange_unbound)(exchange, *_source(args, kwargs))
+        return result
+
+    async def exchange_delete(self, wrapped: Call[T], exchange: Exchange, args: Args, kwargs: Kwargs) -> T:
+        """Report the end of all bindings of an exchange."""
+        result = await wrapped(*args, **kwargs)
+        guarded(self._bindings.exchange_deleted)(exchange.name)
+        return result
+
+    async def exchange_delete_named(
+        self, wrapped: Call[T], channel: Channel, args: Args, kwargs: Kwargs
+    ) -> T:
+        """Report the end of all bindings of an exchange deleted by name."""
+        result = await wrapped(*args, **kwargs)
+        guarded(self._bindings.exchange_deleted)(argument(args, kwargs, 0, "exchange_name"))
+        return result
+
     @guarded
     def _declared(self, queue: Queue) -> None:
         self._bindings.declared(queue)
@@ -65,3 +98,7 @@ class Declaring:
 def _binding(queue: Queue, args: Args, kwargs: Kwargs) -> tuple[Any, str]:
     key = argument(args, kwargs, 1, "routing_key")
     return argument(args, kwargs, 0, "exchange"), queue.name if key is None else key
+
+
+def _source(args: Args, kwargs: Kwargs) -> tuple[Any, str]:
+    return argument(args, kwargs, 0, "exchange"), argument(args, kwargs, 1, "routing_key", "")

@@ -24,6 +24,7 @@ from hopwatch.conventions import (
     DEAD_LETTER_RECEIVER,
     DEATHS_HEADER,
     MESSAGE_ID_HEADER,
+    MESSAGING_BODY_SIZE,
     MESSAGING_CONVERSATION_ID,
     MESSAGING_DESTINATION_ANONYMOUS,
     RABBITMQ_DELIVERY_TAG,
@@ -31,9 +32,13 @@ from hopwatch.conventions import (
     PublishOutcome,
 )
 from hopwatch.handover import Attempts
-from hopwatch.recorder import Destination
+from hopwatch.optin import OptIn
+from hopwatch.recorder import Attributes, Destination, StreamPosition
+from hopwatch.servers import Address, Servers
 from hopwatch.wrapping import as_text
 
+_PORTS: Final = {"amqp": 5672, "amqps": 5671}
+_STREAM_OFFSET: Final = "x-stream-offset"
 _REPLY_TO: Final = "amq.rabbitmq.reply-to"
 _SERVER_NAMED: Final = ("amq.gen-", _REPLY_TO)
 _DELIVERY_COUNT: Final = "x-delivery-count"
@@ -47,23 +52,37 @@ def address(exchange: str, routing_key: str) -> str:
     return f"{exchange}:{routing_key}" if exchange else routing_key
 
 
-def sent_to(exchange: str, routing_key: str) -> Destination:
+def sent_to(exchange: str, routing_key: str, server: Attributes) -> Destination:
     """Return the destination of a publish."""
     where = address(exchange, routing_key)
-    return Destination(where, where, _attributes(routing_key))
+    return Destination(where, where, _attributes(routing_key, server))
 
 
-def came_from(exchange: str, routing_key: str, queue: str) -> Destination:
+def came_from(exchange: str, routing_key: str, queue: str, server: Attributes) -> Destination:
     """Return the destination of a delivery; the conventions add the queue to its name."""
     where = address(exchange, routing_key)
     name = where if routing_key == queue else f"{where}:{queue}"
-    return Destination(name, where, _attributes(routing_key))
+    return Destination(name, where, _attributes(routing_key, server))
 
 
-def _attributes(routing_key: str) -> Mapping[str, AttributeValue]:
+def _attributes(routing_key: str, server: Attributes) -> Attributes:
     if routing_key.startswith(_SERVER_NAMED):
-        return {RABBITMQ_ROUTING_KEY: routing_key, MESSAGING_DESTINATION_ANONYMOUS: True}
-    return {RABBITMQ_ROUTING_KEY: routing_key}
+        return {RABBITMQ_ROUTING_KEY: routing_key, MESSAGING_DESTINATION_ANONYMOUS: True, **server}
+    return {RABBITMQ_ROUTING_KEY: routing_key, **server}
+
+
+def _address(connection: Any) -> Address:
+    url = connection.url
+    return url.host, url.port or _PORTS.get(url.scheme)
+
+
+servers: Final = Servers(_address)
+"""The servers that this process's AMQP connections are to, as they were configured."""
+
+
+def server(channel: Any) -> Attributes:
+    """Return the server of a channel of aio-pika."""
+    return servers.of(channel._connection)
 
 
 class Outgoing(wrapt.ObjectProxy[AbstractMessage]):
@@ -156,9 +175,14 @@ def total(died: Sequence[Death]) -> int:
     return sum(death.count for death in died)
 
 
-def details(message: AbstractIncomingMessage) -> dict[str, AttributeValue]:
-    """Return what a delivered message tells beyond its destination."""
+def details(message: AbstractIncomingMessage, queue: str, opted: OptIn) -> dict[str, AttributeValue]:
+    """Return what a delivered message tells beyond its destination; one of a stream, where it lies there."""
     attributes = conversation(message)
+    offset = (message.headers or {}).get(_STREAM_OFFSET)
+    if isinstance(offset, int):
+        attributes |= StreamPosition(queue, offset).attributes()
+    if opted.body_size:
+        attributes[MESSAGING_BODY_SIZE] = message.body_size
     if message.delivery_tag is not None:
         attributes[RABBITMQ_DELIVERY_TAG] = message.delivery_tag
     alias = own_message_id(message)

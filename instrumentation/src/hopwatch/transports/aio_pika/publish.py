@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aio_pika.abc import AbstractMessage
 from aio_pika.exchange import Exchange
+from aiormq.abc import DeliveredMessage
 
-from hopwatch.conventions import DEATHS_HEADER
+from hopwatch.conventions import DEATHS_HEADER, MESSAGE_ID_HEADER, MESSAGING_BODY_SIZE
+from hopwatch.links import link_to_original
 from hopwatch.recorder import Recorder, SendHop
 from hopwatch.transports.aio_pika.places import (
     Outgoing,
@@ -17,9 +19,21 @@ from hopwatch.transports.aio_pika.places import (
     outcome_of_result,
     own_message_id,
     sent_to,
+    server,
+    servers,
     total,
 )
-from hopwatch.wrapping import Args, Kwargs, argument, fresh_headers, guarded, with_argument
+from hopwatch.transports.aio_pika.transaction import Transactions
+from hopwatch.wrapping import (
+    Args,
+    Kwargs,
+    argument,
+    as_text,
+    fresh_headers,
+    guarded,
+    header_getter,
+    with_argument,
+)
 
 T = TypeVar("T")
 
@@ -34,8 +48,9 @@ class _Sending:
 class Publishing:
     """The wrapper around `Exchange.publish`, which every way to publish goes through."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, transactions: Transactions) -> None:
         self._recorder = recorder
+        self._transactions = transactions
 
     async def publish(
         self, wrapped: Callable[..., Awaitable[T]], exchange: Exchange, args: Args, kwargs: Kwargs
@@ -49,15 +64,74 @@ class Publishing:
         except BaseException as error:
             sending.hop.end(outcome_of_error(error), error=error)
             raise
-        outcome, reason = outcome_of_result(result)
-        sending.hop.end(outcome, reason=reason)
+        self._end(exchange, sending.hop, result)
         return result
+
+    async def returned(
+        self, wrapped: Callable[..., Awaitable[T]], channel: Any, args: Args, kwargs: Kwargs
+    ) -> T:
+        """Record that a message came back which `publish`, without confirms, could only call sent.
+
+        aiormq reads it and tells nobody.
+        """
+        if channel.publisher_confirms:
+            return await wrapped(*args, **kwargs)
+        read = channel._read_content
+        came_back: list[DeliveredMessage] = []
+
+        async def reading(*frames: Any) -> DeliveredMessage:
+            came_back.append(await read(*frames))
+            return came_back[0]
+
+        channel._read_content = reading
+        try:
+            return await wrapped(*args, **kwargs)
+        finally:
+            del channel._read_content
+            self._came_back(channel, came_back)
+
+    @guarded
+    def _end(self, exchange: Exchange, hop: SendHop, result: object) -> None:
+        under_way = self._transactions.of(exchange.channel)
+        if under_way is not None:
+            under_way.publish(hop)
+            return
+        outcome, reason = outcome_of_result(result)
+        hop.end(outcome, reason=reason)
+
+    @guarded
+    def _came_back(self, channel: Any, messages: list[DeliveredMessage]) -> None:
+        for message in messages:
+            self._told(channel, message)
+
+    def _told(self, channel: Any, message: DeliveredMessage) -> None:
+        headers = message.header.properties.headers or {}
+        outcome, reason = outcome_of_result(message)
+        message_id = as_text(headers.get(MESSAGE_ID_HEADER))
+        under_way = self._transactions.under(channel)
+        for hop in under_way.published if under_way is not None else ():
+            if hop.message_id == message_id:
+                hop.end(outcome, reason=reason)
+                return
+        self._recorder.send_outcome(
+            "return",
+            sent_to(message.exchange or "", message.routing_key or "", servers.of(channel.connection)),
+            carrier=headers,
+            getter=header_getter,
+            outcome=outcome,
+            reason=reason,
+        )
 
     @guarded
     def _begin(self, exchange: Exchange, args: Args, kwargs: Kwargs) -> _Sending | None:
         message: AbstractMessage = argument(args, kwargs, 0, "message")
         routing_key = argument(args, kwargs, 1, "routing_key")
         headers = fresh_headers(message.headers)
+        attributes = conversation(message)
+        if self._recorder.opted.body_size:
+            attributes[MESSAGING_BODY_SIZE] = message.body_size
+        copied = bool(message.headers) and len(headers) != len(message.headers)
+        links = link_to_original(message.headers, header_getter) if copied else ()
         headers.pop(DEATHS_HEADER, None)
         died = deaths(headers)
         if died:
@@ -65,10 +139,11 @@ class Publishing:
         alias = own_message_id(message)
         hop = self._recorder.send(
             "publish",
-            sent_to(exchange.name, routing_key),
+            sent_to(exchange.name, routing_key, server(exchange.channel)),
             carrier=headers,
-            attributes=conversation(message),
+            attributes=attributes,
             aliases=[alias] if alias is not None else (),
+            links=links,
         )
         outgoing = Outgoing(message, headers, alias or hop.message_id)
         return _Sending(hop, *with_argument(args, kwargs, 0, "message", outgoing))
