@@ -1,0 +1,119 @@
+"""The asyncio caller: every call ends with its status, whether anybody awaits or reads it or not."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import grpc
+from grpc._cython import cygrpc
+from grpc.aio import _base_channel
+from grpc.aio._interceptor import InterceptedCall
+
+from hopwatch.calls import Calls
+from hopwatch.transports.grpc.begin import Begun, begin
+from hopwatch.transports.grpc.exchange import CODES, Exchange, Services
+from hopwatch.wrapping import Args, Kwargs, guarded
+
+T = TypeVar("T")
+
+_STREAMS_REQUESTS = (_base_channel.StreamUnaryMultiCallable, _base_channel.StreamStreamMultiCallable)
+_STREAMS_RESPONSES = (_base_channel.UnaryStreamMultiCallable, _base_channel.StreamStreamMultiCallable)
+
+_beginning: ContextVar[Exchange | None] = ContextVar("hopwatch-grpc-beginning", default=None)
+"""The exchange whose call is being made; the application's interceptors make it in a task of their own."""
+
+
+class AioCaller:
+    """The wrappers around the multi-callables and calls of `grpc.aio.Channel`."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._services = Services()
+        self._exchanges: WeakKeyDictionary[Any, Exchange] = WeakKeyDictionary()
+
+    def started(self, wrapped: Callable[..., T], callable_: Any, args: Args, kwargs: Kwargs) -> T:
+        """Record a call from here to its status."""
+        begun = self._begin(callable_, args, kwargs)
+        if begun is None:
+            return wrapped(*args, **kwargs)
+        token = _beginning.set(begun.exchange)
+        try:
+            call = wrapped(*begun.args, **begun.kwargs)
+        except BaseException as error:
+            begun.exchange.failed(error)
+            raise
+        finally:
+            _beginning.reset(token)
+        _watch(call, begun.exchange)
+        return call
+
+    def made(self, wrapped: Callable[..., None], call: Any, args: Args, kwargs: Kwargs) -> None:
+        """Remember whose messages a call carries."""
+        exchange = _beginning.get()
+        if exchange is not None:
+            self._exchanges[call] = exchange
+        wrapped(*args, **kwargs)
+
+    async def received(
+        self, wrapped: Callable[..., Awaitable[T]], call: Any, args: Args, kwargs: Kwargs
+    ) -> T:
+        """Count a message read from a stream."""
+        exchange = self._exchanges.get(call)
+        if exchange is None:
+            return await wrapped(*args, **kwargs)
+        with exchange.reading():
+            message = await wrapped(*args, **kwargs)
+            if message is not cygrpc.EOF:
+                exchange.note_received()
+            return message
+
+    async def sent(self, wrapped: Callable[..., Awaitable[T]], call: Any, args: Args, kwargs: Kwargs) -> T:
+        """Count a message written to a stream."""
+        result = await wrapped(*args, **kwargs)
+        exchange = self._exchanges.get(call)
+        if exchange is not None:
+            exchange.note_sent()
+        return result
+
+    @guarded
+    def _begin(self, callable_: Any, args: Args, kwargs: Kwargs) -> Begun | None:
+        return begin(
+            self._calls,
+            self._services,
+            callable_._method,
+            callable_._channel.target,
+            args,
+            kwargs,
+            sends=isinstance(callable_, _STREAMS_REQUESTS),
+            receives=isinstance(callable_, _STREAMS_RESPONSES),
+        )
+
+
+@guarded
+def _watch(call: Any, exchange: Exchange) -> None:
+    if isinstance(call, InterceptedCall):
+        call.add_done_callback(lambda call: _over(call, exchange))
+        return
+    # Beneath the call, because a callback of the call's own would keep a dropped one from being cancelled.
+    under = call._cython_call
+    under.add_done_callback(lambda: exchange.over(CODES[under._status.code()], under._status.details()))
+
+
+@guarded
+def _over(call: Any, exchange: Exchange) -> None:
+    code = _at_once(call.code())
+    exchange.over(code or grpc.StatusCode.UNKNOWN, _at_once(call.details()))
+
+
+def _at_once(coroutine: Coroutine[Any, Any, T]) -> T | None:
+    """Return the result of a coroutine that has nothing to wait for: the status of a call that is over."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    else:
+        return None
+    finally:
+        coroutine.close()
