@@ -10,7 +10,7 @@ from opentelemetry.propagators.textmap import Getter, Setter, default_getter, de
 from opentelemetry.trace import INVALID_SPAN, Link, SpanKind, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from hopwatch.context import INCOMING_KEY, with_span
+from hopwatch.context import INCOMING_KEY, incoming_message_id, with_span
 from hopwatch.conventions import (
     ALIAS,
     ATTEMPT,
@@ -19,6 +19,7 @@ from hopwatch.conventions import (
     SETTLE_OUTCOME,
     SKIPPED_UNTIL,
     Operation,
+    PublishOutcome,
     Report,
     SettleOutcome,
     System,
@@ -109,17 +110,14 @@ class Recorder:
     ) -> None:
         """Add what became known of a message after its send had ended, as a child of the send with its id."""
         try:
-            context = propagate.extract(carrier, Context(), getter)
+            context = propagate.get_global_textmap().extract(carrier, Context(), getter)
             message_id = incoming_message_id(context)
             if message_id is None:
                 return
-            described = self._describe(name, Operation.SEND, destination, context, None)
-            span = self._tracer.start_span(
-                f"{name} {destination.name}",
-                context=context,
-                kind=SpanKind.PRODUCER,
-                attributes={**described, MESSAGE_ID: message_id},
-            )
+            place = self._places.of(name, Operation.SEND, destination)
+            described = {**place.attributes, MESSAGE_ID: message_id}
+            belong(described, context)
+            span = self._tracer.start_span(place.span_name, context, SpanKind.PRODUCER, described)
             SendHop(span, message_id).end(outcome, reason=reason)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("send", fault)

@@ -187,7 +187,7 @@ def details(message: AbstractIncomingMessage, queue: str, opted: OptIn) -> dict[
         attributes[RABBITMQ_DELIVERY_TAG] = message.delivery_tag
     alias = own_message_id(message)
     if alias is not None:
-        attributes[ALIAS] = [alias]
+        attributes[ALIAS] = (alias,)
     died = own_deaths(message.headers)
     if died:
         attributes[DEAD_LETTER_RECEIVER] = died[0].queue

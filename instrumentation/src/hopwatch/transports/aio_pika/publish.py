@@ -74,13 +74,13 @@ class Publishing:
 
         aiormq reads it and tells nobody.
         """
-        if channel.publisher_confirms:
+        read = getattr(channel, "_read_content", None)
+        if read is None or channel.publisher_confirms:
             return await wrapped(*args, **kwargs)
-        read = channel._read_content
         came_back: list[DeliveredMessage] = []
 
-        async def reading(*frames: Any) -> DeliveredMessage:
-            came_back.append(await read(*frames))
+        async def reading(*args: Any, **kwargs: Any) -> DeliveredMessage:
+            came_back.append(await read(*args, **kwargs))
             return came_back[0]
 
         channel._read_content = reading

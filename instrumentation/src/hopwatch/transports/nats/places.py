@@ -221,7 +221,7 @@ def begin_process(
     attributes: dict[str, AttributeValue] = {}
     alias = (message.headers or {}).get(_MESSAGE_ID_HEADER)
     if alias:
-        attributes[ALIAS] = [alias]
+        attributes[ALIAS] = (alias,)
     delivery = delivery_of(message)
     if delivery is not None:
         attributes |= delivery.position.attributes()
