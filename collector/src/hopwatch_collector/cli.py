@@ -16,6 +16,7 @@ from hopwatch_collector.settings import Settings
 _LISTENING = "Where to listen"
 _ENGINE = "What to keep, and where"
 _SAFETY = "Who may come in"
+_WATCHING = "Which brokers to ask what they hold, with read-only credentials"
 
 
 def command(
@@ -82,6 +83,38 @@ def command(
             help="Days to keep; older ones are dropped, a day at a time. Default: 14.",
             envvar="HOPWATCH_RETENTION_DAYS",
             rich_help_panel=_ENGINE,
+        ),
+    ] = None,
+    watch_kafka: Annotated[
+        str | None,
+        typer.Option(
+            help="Kafka: host:9092, or kafka[s]://user:password@host:9092?mechanism=SCRAM-SHA-512.",
+            envvar="HOPWATCH_WATCH_KAFKA",
+            rich_help_panel=_WATCHING,
+        ),
+    ] = None,
+    watch_rabbitmq: Annotated[
+        str | None,
+        typer.Option(
+            help="RabbitMQ's management API: http://user:password@host:15672[/vhost].",
+            envvar="HOPWATCH_WATCH_RABBITMQ",
+            rich_help_panel=_WATCHING,
+        ),
+    ] = None,
+    watch_nats: Annotated[
+        str | None,
+        typer.Option(
+            help="NATS: nats://user:password@host:4222.",
+            envvar="HOPWATCH_WATCH_NATS",
+            rich_help_panel=_WATCHING,
+        ),
+    ] = None,
+    watch_nats_monitoring: Annotated[
+        str | None,
+        typer.Option(
+            help="NATS's monitoring endpoint, http://host:8222: shows plain subscribers too.",
+            envvar="HOPWATCH_WATCH_NATS_MONITORING",
+            rich_help_panel=_WATCHING,
         ),
     ] = None,
     ingest_token: Annotated[

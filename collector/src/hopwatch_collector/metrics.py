@@ -56,6 +56,21 @@ class Metrics:
             "hopwatch_engine_batches", "Batches the engine took.", registry=self.registry
         )
         self.engine_spans = Counter("hopwatch_engine_spans", "Spans the engine took.", registry=self.registry)
+        self.witness_up = Gauge(
+            "hopwatch_witness_up", "Whether a broker could be asked.", ("system",), registry=self.registry
+        )
+        self.witness_looks = Counter(
+            "hopwatch_witness_looks",
+            "How often a broker was asked.",
+            ("system", "outcome"),
+            registry=self.registry,
+        )
+        self.witness_requests = Counter(
+            "hopwatch_witness_requests", "Requests that asking took.", ("system",), registry=self.registry
+        )
+        self.witness_seconds = Counter(
+            "hopwatch_witness_seconds", "Time that asking took.", ("system",), registry=self.registry
+        )
         self.engine_failures = Counter(
             "hopwatch_engine_failures",
             "Inserts that failed and are tried again, and upkeep rounds that failed.",

@@ -5,7 +5,7 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,7 +15,7 @@ from typing import Literal
 import structlog
 
 from hopwatch_collector.api.app import create_app, end_streams
-from hopwatch_collector.api.models import Health
+from hopwatch_collector.api.models import Health, WitnessHealth
 from hopwatch_collector.auth import require_safe
 from hopwatch_collector.engine import Store
 from hopwatch_collector.errors import StartError
@@ -26,6 +26,8 @@ from hopwatch_collector.pipeline import pipeline
 from hopwatch_collector.pump import Pump
 from hopwatch_collector.query import Queries
 from hopwatch_collector.settings import Settings
+from hopwatch_collector.witness.configured import watches
+from hopwatch_collector.witness.watch import Watch
 
 _log = structlog.get_logger("hopwatch.server")
 
@@ -66,7 +68,9 @@ async def collector(settings: Settings) -> AsyncIterator[Ready]:
         stack.push_async_callback(asyncio.to_thread, store.close)
         queries = Queries(store, settings.deadline)
         pipe = await stack.enter_async_context(pipeline(settings, store, metrics, _engine_sync(settings)))
-        health = HealthCheck(pipe.pump, queries.engine_version())
+        watching = watches(settings, store, metrics)
+        await stack.enter_async_context(_running(watching))
+        health = HealthCheck(pipe.pump, queries.engine_version(), watching)
         api = create_app(queries, settings, metrics, health)
         await stack.enter_async_context(served(api, listener, lifespan="on"))
         stack.callback(end_streams, api)
@@ -88,9 +92,10 @@ async def serve(settings: Settings) -> None:
 class HealthCheck:
     """How the collector is right now, without blocking."""
 
-    def __init__(self, pump: Pump, engine: str) -> None:
+    def __init__(self, pump: Pump, engine: str, watching: Sequence[Watch] = ()) -> None:
         self._pump = pump
         self._engine = engine
+        self._watching = watching
         self._version = version("hopwatch-collector")
 
     def __call__(self) -> Health:
@@ -102,7 +107,23 @@ class HealthCheck:
             version=self._version,
             journal_backlog_bytes=self._pump.backlog_bytes,
             engine=self._engine,
+            witnesses=[
+                WitnessHealth(system=watch.system, broker=watch.broker, trouble=watch.trouble or "")
+                for watch in self._watching
+            ],
         )
+
+
+@asynccontextmanager
+async def _running(watching: Sequence[Watch]) -> AsyncIterator[None]:
+    """Watches brokers meanwhile; at the end each witness disconnects."""
+    tasks = [asyncio.create_task(watch.run(), name=f"watch-{watch.system}") for watch in watching]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextmanager

@@ -38,6 +38,15 @@ class Settings(BaseSettings):
     retention_days: int = Field(default=14, ge=1)
     """Whole days kept; older ones are dropped."""
 
+    watch_kafka: str | None = Field(default=None, repr=False)
+    """Kafka to ask what it holds: `host:9092[,…]`, or `kafka[s]://user:password@host:9092?mechanism=SCRAM-SHA-512`."""
+    watch_rabbitmq: str | None = Field(default=None, repr=False)
+    """RabbitMQ's management API: `http://user:password@host:15672`; `/vhost` behind it for another than `/`."""
+    watch_nats: str | None = Field(default=None, repr=False)
+    """NATS server: `nats://user:password@host:4222`."""
+    watch_nats_monitoring: str | None = None
+    """Its monitoring endpoint, `http://host:8222`: without it plain subscribers are not seen."""
+
     ingest_token: str | None = Field(default=None, repr=False)
     read_token: str | None = Field(default=None, repr=False)
     allow_insecure: bool = False

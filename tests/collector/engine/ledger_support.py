@@ -302,6 +302,10 @@ TABLES = (
     "strangers",
     "span_totals",
     "edges",
+    "positions",
+    "sightings",
+    "watches",
+    "telling",
 )
 
 

@@ -268,6 +268,14 @@ class Live(Model):
     truncated: bool
 
 
+class WitnessHealth(Model):
+    """One broker that the collector asks what it holds."""
+
+    system: str
+    broker: str = Field(description="its address")
+    trouble: str = Field(description="why it cannot be asked, or what it does not show; empty: nothing")
+
+
 class Health(Model):
     """Answer of /healthz and /readyz."""
 
@@ -276,6 +284,7 @@ class Health(Model):
     version: str
     journal_backlog_bytes: int
     engine: str
+    witnesses: list[WitnessHealth] = Field(default_factory=list, description="brokers that are watched")
 
 
 class InvalidParameter(Model):

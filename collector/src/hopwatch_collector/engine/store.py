@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -39,6 +39,9 @@ _PLANNING: Final = {
     "optimize_and_compare_chain": 0,
     "optimize_extract_common_expressions": 0,
 }
+
+
+_SCRIBE_SETTINGS: Final = {"max_partitions_per_insert_block": 0}
 
 
 class RetentionSettings(Protocol):
@@ -79,7 +82,12 @@ class Store:
     """Spans, ledger and what belongs to them. All methods block and may be called from any thread."""
 
     def __init__(
-        self, writer: Client, keeper: Client, readers: list[Client], settings: RetentionSettings
+        self,
+        writer: Client,
+        keeper: Client,
+        scribe: Client,
+        readers: list[Client],
+        settings: RetentionSettings,
     ) -> None:
         """Take over open clients; use `Store.open`."""
         self._writer = writer
@@ -90,6 +98,9 @@ class Store:
         # Upkeep may take seconds, which no insert should wait for: it has a client and a lock of its own.
         self._keeper = keeper
         self._upkeep_lock = threading.Lock()
+        # So have the witnesses: what they saw is of little use when it comes late.
+        self._scribe = scribe
+        self._scribe_lock = threading.Lock()
         self._closed = False
         self._insert_settings = _insert_settings()
         self._upkeep = Upkeep(keeper, settings.retention_days)
@@ -108,17 +119,17 @@ class Store:
         try:
             with _client(dsn, None) as first:
                 first.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
-                clients = [_client(dsn, database) for _ in range(2 + _READERS)]
+                clients = [_client(dsn, database) for _ in range(3 + _READERS)]
         except (ClickHouseError, OSError) as error:
             raise EngineUnavailable(
                 f"the engine at {_hidden(target)} cannot be opened: {_words(error)}"
             ) from error
-        writer, keeper, *readers = clients
+        writer, keeper, scribe, *readers = clients
         schema.apply(
             lambda statement: writer.command(statement, settings={"flatten_nested": 0}),
             lambda: {row[0] for row in writer.query("SELECT number FROM migrations").result_rows},
         )
-        return cls(writer, keeper, readers, settings or StoreSettings())
+        return cls(writer, keeper, scribe, readers, settings or StoreSettings())
 
     def insert_otlp(self, payload: bytes, token: str) -> None:
         """Insert concatenated ExportTraceServiceRequests, all of their rows exactly once per `token`.
@@ -164,6 +175,32 @@ class Store:
         except ClickHouseError as error:
             raise EngineUnavailable(f"upkeep failed: {_words(error)}") from error
 
+    def write(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows into a table: what witnesses saw. Raises EngineUnavailable."""
+        try:
+            with self._scribe_lock:
+                self._scribe.insert(table, rows, column_names=columns, settings=_SCRIBE_SETTINGS)
+        except (ClickHouseError, OSError) as error:
+            raise EngineUnavailable(
+                f"the engine could not take what a witness saw: {_words(error)}"
+            ) from error
+
+    def standing_claims(self, system: str, resource: int) -> list[Row]:
+        """Return the claims to destinations that a witness has written and not taken back."""
+        return self._standing("standing_claims", {"system": system, "resource": resource})
+
+    def standing_places(self, system: str) -> list[Row]:
+        """Return the places at a kind of broker that positions are known of and that have not gone."""
+        return self._standing("standing_places", {"system": system})
+
+    def _standing(self, name: str, parameters: Mapping[str, Any]) -> list[Row]:
+        sql = sql_text(name, "hopwatch_collector.witness", "sql")
+        try:
+            with self._scribe_lock:
+                return list(self._scribe.query(sql, parameters=dict(parameters)).named_results())
+        except (ClickHouseError, OSError) as error:
+            raise EngineUnavailable(f"the engine could not answer: {_words(error)}") from error
+
     def close(self) -> None:
         """Close the engine; safe to call twice. Queries still running are waited for."""
         if self._closed:
@@ -173,6 +210,8 @@ class Store:
             self._readers.get().close()
         with self._upkeep_lock:
             self._keeper.close()
+        with self._scribe_lock:
+            self._scribe.close()
         with self._write_lock:
             self._writer.close()
 

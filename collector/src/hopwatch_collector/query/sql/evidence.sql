@@ -208,7 +208,8 @@ titled AS
 (
     SELECT
         m.*,
-        arrayFilter(t -> m.sent_at BETWEEN t.3 AND t.4, titles) AS valid,
+        -- Entitled when the broker took it, which is some time between the call and its answer.
+        arrayFilter(t -> greatest(m.sent_at, m.confirmed_at) >= t.3 AND m.sent_at <= t.4, titles) AS valid,
         if(receiver_seen, 0, outcome IN ('returned', 'refused', 'unconfirmed', 'duplicate')) AS not_published,
         receivers.1 AS seen
     FROM messages AS m

@@ -1,6 +1,7 @@
 -- How far each receiver is behind. Parameters besides those of the stages: top.
 -- Waiting: owed and not yet received, or given back. In flight: received and not settled.
 -- stage: evidence_in_window
+-- stage: held
 -- stage: verdicts
 SELECT
     system, destination, receiver,

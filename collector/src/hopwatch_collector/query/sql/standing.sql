@@ -2,6 +2,7 @@
 -- the flows named, and the newest undelivered ones. `kind` tells the three apart.
 -- Parameters besides those of the stages: flows (lower-case hex), undelivered (the verdicts that count so).
 -- stage: evidence_in_window
+-- stage: held
 -- stage: verdicts
 SELECT
     multiIf(grouping(verdict) = 1, 'undelivered', grouping(known_flow) = 0, 'flow', 'receiver') AS kind,

@@ -2,6 +2,43 @@
 -- Parameters: now; deadline and grace in seconds.
 CREATE OR REPLACE TEMPORARY TABLE deliveries ENGINE = Memory AS
 WITH
+-- What the broker's own witness adds: how it stands with the receiver now, stood when the message was sent, and said of
+-- this very message; and when it last could look.
+witnessed AS
+(
+    SELECT
+        e.* EXCEPT (system, destination, receiver, partition, offset, attempts),
+        e.system AS system, e.destination AS destination, e.receiver AS receiver, e.partition AS partition, e.offset AS offset, e.attempts AS attempts,
+        h.p AS now_at, h.begins AS begins, h.tells AS tells,
+        b.published AS published_before, b.handed AS handed_before, b.acked AS acked_before, b.waiting + b.in_hand AS held_before,
+        s.kind AS sighted, s.attempts AS sighted_attempts, s.at AS sighted_at,
+        w.ok_at AS looked_at, w.trouble AS watch_trouble
+    FROM evidence AS e
+    LEFT JOIN held AS h
+        ON e.system = h.system AND e.receiver = h.receiver AND e.partition = h.partition AND if(e.system = 'kafka', e.destination, '') = h.destination
+    ASOF LEFT JOIN
+    (
+        SELECT receiver, at, published, handed, acked, waiting, in_hand
+        FROM positions
+        WHERE system = 'rabbitmq' AND receiver IN (SELECT receiver FROM evidence)
+            AND at >= (SELECT min(first_at) FROM evidence) - INTERVAL 1 HOUR
+    ) AS b ON e.receiver = b.receiver AND e.sent_at >= b.at
+    LEFT JOIN
+    (
+        SELECT system, receiver, partition, offset, any(kind) AS kind, max(g.attempts) AS attempts, min(g.at) AS at
+        FROM sightings AS g
+        WHERE receiver IN (SELECT receiver FROM evidence)
+        GROUP BY system, receiver, partition, offset
+    ) AS s ON e.system = s.system AND e.receiver = s.receiver AND e.partition = s.partition AND e.offset = s.offset
+    LEFT JOIN
+    (
+        SELECT system, maxIf(l.at, ok) AS ok_at, argMax(l.trouble, l.at) AS trouble
+        FROM watches AS l
+        WHERE at >= {now:DateTime64(6)} - INTERVAL 1 DAY AND day >= toDate({now:DateTime64(6)}) - 1
+        GROUP BY system
+    ) AS w ON e.system = w.system
+),
+
 weighed AS
 (
     SELECT
@@ -12,8 +49,14 @@ weighed AS
         if(last_settle IN ('nack', 'requeue'), last_ended_at, sent_at) AS waits_since,
         -- Passed: the next offset to read lies beyond this one. A commit older than the message is of another topic of that name.
         if(next_commit > offset, next_commit_last_at >= first_at - INTERVAL 1 MINUTE, 0) AS passed_exactly,
-        if(last_commit > offset, last_commit_at >= first_at - INTERVAL 1 MINUTE, 0) AS passed_by_now
-    FROM evidence
+        if(last_commit > offset, last_commit_at >= first_at - INTERVAL 1 MINUTE, 0) AS passed_by_now,
+        looked_at > 0 AS watched,
+        looked_at >= {now:DateTime64(6)} - INTERVAL 30 SECOND AS sees,
+        -- Counters of a queue lag behind the messages by as much as the node's statistics do: five seconds by default.
+        looked_at >= greatest(confirmed_at, last_ended_at) + INTERVAL 7 SECOND AS counted,
+        now_at.published - published_before AS published_since,
+        held_before + published_since - (now_at.acked - acked_before) - now_at.waiting - now_at.in_hand AS dropped_since
+    FROM witnessed
 ),
 timed AS
 (
@@ -22,7 +65,26 @@ timed AS
         multiIf(offset < 0, 0, passed_exactly, 1, passed_by_now) AS passed,
         if(passed_exactly, next_commit_at, last_commit_at) AS passed_at,
         waits_since < deadline AS waits_too_long,
-        last_started_at < deadline AS takes_too_long
+        last_started_at < deadline AS takes_too_long,
+
+        -- What the broker says, in a word. Of a log it knows every single message, of a queue only how many there are.
+        multiIf(
+            sighted != '',                                          sighted,
+            now_at.at = 0,                                          '',
+            if(offset >= 0, now_at.next >= 0, 0), multiIf(
+                arrayExists(b -> b.1 > offset AND b.2 <= offset, begins), 'evicted',
+                now_at.done > offset,                               'done',
+                now_at.state = 'gone',                              'gone',
+                now_at.next > offset,                               'in hand',
+                                                                    'holds'),
+            system != 'rabbitmq',                                   if(now_at.state = 'gone', 'gone', ''),
+            now_at.state = 'gone',                                  'gone',
+            NOT counted,                                            '',
+            now_at.waiting > 0,                                     'queued',
+            now_at.in_hand > 0,                                     'in hand',
+            dropped_since <= 0,                                     'drained',
+            now_at.handed = handed_before OR tells,                 'dropped',
+                                                                    'shared') AS broker
     FROM weighed
 ),
 
@@ -37,12 +99,17 @@ judged AS
             acknowledged,                              if(call, 'settled.answered', concat('settled.', acknowledged_by)),
             if(processed, passed, 0),                  'settled.committed',
             dead,                                      'dead_lettered.copy',
+            broker = 'max_deliveries',                 'dead_lettered.max deliveries',
+            broker = 'terminated',                     'dead_lettered.term',
 
             attempts > 0, multiIf(
+                if(broker = 'done', last_failed = 0 AND (system = 'nats' OR processed), 0), 'settled.done',
                 last_settle = 'term',                  'dead_lettered.term',
+                if(broker = 'dropped', last_settle IN ('nack', 'requeue', 'reject'), 0),
+                                                       if(now_at.dead_letters, 'dead_lettered.dropped', 'lost.given up'),
                 given_back,                            if(waits_too_long, 'overdue.given back', 'waiting.given back'),
                 last_ended_at = 0,                     if(takes_too_long, 'stuck.open', 'in_flight.open'),
-                last_settle = 'reject',                'failed.reject',
+                last_settle = 'reject',                if(now_at.dead_letters, 'dead_lettered.reject', 'failed.reject'),
                 last_failed, multiIf(
                     call,                              'failed.answered',
                     last_settle = 'ack',               'failed.ack',
@@ -57,8 +124,22 @@ judged AS
                     outcome != 'confirmed',            'unknown.undecided',
                     publish_failed,                    'failed.callee unseen',
                                                        'settled.callee unseen'),
+                broker = 'evicted',                    'evicted.log',
                 -- A commit may be seen before the processing it is about.
-                passed,                                if(passed_at < {now:DateTime64(6)} - INTERVAL 3 SECOND, 'skipped', 'waiting.owed'),
+                passed OR broker = 'done', multiIf(
+                    if(passed, passed_at, now_at.at) >= {now:DateTime64(6)} - INTERVAL 3 SECOND, 'waiting.owed',
+                    system = 'nats' OR (broker != '' AND NOT tells), 'settled.elsewhere',
+                                                       'skipped'),
+                broker = 'gone',                       'lost.gone',
+                broker = 'dropped', multiIf(
+                    now_at.ttl_ms >= 0,                if(now_at.dead_letters, 'dead_lettered.expired', 'expired'),
+                    now_at.max_length >= 0,            if(now_at.dead_letters, 'dead_lettered.overflow', 'evicted.overflow'),
+                                                       'lost.dropped'),
+                broker = 'drained',                    'settled.elsewhere',
+                broker = 'shared',                     'unknown.shared',
+                broker = 'in hand',                    if(waits_too_long, 'stuck.elsewhere', 'in_flight.elsewhere'),
+                broker IN ('holds', 'queued'),         if(waits_too_long, 'overdue.held', 'waiting.held'),
+                if(watched, NOT sees, 0),              if(waits_too_long, 'unknown.witness away', 'waiting.owed'),
                 owed, multiIf(
                     NOT waits_too_long,                'waiting.owed',
                     held,                              'overdue.owed',
@@ -66,8 +147,9 @@ judged AS
                                                        'overdue.owed'),
                 NOT sender_seen,                       'unknown.sender unseen',
                 receiver != '',                        'unknown.undecided',
-                sent_at < grace_over,                  'no_receiver',
-                                                       'waiting.nobody yet')) AS finding
+                sent_at >= grace_over,                 'waiting.nobody yet',
+                if(watched, looked_at > sent_at, 0),   'no_receiver.broker',
+                                                       'no_receiver')) AS finding
     FROM timed
 )
 
@@ -82,7 +164,12 @@ SELECT
              'dead_lettered.copy', 'dead_lettered.term', 'returned', 'refused', 'unconfirmed', 'duplicate', 'skipped',
              'failed.reject', 'failed.answered', 'failed.ack', 'failed.committed', 'failed.handler', 'failed.callee unseen',
              'stuck.unsettled', 'stuck.open', 'in_flight.unsettled', 'in_flight.open', 'overdue.given back', 'waiting.given back',
-             'unknown.not held', 'overdue.owed', 'waiting.owed', 'no_receiver', 'waiting.nobody yet', 'unknown.undecided', 'unknown.sender unseen'],
+             'unknown.not held', 'overdue.owed', 'waiting.owed', 'no_receiver', 'waiting.nobody yet', 'unknown.undecided', 'unknown.sender unseen',
+             -- On the broker's word.
+             'settled.done', 'settled.elsewhere', 'dead_lettered.max deliveries', 'dead_lettered.dropped', 'dead_lettered.reject',
+             'dead_lettered.expired', 'dead_lettered.overflow', 'expired', 'evicted.log', 'evicted.overflow', 'lost.gone', 'lost.dropped',
+             'lost.given up', 'unknown.shared', 'stuck.elsewhere', 'in_flight.elsewhere', 'overdue.held', 'waiting.held',
+             'unknown.witness away', 'no_receiver.broker'],
             ['answered without error', 'acknowledged by the receiver', 'processed without error; this receiver needs no acknowledgement',
              'processed without error; this receiver does not report settlement', 'processed without error and committed past',
              'answered without error; the callee was not seen',
@@ -95,11 +182,25 @@ SELECT
              'this subscriber was never seen to get it, and a plain NATS subject keeps nothing: needs the broker''s evidence',
              'no sign of delivery within the deadline (no broker evidence)', 'no sign of delivery yet (no broker evidence)',
              'nobody is known to have been owed it (no broker evidence)', 'no sign of a receiver yet (no broker evidence)',
-             'the evidence does not decide: needs the broker''s', 'the sender has not been seen'],
+             'the evidence does not decide: needs the broker''s', 'the sender has not been seen',
+             'processed, and the broker counts it as done', 'the broker counts it as done; who processed it was not seen',
+             'the broker gave it up after too many deliveries', 'given back until the broker dead-lettered it',
+             'rejected, and the queue has a dead-letter exchange', 'its time to live ended in the queue, which has a dead-letter exchange',
+             'the queue was too long, and has a dead-letter exchange', 'its time to live ended before anyone read it',
+             'the broker removed it from the log before this receiver read it', 'the queue was too long: the broker dropped it',
+             'the receiver was deleted before it had read it', 'the queue no longer holds it, and handed it to nobody',
+             'given back, and the queue no longer holds it',
+             'the queue no longer holds it; consumers that tell nothing took messages from it, and this may be one of them',
+             'handed out for longer than the deadline, says the broker; to whom was not seen', 'handed out, says the broker; to whom was not seen',
+             'the broker has held it for longer than the deadline', 'the broker holds it', 'the broker cannot be asked',
+             'the broker knows nobody who was owed it'],
             ''),
         if(detail = '', '', concat(': ', detail))) AS why,
     multiIf(
         finding = 'settled.committed', passed_at,
+        verdict = 'settled' AND acknowledged = 0 AND NOT call, now_at.at,
+        sighted != '', sighted_at,
+        verdict IN ('lost', 'expired', 'evicted'), now_at.at,
         endsWith(finding, 'callee unseen'), confirmed_at,
         verdict = 'settled', acknowledged_at,
         finding = 'dead_lettered.copy', dead_at,
@@ -110,7 +211,8 @@ SELECT
         verdict IN ('overdue', 'waiting'), waits_since,
         sender_seen, sent_at,
         first_at) AS since,
-    arrayFilter(w -> w != '', [if(sender_seen, 'producer', ''), if(attempts + dead > 0, 'consumer', '')]) AS witnesses,
+    arrayFilter(w -> w != '', [if(sender_seen, 'producer', ''), if(attempts + dead > 0, 'consumer', ''),
+        if(broker != '' OR finding = 'no_receiver.broker', 'broker', '')]) AS witnesses,
     system, destination, producer, consumer, trace_id, flow, keys, partition, offset, pending, conversation, attempts, call, owed,
     outcome, publish_reason,
     sender_seen, first_at, sent_at, received_at,

@@ -1,0 +1,24 @@
+-- Stage: what brokers hold for the receivers in `evidence`, as last looked at, into `held`.
+CREATE OR REPLACE TEMPORARY TABLE held ENGINE = Memory AS
+SELECT
+    system, destination, receiver, partition,
+    argMax(last, to_at) AS p,
+    -- For every place where the log once began: how far the receiver had read by then.
+    groupArray((first, least_next)) AS begins,
+    CAST(receiver IN (SELECT receiver FROM telling), 'UInt8') AS tells
+FROM
+(
+    SELECT
+        system, destination, receiver, partition, first,
+        max(p.at) AS to_at,
+        min(p.next) AS least_next,
+        argMax((p.at, p.first, p.next, p.done, p.waiting, p.in_hand, p.published, p.handed, p.acked, p.ttl_ms, p.max_length, p.dead_letters,
+            p.state), p.at)::Tuple(at DateTime64(6, 'UTC'), first Int64, next Int64, done Int64, waiting Int64, in_hand Int64, published Int64,
+            handed Int64, acked Int64, ttl_ms Int64, max_length Int64, dead_letters UInt8, state String) AS last
+    FROM positions AS p
+    WHERE receiver IN (SELECT receiver FROM evidence)
+        AND at >= (SELECT min(first_at) FROM evidence) - INTERVAL 1 HOUR
+        AND day >= toDate((SELECT min(first_at) FROM evidence) - INTERVAL 1 HOUR)
+    GROUP BY system, destination, receiver, partition, first
+)
+GROUP BY system, destination, receiver, partition

@@ -1,0 +1,186 @@
+"""Kafka: which groups stand where on which partitions, and what the log still holds.
+
+Needs DESCRIBE on the cluster's groups and topics, and READ on topics to tell how old the oldest waiting record is.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from hopwatch_collector.witness.model import NEVER, Claim, Look, Place, Position, WitnessAway
+
+_TIMEOUT_S: Final = 10.0
+_AGE_TIMEOUT_S: Final = 2.0
+_AGES_AT_ONCE: Final = 50
+"""Partitions whose oldest waiting record is read at one look."""
+_REMEMBERED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A consumer group as its coordinator describes it."""
+
+    name: str
+    state: str
+    members: int
+
+
+class KafkaWitness:
+    """Asks a Kafka cluster through its admin protocol; reads single records, commits nothing, joins no group."""
+
+    system = "kafka"
+
+    def __init__(self, bootstrap: str, **options: Any) -> None:
+        """`options` go to aiokafka's clients: security_protocol, sasl_mechanism, and the like."""
+        self.broker = bootstrap
+        self._options = {"bootstrap_servers": bootstrap, "client_id": "hopwatch-witness", **options}
+        self._admin: AIOKafkaAdminClient | None = None
+        self._reader: AIOKafkaConsumer | None = None
+        self._ages: dict[tuple[TopicPartition, int], datetime] = {}
+        self._requests = 0
+
+    async def look(self) -> Look:
+        """See every group's offsets, and where its partitions begin and end."""
+        self._requests = 0
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                admin, reader = await self._connected()
+                groups = await self._groups(admin)
+                offsets = {group.name: await self._offsets(admin, group.name) for group in groups}
+                partitions = sorted({partition for known in offsets.values() for partition in known})
+                first, end = await self._bounds(reader, partitions)
+        except (KafkaError, TimeoutError, OSError) as error:
+            await self.close()
+            raise WitnessAway(f"Kafka at {self.broker}: {type(error).__name__}: {error}") from error
+        positions = {
+            Place(group.name, str(partition.partition), partition.topic): _position(
+                group, offset, first[partition], end[partition]
+            )
+            for group in groups
+            for partition, offset in offsets[group.name].items()
+            if partition in end
+        }
+        aged = await self._aged(reader, positions)
+        return Look(frozenset(_claims(aged)), aged, requests=self._requests)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        admin, self._admin = self._admin, None
+        reader, self._reader = self._reader, None
+        with suppress(KafkaError, OSError):
+            if reader is not None:
+                await reader.stop()
+            if admin is not None:
+                await admin.close()
+
+    async def _connected(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
+        if self._admin is None or self._reader is None:
+            await self.close()
+            self._admin = AIOKafkaAdminClient(**self._options)
+            self._reader = AIOKafkaConsumer(
+                **self._options,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_uncommitted",
+            )
+            await self._admin.start()
+            await self._reader.start()
+        return self._admin, self._reader
+
+    async def _groups(self, admin: AIOKafkaAdminClient) -> list[_Group]:
+        names = sorted(
+            name for name, kind, *_ in await admin.list_consumer_groups() if kind in ("consumer", "")
+        )
+        self._requests += 1
+        if not names:
+            return []
+        answers = await admin.describe_consumer_groups(names)
+        self._requests += len(names) + len(answers)
+        return [
+            _Group(group[1], group[2], len(group[5]))
+            for answer in answers
+            for group in answer.groups
+            if group[0] == 0
+        ]
+
+    async def _offsets(self, admin: AIOKafkaAdminClient, group: str) -> Mapping[TopicPartition, int]:
+        self._requests += 2
+        known = await admin.list_consumer_group_offsets(group)
+        return {partition: told.offset for partition, told in known.items() if told.offset >= 0}
+
+    async def _bounds(
+        self, reader: AIOKafkaConsumer, partitions: list[TopicPartition]
+    ) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
+        """Where these partitions begin and end; those of topics that were deleted are in neither."""
+        there = await reader.topics()
+        self._requests += 1
+        known = [partition for partition in partitions if partition.topic in there]
+        if not known:
+            return {}, {}
+        self._requests += 2
+        first = await reader.beginning_offsets(known)
+        return first, await reader.end_offsets(known)
+
+    async def _aged(
+        self, reader: AIOKafkaConsumer, positions: Mapping[Place, Position]
+    ) -> dict[Place, Position]:
+        """The positions, with when the oldest waiting record was sent: its own timestamp, read once."""
+        wanted = {
+            place: (
+                TopicPartition(place.destination, int(place.partition)),
+                max(position.next, position.first),
+            )
+            for place, position in positions.items()
+            if position.waiting > 0
+        }
+        unknown = [at for at in dict.fromkeys(wanted.values()) if at not in self._ages]
+        for partition, offset in unknown[:_AGES_AT_ONCE]:
+            await self._read_age(reader, partition, offset)
+        if len(self._ages) > _REMEMBERED:
+            self._ages = {at: self._ages[at] for at in wanted.values() if at in self._ages}
+        return {
+            place: replace(position, oldest_at=self._ages.get(wanted[place], NEVER))
+            if place in wanted
+            else position
+            for place, position in positions.items()
+        }
+
+    async def _read_age(self, reader: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> None:
+        self._requests += 1
+        with suppress(KafkaError, TimeoutError, OSError):
+            reader.assign([partition])
+            reader.seek(partition, offset)
+            async with asyncio.timeout(_AGE_TIMEOUT_S):
+                record: ConsumerRecord = await reader.getone(partition)
+            self._ages[partition, offset] = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+
+
+def _position(group: _Group, offset: int, first: int, end: int) -> Position:
+    return Position(
+        first=first,
+        end=end,
+        next=offset,
+        done=offset,
+        waiting=max(0, end - max(offset, first)),
+        consumers=group.members,
+        state="" if group.members else "empty",
+    )
+
+
+def _claims(positions: Mapping[Place, Position]) -> Iterator[Claim]:
+    """Groups are owed what lies behind their committed offsets, and what is written from now on."""
+    waiting: dict[tuple[str, str], list[datetime]] = defaultdict(list)
+    for place, position in positions.items():
+        ages = waiting[place.destination, place.receiver]
+        if position.oldest_at > NEVER:
+            ages.append(position.oldest_at)
+    for (topic, group), ages in waiting.items():
+        yield Claim(topic, group, since=min(ages) if ages else None)

@@ -1,0 +1,117 @@
+"""What every witness has in common: what it sees at one look, and how it is asked."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+UNTOLD: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One receiver's title to a destination pattern, in the broker's own wildcards (see `receivers`)."""
+
+    pattern: str
+    receiver: str
+    durable: bool = True
+    """Whether the broker keeps messages for it while nobody is connected."""
+    since: datetime | None = None
+    """When the title began, where the broker tells; None: it was there when first looked at."""
+    consumer: str = ""
+    """Service or client behind it, where the broker tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a position is of."""
+
+    receiver: str
+    partition: str = ""
+    """Kafka partition, JetStream stream; empty for a queue."""
+    destination: str = ""
+    """Kafka's topic; empty where receiver and partition say it all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How a receiver stands at one place. Offsets and counts are -1 where the broker does not tell."""
+
+    first: int = UNTOLD
+    """Offset of the oldest message still held."""
+    end: int = UNTOLD
+    """Offset of the next message to be written."""
+    next: int = UNTOLD
+    """Offset of the next message to be handed to this receiver."""
+    done: int = UNTOLD
+    """All offsets before this one are settled."""
+    waiting: int = UNTOLD
+    in_hand: int = UNTOLD
+    """Handed out and not settled."""
+    consumers: int = UNTOLD
+    oldest_at: datetime = NEVER
+    """When the oldest waiting message was sent."""
+    published: int = UNTOLD
+    """Counters since the queue was declared: messages routed to it, deliveries, acknowledgements."""
+    handed: int = UNTOLD
+    acked: int = UNTOLD
+    ttl_ms: int = UNTOLD
+    max_length: int = UNTOLD
+    dead_letters: bool = False
+    """Whether what is dropped goes to a dead-letter exchange."""
+    state: str = ""
+    """`gone`, `paused`, `empty` (nobody reads), or nothing to remark."""
+
+
+GONE: Final = Position(state="gone")
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a broker said of one message."""
+
+    receiver: str
+    partition: str
+    offset: int
+    kind: str
+    """`max_deliveries` or `terminated`."""
+    attempts: int
+    at: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Everything a witness saw at one look."""
+
+    claims: frozenset[Claim] = frozenset()
+    positions: dict[Place, Position] = field(default_factory=dict)
+    sightings: tuple[Sighting, ...] = ()
+    requests: int = 0
+    """What the look cost the broker."""
+    blind: tuple[str, ...] = ()
+    """What it was not allowed or able to see, in words."""
+
+
+class WitnessAway(Exception):
+    """The broker cannot be asked; the message says why and what to do, in words for people."""
+
+
+class Witness(Protocol):
+    """Asks one broker. Used by one task; after WitnessAway it is asked again later."""
+
+    system: str
+    broker: str
+    """The broker's address without a password."""
+
+    async def look(self) -> Look:
+        """Connect if need be, and see how everything stands.
+
+        Raises:
+            WitnessAway: it cannot be asked now.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Disconnect; safe to call twice and without a look."""
+        ...

@@ -1,0 +1,6 @@
+-- Claims that a witness has written and not taken back. Parameters: system; resource (its id).
+SELECT pattern, receiver, durable
+FROM receivers AS r
+WHERE system = {system:String} AND resource = {resource:UInt64}
+GROUP BY pattern, receiver, durable
+HAVING max(r.unsubscribed_at) <= max(r.last_at)

@@ -1,0 +1,232 @@
+"""Asks a witness from time to time and writes down what changed since its last look."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, Final, Protocol
+
+import structlog
+
+from hopwatch_collector.errors import CollectorError
+from hopwatch_collector.metrics import Metrics
+from hopwatch_collector.witness.model import GONE, Claim, Look, Place, Position, Witness, WitnessAway
+
+_log = structlog.get_logger("hopwatch.witness")
+
+EVERY_S: Final = 1.0
+SLOWEST_S: Final = 30.0
+_DUTY: Final = 20.0
+"""A witness rests for so many times as long as its look took, so that asking costs a broker at most a twentieth of a core."""
+_IDLE_FACTOR: Final = 1.5
+"""While nothing changes, looks grow rarer by this, up to `IDLE_S`."""
+IDLE_S: Final = 5.0
+_WATCH_EVERY_S: Final = 10.0
+_REPEAT_EVERY_S: Final = 900.0
+"""Positions and claims are written again after so long though they did not change: old days are dropped."""
+
+_FAR: Final = datetime(2299, 1, 1, tzinfo=UTC)
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Rows = Sequence[Sequence[Any]]
+_Key = tuple[str, str, bool]
+
+
+class Writes(Protocol):
+    """Of the engine's client, what a watch calls; blocks."""
+
+    def write(self, table: str, columns: Sequence[str], rows: Rows) -> None:
+        """Insert rows. Raises EngineUnavailable."""
+
+    def standing_claims(self, system: str, resource: int) -> list[Mapping[str, Any]]:
+        """Return the claims a watch has written and not taken back: pattern, receiver, durable."""
+
+    def standing_places(self, system: str) -> list[Mapping[str, Any]]:
+        """Return what positions there are that have not gone: receiver, partition, destination."""
+
+
+@dataclass(slots=True)
+class _Written:
+    """What the engine has of a witness's last look."""
+
+    claims: dict[_Key, Claim] = field(default_factory=dict)
+    positions: dict[Place, Position] = field(default_factory=dict)
+    repeat_at: float = 0.0
+    watch_at: float = 0.0
+    trouble: str | None = None
+
+
+class Watch:
+    """One witness, asked until cancelled. Its failures are told in `trouble`, in `watches` and in the metrics."""
+
+    def __init__(self, witness: Witness, store: Writes, metrics: Metrics) -> None:
+        self._witness = witness
+        self._store = store
+        self._metrics = metrics
+        self._id = int.from_bytes(
+            blake2b(f"{witness.system} {witness.broker}".encode(), digest_size=8).digest(), "big"
+        )
+        self._written = _Written()
+        self._known = False
+        self.trouble: str | None = "not asked yet"
+        """Why the broker cannot be asked right now; None when it can."""
+
+    @property
+    def system(self) -> str:
+        """The kind of broker: `kafka`, `nats` or `rabbitmq`."""
+        return self._witness.system
+
+    @property
+    def broker(self) -> str:
+        """The broker's address without a password."""
+        return self._witness.broker
+
+    async def run(self) -> None:
+        """Look, write, rest; faster while things change, slower while they do not or the broker is away."""
+        rest = EVERY_S
+        try:
+            while True:
+                began = time.monotonic()
+                changed = await self.once()
+                took = time.monotonic() - began
+                if self.trouble is not None:
+                    rest = min(rest * 2, SLOWEST_S)
+                else:
+                    rest = EVERY_S if changed else min(rest * _IDLE_FACTOR, IDLE_S)
+                    rest = min(max(rest, took * _DUTY), SLOWEST_S)
+                await asyncio.sleep(rest)
+        finally:
+            await self._witness.close()
+
+    async def once(self) -> bool:
+        """Look once and write down what changed; return whether anything did."""
+        began = time.monotonic()
+        at = datetime.now(UTC)
+        look: Look | None = None
+        try:
+            look = await self._witness.look()
+            trouble = "; ".join(look.blind) or None
+        except WitnessAway as away:
+            trouble = str(away)
+        except Exception as error:  # noqa: BLE001 - a client library may raise anything; the next look may work
+            trouble = f"{type(error).__name__}: {error}"
+        took = time.monotonic() - began
+        self._count(look, trouble, took)
+        try:
+            return await asyncio.to_thread(self._write, at, look, trouble, took)
+        except CollectorError as error:
+            _log.warning("not written down", witness=self.system, error=str(error))
+            return False
+
+    def _count(self, look: Look | None, trouble: str | None, took: float) -> None:
+        if trouble != self.trouble:
+            _log.info("witness", system=self.system, broker=self._witness.broker, trouble=trouble or "none")
+        self.trouble = trouble
+        metrics = self._metrics
+        metrics.witness_up.labels(self.system).set(0 if look is None else 1)
+        metrics.witness_looks.labels(self.system, "failed" if look is None else "ok").inc()
+        metrics.witness_seconds.labels(self.system).inc(took)
+        if look is not None:
+            metrics.witness_requests.labels(self.system).inc(look.requests)
+
+    def _write(self, at: datetime, look: Look | None, trouble: str | None, took: float) -> bool:
+        if not self._known:
+            self._recall()
+        changed = look is not None and self._write_look(at, look)
+        self._write_watch(at, look, trouble, took)
+        return changed
+
+    def _recall(self) -> None:
+        """Learn what an earlier run wrote: what has gone since must be taken back."""
+        for row in self._store.standing_claims(self.system, self._id):
+            claim = Claim(row["pattern"], row["receiver"], bool(row["durable"]))
+            self._written.claims[_key(claim)] = claim
+        for row in self._store.standing_places(self.system):
+            place = Place(row["receiver"], row["partition"], row["destination"])
+            self._written.positions[place] = Position()
+        self._known = True
+
+    def _write_look(self, at: datetime, look: Look) -> bool:
+        written = self._written
+        repeat = time.monotonic() >= written.repeat_at
+        before = written.claims
+        now = {_key(claim): claim for claim in look.claims}
+        begun = [claim for key, claim in now.items() if key not in before]
+        ended = [claim for key, claim in before.items() if key not in now]
+        kept = [claim for key, claim in now.items() if key in before] if repeat else []
+        rows = [
+            *(self._claim_row(claim, at, first=claim.since or at) for claim in begun),
+            *(self._claim_row(claim, at, first=_FAR) for claim in kept),
+            *(self._claim_row(claim, at, first=_FAR, ended=True) for claim in ended),
+        ]
+        gone = {place: GONE for place in written.positions if place not in look.positions}
+        moved = {
+            place: position
+            for place, position in look.positions.items()
+            if repeat or written.positions.get(place) != position
+        }
+        if rows:
+            self._store.write("receivers", _CLAIM_COLUMNS, rows)
+        if look.sightings:
+            self._store.write("sightings", _SIGHTING_COLUMNS, list(self._sighting_rows(look)))
+        if moved or gone:
+            self._store.write(
+                "positions", _POSITION_COLUMNS, list(self._position_rows(at, {**moved, **gone}))
+            )
+        written.claims = now
+        written.positions = dict(look.positions)
+        if repeat:
+            written.repeat_at = time.monotonic() + _REPEAT_EVERY_S
+        return bool(begun or ended or gone or look.sightings or (moved and not repeat))
+
+    def _claim_row(self, claim: Claim, at: datetime, *, first: datetime, ended: bool = False) -> list[Any]:
+        last, left = (_NEVER, at) if ended else (max(at, claim.since or at), _NEVER)
+        return [
+            at.date(), self.system, claim.pattern, claim.receiver, int(claim.durable), self._id,
+            at.replace(second=at.second // 15 * 15, microsecond=0), claim.consumer, first, last, left,
+        ]  # fmt: skip
+
+    def _sighting_rows(self, look: Look) -> Iterable[list[Any]]:
+        for seen in look.sightings:
+            yield [
+                seen.at.date(), self.system, seen.receiver, seen.partition, seen.offset, seen.kind, seen.attempts,
+                seen.at, seen.reason[:256],
+            ]  # fmt: skip
+
+    def _position_rows(self, at: datetime, positions: Mapping[Place, Position]) -> Iterable[list[Any]]:
+        for place, position in positions.items():
+            yield [
+                at.date(), self.system, place.destination, place.receiver, place.partition, at, *astuple(position),
+            ]  # fmt: skip
+
+    def _write_watch(self, at: datetime, look: Look | None, trouble: str | None, took: float) -> None:
+        """Say that the witness looked: after what it saw, because this vouches for all that was not written anew."""
+        written = self._written
+        if trouble == written.trouble and time.monotonic() < written.watch_at:
+            return
+        row = [
+            at.date(), self.system, self._witness.broker, at, int(look is not None), (trouble or "")[:512],
+            look.requests if look else 0, int(took * 1000),
+        ]  # fmt: skip
+        self._store.write("watches", _WATCH_COLUMNS, [row])
+        written.trouble, written.watch_at = trouble, time.monotonic() + _WATCH_EVERY_S
+
+
+def _key(claim: Claim) -> _Key:
+    return claim.pattern, claim.receiver, claim.durable
+
+
+_CLAIM_COLUMNS: Final = (
+    "day", "system", "pattern", "receiver", "durable", "resource", "span_of_time", "service", "first_at", "last_at",
+    "unsubscribed_at",
+)  # fmt: skip
+_SIGHTING_COLUMNS: Final = (
+    "day", "system", "receiver", "partition", "offset", "kind", "attempts", "at", "reason",
+)  # fmt: skip
+_POSITION_COLUMNS: Final = (
+    "day", "system", "destination", "receiver", "partition", "at", "first", "end", "next", "done", "waiting", "in_hand",
+    "consumers", "oldest_at", "published", "handed", "acked", "ttl_ms", "max_length", "dead_letters", "state",
+)  # fmt: skip
+_WATCH_COLUMNS: Final = ("day", "system", "broker", "at", "ok", "trouble", "requests", "took_ms")

@@ -1,0 +1,53 @@
+"""The stage of a scenario, with the scenario's number and name for the table in the README."""
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from ledger_support import engine, store
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from scenario_support import Stage, watching
+
+from hopwatch_collector.engine import Store
+from hopwatch_collector.witness.model import Witness
+
+__all__ = ["engine", "store"]
+
+OpenStage = Callable[[Witness, BaseInstrumentor], Stage]
+
+
+@pytest.fixture
+async def stage(request: pytest.FixtureRequest, store: Store) -> AsyncIterator[OpenStage]:
+    """Opens a stage: `stage(witness, instrumentor)`. Its services are instrumented until the test ends."""
+    opened: list[tuple[Stage, Witness]] = []
+    running = []
+
+    def open_stage(witness: Witness, instrumentor: BaseInstrumentor) -> Stage:
+        one = Stage(store, watching(witness, store), instrumentor, f"t{uuid.uuid4().hex[:12]}")
+        opened.append((one, witness))
+        context = one.instrumented()
+        context.__enter__()
+        running.append(context)
+        return one
+
+    yield open_stage
+    for context in reversed(running):
+        context.__exit__(None, None, None)
+    for one, witness in opened:
+        await witness.close()
+        _note(request, one)
+
+
+def _note(request: pytest.FixtureRequest, stage: Stage) -> None:
+    """Leave what was judged to the plugin that writes the README's table."""
+    marker = request.node.get_closest_marker("scenario")
+    if marker is not None and stage.told:
+        number, name = marker.args
+        request.config.stash.setdefault(_table, {})[number] = (name, _cells(stage))
+
+
+def _cells(stage: Stage) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((str(one.verdict), ", ".join(one.witnesses)) for one in stage.told))
+
+
+_table = pytest.StashKey[dict[int, tuple[str, list[tuple[str, str]]]]]()

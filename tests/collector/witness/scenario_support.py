@@ -1,0 +1,155 @@
+"""A stage for what happens to messages: real brokers, instrumented services, a witness, a ledger, and plain records.
+
+A scenario lets things happen through `Stage.send` and its own consumers, whose handlers write down what they got; then
+`Stage.judged` waits until the ledger says of every message what the scenario knows of it.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, Final
+
+from opentelemetry import propagate
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+import hopwatch
+from hopwatch.processor import HopSpanProcessor
+from hopwatch.propagation import HopwatchPropagator
+from hopwatch.reports import reporter
+from hopwatch_collector.api.models import Delivery
+from hopwatch_collector.engine import Store
+from hopwatch_collector.metrics import Metrics
+from hopwatch_collector.query import Queries
+from hopwatch_collector.query.window import Window
+from hopwatch_collector.witness.model import Witness
+from hopwatch_collector.witness.watch import Watch
+
+WITHIN_S: Final = 40.0
+KEY: Final = "case"
+"""The business key that names a scenario's message in the ledger."""
+
+_tokens = count()
+
+Expected = Mapping[tuple[str, str], str]
+"""(Name of the message, receiver) → verdict."""
+
+
+@dataclass
+class Stage:
+    """One scenario's services, witness and ledger."""
+
+    store: Store
+    watch: Watch
+    instrumentor: BaseInstrumentor
+    unique: str
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+    told: list[Delivery] = field(default_factory=list)
+    """What the ledger said when it was right, for the table in the README."""
+
+    def __post_init__(self) -> None:
+        self._spans = InMemorySpanExporter()
+        self.provider = TracerProvider(resource=Resource({"service.name": "shop"}), shutdown_on_exit=False)
+        self.provider.add_span_processor(HopSpanProcessor())
+        self.provider.add_span_processor(SimpleSpanProcessor(self._spans))
+
+    @contextmanager
+    def instrumented(self) -> Iterator[None]:
+        """Services are instrumented, as `hopwatch.instrument` would do it, with this stage's exporter."""
+        before = propagate.get_global_textmap()
+        propagate.set_global_textmap(HopwatchPropagator(before))
+        self.instrumentor.instrument(tracer_provider=self.provider, skip_dep_check=True)
+        try:
+            yield
+        finally:
+            self.instrumentor.uninstrument()
+            reporter.stop()
+            propagate.set_global_textmap(before)
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """What happens in here is done by services that nobody instrumented. Clients made before stay instrumented."""
+        self.instrumentor.uninstrument()
+        try:
+            yield
+        finally:
+            self.instrumentor.instrument(tracer_provider=self.provider, skip_dep_check=True)
+
+    def named(self, name: str) -> AbstractContextManager[None]:
+        """Everything sent in here is the message of this name."""
+        return hopwatch.tag(**{KEY: f"{self.unique}.{name}"})
+
+    async def observe(self) -> None:
+        """Have the witness look and the collector take what services have exported so far."""
+        with suppress_instrumentation():  # a witness in the collector's own process is not instrumented
+            await self.watch.once()
+        await asyncio.to_thread(self.collect)
+
+    def collect(self) -> None:
+        """Give the engine every span that has ended since the last time."""
+        ended = self._spans.get_finished_spans()
+        self._spans.clear()
+        if ended:
+            self.store.insert_otlp(encode_spans(ended).SerializeToString(), f"scenario-{next(_tokens)}")
+
+    def ledger(self, deadline_s: float = 30.0) -> list[Delivery]:
+        """Every delivery of this scenario's messages, as the collector's API would answer."""
+        queries = Queries(self.store, deadline_s)
+        now = datetime.now(UTC)
+        found = queries.deliveries(Window(self.began - timedelta(seconds=5), now), limit=200_000)
+        return [one for one in found.deliveries if self.name_of(one) is not None]
+
+    def name_of(self, delivery: Delivery) -> str | None:
+        """The name of a delivery's message in this scenario, None if it is of another."""
+        unique, _, name = delivery.keys.get(KEY, "").partition(".")
+        return name if unique == self.unique else None
+
+    async def judged(
+        self, expected: Expected, *, deadline_s: float = 30.0, within_s: float = WITHIN_S
+    ) -> dict[tuple[str, str], Delivery]:
+        """Wait until the ledger says exactly this of exactly these deliveries, and return them."""
+        until = time.monotonic() + within_s
+        while True:
+            await self.observe()
+            found = await asyncio.to_thread(self.ledger, deadline_s)
+            said = {(self.name_of(one) or "", one.receiver): one for one in found}
+            if {pair: str(one.verdict) for pair, one in said.items()} == dict(expected):
+                self.told.extend(said[pair] for pair in expected)
+                return said
+            assert time.monotonic() < until, _difference(expected, said)
+            await asyncio.sleep(0.2)
+
+
+def _difference(expected: Expected, said: Mapping[tuple[str, str], Delivery]) -> str:
+    lines = [
+        f"{pair}: expected {expected.get(pair, 'nothing')}, "
+        + (f"the ledger says {said[pair].verdict} ({said[pair].reason})" if pair in said else "not in the ledger")
+        for pair in sorted(set(expected) | set(said))
+        if pair not in said or expected.get(pair) != str(said[pair].verdict)
+    ]
+    return "\n".join(lines)
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, within_s: float = WITHIN_S) -> None:
+    """Wait for a condition with a deadline."""
+    end = time.monotonic() + within_s
+    while True:
+        held: Any = condition()
+        if held if isinstance(held, bool) else await held:
+            return
+        assert time.monotonic() < end, f"waited {within_s} s for {what}"
+        await asyncio.sleep(0.05)
+
+
+def watching(witness: Witness, store: Store) -> Watch:
+    """A watch with metrics of its own."""
+    return Watch(witness, store, Metrics())
