@@ -1,19 +1,13 @@
-"""One suite that every broker's transport must pass, each on its real broker through a small adapter."""
+"""One suite that every broker's transport must pass, each on its real broker through its adapter."""
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-import aio_pika
-import nats
-import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from nats.js.api import AckPolicy, ConsumerConfig
 from opentelemetry import trace
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.trace import StatusCode
+from transport_adapters import Adapter, Incoming, Oops
+from transport_suite import OnBroker, OnKafka, OnNats, OnRabbitMQ, failing, nothing
+from transport_support import TIMEOUT_S
 
 import hopwatch
 from hopwatch.conventions import (
@@ -31,255 +25,10 @@ from hopwatch.conventions import (
     SUBSCRIPTION_DURABLE,
     SUBSCRIPTION_PATTERN,
 )
-from hopwatch.transports.aio_pika import AioPikaInstrumentor
-from hopwatch.transports.aiokafka import AioKafkaInstrumentor, processing
-from hopwatch.transports.nats import NatsInstrumentor
-
-TIMEOUT_S = 30.0
-
-Pairs = list[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A message as every broker's handler sees it."""
-
-    body: bytes
-    headers: Pairs
-
-    def header(self, name: str) -> list[str]:
-        """Return every value of a header."""
-        return [value for key, value in self.headers if key.lower() == name]
-
-
-Handler = Callable[[Incoming], Awaitable[None]]
-
-
-class Adapter(ABC):
-    """What the suite asks of a broker: destinations with receivers, sending, and handling one message."""
-
-    instrumentor: ClassVar[type[BaseInstrumentor]]
-    system: ClassVar[str]
-    settled: ClassVar[str]
-    touched: ClassVar[list[tuple[type, str]]]
-
-    def __init__(self, url: str, unique: str) -> None:
-        self.url = url
-        self.unique = unique
-
-    @abstractmethod
-    async def open(self) -> None:
-        """Connect."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Disconnect."""
-
-    @abstractmethod
-    async def receivers(self, destination: str, *names: str) -> None:
-        """Make sure that these receivers are owed what is sent from now on."""
-
-    @abstractmethod
-    async def send(self, destination: str, body: bytes, headers: dict[str, str] | None = None) -> None:
-        """Send a message."""
-
-    @abstractmethod
-    async def handle(self, destination: str, receiver: str, handler: Handler) -> None:
-        """Handle one message for a receiver: settled if that goes well, handed over again later if it raises."""
-
-    def address(self, destination: str) -> str:
-        """Return how hopwatch spells a destination."""
-        return destination
-
-    def receiver(self, destination: str, name: str) -> str:
-        """Return how hopwatch spells a receiver."""
-        return f"{destination}-{name}"
-
-
-class Nats(Adapter):
-    """JetStream with durable push consumers."""
-
-    instrumentor = NatsInstrumentor
-    system = "nats"
-    settled = "ack"
-    touched: ClassVar = [(nats.NATS, "publish"), (nats.NATS, "request"), (nats.aio.msg.Msg, "ack")]
-
-    async def open(self) -> None:
-        async def ignore(_: Exception) -> None: ...
-
-        self.client = await nats.connect(self.url, error_cb=ignore)
-        self.js = self.client.jetstream()
-        await self.js.add_stream(name=self.unique, subjects=[f"{self.unique}.>"])
-
-    async def close(self) -> None:
-        await self.js.delete_stream(self.unique)
-        await self.client.close()
-
-    async def receivers(self, destination: str, *names: str) -> None:
-        for name in names:
-            config = ConsumerConfig(
-                durable_name=f"{destination}-{name}",
-                deliver_subject=f"deliver-{destination}-{name}",
-                filter_subject=self.address(destination),
-                ack_policy=AckPolicy.EXPLICIT,
-            )
-            await self.js.add_consumer(self.unique, config)
-
-    async def send(self, destination: str, body: bytes, headers: dict[str, str] | None = None) -> None:
-        await self.js.publish(self.address(destination), body, headers=headers)
-
-    async def handle(self, destination: str, receiver: str, handler: Handler) -> None:
-        done = asyncio.Event()
-
-        async def callback(message: Any) -> None:
-            try:
-                await handler(Incoming(message.data, list((message.headers or {}).items())))
-            except BaseException:
-                await message.nak()
-                raise
-            else:
-                await message.ack()
-            finally:
-                done.set()
-
-        durable = f"{destination}-{receiver}"
-        subscription = await self.js.subscribe(
-            self.address(destination), durable=durable, stream=self.unique, cb=callback, manual_ack=True
-        )
-        await subscription.unsubscribe(limit=1)
-        await asyncio.wait_for(done.wait(), TIMEOUT_S)
-        await subscription.unsubscribe()
-
-    def address(self, destination: str) -> str:
-        return f"{self.unique}.{destination}"
-
-    def receiver(self, destination: str, name: str) -> str:
-        return f"{self.unique}/{destination}-{name}"
-
-
-class RabbitMQ(Adapter):
-    """A fanout exchange per destination, a queue per receiver, consumed by callback on a robust connection."""
-
-    instrumentor = AioPikaInstrumentor
-    system = "rabbitmq"
-    settled = "ack"
-    touched: ClassVar = [
-        (aio_pika.Exchange, "publish"),
-        (aio_pika.Queue, "consume"),
-        (aio_pika.IncomingMessage, "ack"),
-    ]
-
-    async def open(self) -> None:
-        self.connection = await aio_pika.connect_robust(self.url)
-        self.channel = await self.connection.channel()
-        self.exchanges: dict[str, aio_pika.abc.AbstractExchange] = {}
-
-    async def close(self) -> None:
-        await self.connection.close()
-
-    async def receivers(self, destination: str, *names: str) -> None:
-        exchange = await self.channel.declare_exchange(
-            self._exchange(destination), "fanout", auto_delete=True
-        )
-        self.exchanges[destination] = exchange
-        for name in names:
-            queue = await self.channel.declare_queue(f"{destination}-{name}", exclusive=True)
-            await queue.bind(exchange)
-
-    async def send(self, destination: str, body: bytes, headers: dict[str, str] | None = None) -> None:
-        await self.exchanges[destination].publish(aio_pika.Message(body, headers=headers), "key")
-
-    async def handle(self, destination: str, receiver: str, handler: Handler) -> None:
-        done = asyncio.Event()
-
-        async def callback(message: aio_pika.abc.AbstractIncomingMessage) -> None:
-            try:
-                async with message.process(requeue=not message.redelivered):
-                    await queue.cancel(tag)
-                    pairs = [(key, str(value)) for key, value in message.headers.items()]
-                    await handler(Incoming(message.body, pairs))
-            except Oops:
-                pass
-            finally:
-                done.set()
-
-        await self.channel.set_qos(prefetch_count=1)
-        queue = await self.channel.get_queue(f"{destination}-{receiver}", ensure=False)
-        tag = f"{destination}-{receiver}-{id(done)}"
-        await queue.consume(callback, consumer_tag=tag)
-        await asyncio.wait_for(done.wait(), TIMEOUT_S)
-
-    def address(self, destination: str) -> str:
-        return f"{self._exchange(destination)}:key"
-
-    def _exchange(self, destination: str) -> str:
-        return f"{destination}-exchange"
-
-
-class Kafka(Adapter):
-    """A topic per destination, a group per receiver, read with `async for` and committed by hand."""
-
-    instrumentor = AioKafkaInstrumentor
-    system = "kafka"
-    settled = "none"
-    touched: ClassVar = [(AIOKafkaProducer, "send"), (AIOKafkaConsumer, "getone")]
-
-    async def open(self) -> None:
-        self.producer = AIOKafkaProducer(bootstrap_servers=self.url)
-        await self.producer.start()
-
-    async def close(self) -> None:
-        await self.producer.stop()
-
-    async def receivers(self, destination: str, *names: str) -> None:
-        await self.producer.partitions_for(destination)
-
-    async def send(self, destination: str, body: bytes, headers: dict[str, str] | None = None) -> None:
-        pairs = [(key, value.encode()) for key, value in (headers or {}).items()]
-        await self.producer.send_and_wait(destination, body, headers=pairs)
-
-    async def handle(self, destination: str, receiver: str, handler: Handler) -> None:
-        consumer = AIOKafkaConsumer(
-            destination,
-            bootstrap_servers=self.url,
-            group_id=f"{destination}-{receiver}",
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-        )
-        await consumer.start()
-        try:
-            async for record in consumer:
-                pairs = [(key, (value or b"").decode()) for key, value in record.headers]
-                with processing(record):
-                    await handler(Incoming(record.value, pairs))
-                await consumer.commit()
-                break
-        except Oops:
-            pass
-        finally:
-            await consumer.stop()
-
-
-class Oops(Exception):
-    """What a failing handler raises."""
-
-
-class TransportSuite:
+class TransportSuite(OnBroker):
     """What holds for every broker."""
-
-    adapter: ClassVar[type[Adapter]]
-
-    @pytest.fixture
-    async def broker(self, url: str, unique: str, hops: Any) -> AsyncIterator[Adapter]:
-        """An instrumented connection."""
-        self.adapter.instrumentor().instrument(skip_dep_check=True)
-        broker = self.adapter(url, unique)
-        async with asyncio.timeout(TIMEOUT_S):
-            await broker.open()
-        yield broker
-        async with asyncio.timeout(TIMEOUT_S):
-            await broker.close()
-        self.adapter.instrumentor().uninstrument()
 
     async def test_a_message_carries_its_id_and_flow(self, broker: Adapter, unique: str, hops: Any) -> None:
         """The receiver's attempt has the sender's message id, is its child, and knows the business keys."""
@@ -451,46 +200,13 @@ class TransportSuite:
             self.adapter.instrumentor().instrument(skip_dep_check=True)
 
 
-@pytest.mark.nats
-class TestNats(TransportSuite):
+class TestNats(OnNats, TransportSuite):
     """The suite on NATS."""
 
-    adapter = Nats
 
-    @pytest.fixture
-    def url(self, nats_url: str) -> str:
-        """Where the broker is."""
-        return nats_url
-
-
-@pytest.mark.rabbitmq
-class TestRabbitMQ(TransportSuite):
+class TestRabbitMQ(OnRabbitMQ, TransportSuite):
     """The suite on RabbitMQ."""
 
-    adapter = RabbitMQ
 
-    @pytest.fixture
-    def url(self, rabbitmq_url: str) -> str:
-        """Where the broker is."""
-        return rabbitmq_url
-
-
-@pytest.mark.kafka
-class TestKafka(TransportSuite):
+class TestKafka(OnKafka, TransportSuite):
     """The suite on Kafka."""
-
-    adapter = Kafka
-
-    @pytest.fixture
-    def url(self, kafka_bootstrap: str) -> str:
-        """Where the broker is."""
-        return kafka_bootstrap
-
-
-async def nothing(_: Incoming) -> None:
-    """Handle a message well."""
-
-
-async def failing(_: Incoming) -> None:
-    """Handle a message badly."""
-    raise Oops("broken")
