@@ -30,6 +30,8 @@ from hopwatch.conventions import (
     URL_SCHEME,
 )
 from hopwatch.faults import swallowed
+from hopwatch.sockets import Sockets
+from hopwatch.sockets_asgi import Connection, Opening
 from hopwatch.wrapping import Args, Kwargs, guarded
 
 Scope = MutableMapping[str, Any]
@@ -84,6 +86,7 @@ class Requests:
 
     def __init__(self, tracer: Tracer, framework: str) -> None:
         self._calls = Calls(tracer)
+        self._sockets = Sockets.of(tracer)
         self._excluded = excluded_urls(framework)
 
     def answer(self, wrapped: App, app: Any, args: Args, kwargs: Kwargs) -> Awaitable[None]:
@@ -98,21 +101,27 @@ class Requests:
 
     async def run(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Run an application for one request, connection or lifespan."""
-        if scope["type"] != "http" or _SEEN in scope or not self._wanted(scope):
+        if scope["type"] not in ("http", "websocket") or _SEEN in scope or not self._wanted(scope):
             await app(scope, receive, send)
             return
-        scope[_SEEN] = (
-            True  # no copy: what routers write into the scope is read by us, and by servers' middleware
-        )
-        answer = Answer(self._calls.serve(*_described(scope), scope["headers"], headers_getter), scope, send)
-        token = otel_context.attach(answer.hop.context)
+        # No copy: what routers write into the scope is read by us, and by the server's middleware.
+        scope[_SEEN] = True
+        hop = self._calls.serve(*_described(scope), scope["headers"], headers_getter)
+        exchange: Answer | Connection
+        if scope["type"] == "websocket":
+            opening = Opening(scope.get("path", ""), scope["headers"], hop)
+            exchange = Connection(self._sockets, opening, receive, send)
+            receive = exchange.receive
+        else:
+            exchange = Answer(hop, scope, send)
+        token = otel_context.attach(hop.context)
         try:
-            await app(scope, receive, answer.send)
+            await app(scope, receive, exchange.send)
         except BaseException as error:
-            answer.end(error)
+            exchange.end(error)
             raise
         else:
-            answer.end()
+            exchange.end()
         finally:
             otel_context.detach(token)
             scope.pop(_SEEN, None)
@@ -221,7 +230,7 @@ def _url(scope: Scope) -> str:
 
 def _described(scope: Scope) -> tuple[str, dict[str, AttributeValue]]:
     """Return the span's name until the route is known, and what the request says; queries may hold secrets."""
-    method = _method(scope)
+    method = "GET" if scope["type"] == "websocket" else _method(scope)
     attributes: dict[str, AttributeValue] = {
         HTTP_METHOD: method if method != "HTTP" else "_OTHER",
         URL_SCHEME: scope.get("scheme", "http"),

@@ -16,6 +16,9 @@ DEATHS_HEADER: Final = "hopwatch-deaths"
 """AMQP: how often a message had been dead-lettered when an application last published it. A copy sent on by hand
 still carries its predecessor's `x-death`, which tells nothing of the copy."""
 
+ENVELOPE_HEADER: Final = "hopwatch-envelope"
+"""WebSocket handshake, both ways: this side puts what travels with a message in front of it, if the other does too."""
+
 TRACESTATE_KEY: Final = "hw"
 """Our member of W3C tracestate; its value is the flow id, 32 lower-case hex digits."""
 
@@ -126,17 +129,25 @@ HTTP_STATUS: Final = "http.response.status_code"
 URL_PATH: Final = "url.path"
 URL_SCHEME: Final = "url.scheme"
 CLIENT_ADDRESS: Final = "client.address"
+URL_FULL: Final = "url.full"
+WEBSOCKET_CLOSE_CODE: Final = "websocket.close.code"
+"""No convention exists. On the span that a connection's end leaves behind: 1000 is a normal one, 1006 none at all."""
 RPC_SYSTEM: Final = "rpc.system.name"
 RPC_METHOD: Final = "rpc.method"
 RPC_STATUS: Final = "rpc.response.status_code"
 
 
 class System(StrEnum):
-    """Values of `messaging.system`. NATS has no enum value in the conventions yet; `nats` is what all send."""
+    """Values of `messaging.system`. NATS has no enum value in the conventions yet; `nats` is what all send.
+
+    Nor have message streams that are no broker's: WebSockets and GraphQL subscriptions.
+    """
 
     NATS = "nats"
     RABBITMQ = "rabbitmq"
     KAFKA = "kafka"
+    WEBSOCKET = "websocket"
+    GRAPHQL = "graphql"
 
 
 class Operation(StrEnum):

@@ -74,14 +74,17 @@ class Recorder:
         attributes: Attributes | None = None,
         aliases: Sequence[str] = (),
         links: Sequence[Link] = (),
+        message_id: str | None = None,
+        context: Context | None = None,
     ) -> SendHop:
         """Begin a send: mint a message id and inject it and the trace context into `carrier`, replacing.
 
-        `name` is the client's own word for the operation (publish, send, request).
+        `name` is the client's own word for the operation (publish, send, request). `message_id` is given where both
+        ends know it without being told, `context` where the current one is not what the message belongs to.
         """
-        message_id = new_message_id()
+        message_id = message_id or new_message_id()
         try:
-            context = otel_context.get_current()
+            context = otel_context.get_current() if context is None else context
             place = self._places.of(name, Operation.SEND, destination)
             described = place.attributes.copy()
             if attributes:
