@@ -8,12 +8,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hopwatch.export import stats
     from hopwatch.setup import instrument, uninstrument
     from hopwatch.tags import tag
 
-__all__ = ["instrument", "tag", "uninstrument"]
+__all__ = ["instrument", "stats", "tag", "uninstrument"]
 
-_HOMES = {"instrument": "hopwatch.setup", "uninstrument": "hopwatch.setup", "tag": "hopwatch.tags"}
+_HOMES = {
+    "instrument": "hopwatch.setup",
+    "uninstrument": "hopwatch.setup",
+    "tag": "hopwatch.tags",
+    "stats": "hopwatch.export",
+}
 
 
 def __getattr__(name: str) -> Any:

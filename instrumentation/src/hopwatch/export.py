@@ -1,28 +1,28 @@
-"""The OpenTelemetry SDK pipeline hopwatch sets up when the application has none of its own."""
+"""Where spans go: to the application's own provider if it has one, else through the lean pipeline of ours."""
 
-import atexit
-import logging
 import os
-import threading
-import time
 import uuid
+from typing import Final
 
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from hopwatch.farewell import say_farewell
+from hopwatch.lean.ledger import ExportStats
+from hopwatch.lean.provider import LeanTracerProvider
+from hopwatch.lean.queue import SpanQueue
+from hopwatch.lean.settings import export_settings
 from hopwatch.processor import HopSpanProcessor
 
-DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
-"""Where a collector on the same machine listens for OTLP/HTTP."""
+_OURS: Final = (["otlp"], ["otlp_proto_http"])
+"""What `OTEL_TRACES_EXPORTER` may ask for and get from the lean pipeline."""
 
-_EXPORT_EVERY_MS = 500.0
-_QUEUE_SPANS = 16_384
-_EXPORT_TIMEOUT_S = 3.0
-_EXIT_WITHIN_S = 4.0
-_QUIET_S = 60.0
+_CREDENTIALS: Final = (
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
+    "OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER",
+)
+"""These name sessions of `requests`, which only the SDK's exporter uses."""
 
 
 def set_up_tracing(service: str | None, endpoint: str | None) -> bool:
@@ -35,14 +35,55 @@ def set_up_tracing(service: str | None, endpoint: str | None) -> bool:
         provider.add_span_processor(HopSpanProcessor())
         return False
     if not isinstance(provider, trace.ProxyTracerProvider):
-        return False  # a foreign implementation of the API: our spans go there as they are
-    ours = TracerProvider(resource=_resource(service), shutdown_on_exit=False)
-    ours.add_span_processor(HopSpanProcessor())
-    if os.environ.get("OTEL_TRACES_EXPORTER", "otlp") != "none":
-        ours.add_span_processor(_batches(endpoint))
-    trace.set_tracer_provider(ours)
-    atexit.register(_Farewell(ours))
+        return isinstance(provider, LeanTracerProvider)  # or foreign: our spans go there as they are
+    resource, exporters = _resource(service), _exporters()
+    if exporters and (exporters not in _OURS or _wants_sdk()):
+        from hopwatch.sdkpipeline import (
+            set_up_sdk,
+        )  # protobuf and requests, loaded only where they are asked for
+
+        set_up_sdk(resource, exporters, endpoint)
+    else:
+        _stand_in(resource, SpanQueue(export_settings(endpoint), resource) if exporters else None)
     return True
+
+
+def stats() -> ExportStats | None:
+    """Return what became of this process's spans; None where another provider than ours has them."""
+    provider = trace.get_tracer_provider()
+    queue = provider.outlet if isinstance(provider, LeanTracerProvider) else None
+    return queue.stats() if isinstance(queue, SpanQueue) else None
+
+
+def _stand_in(resource: Resource, queue: SpanQueue | None) -> None:
+    """Set the lean provider in a way that leaves the application free to set its own later.
+
+    `set_tracer_provider` works once per process; the application shall be the one that uses it.
+    """
+    provider = LeanTracerProvider(resource, queue, stands_in=True)
+    trace._TRACER_PROVIDER = provider
+    os.register_at_fork(after_in_child=lambda: provider.renew(_of_this_process(provider.resource)))
+    say_farewell(provider)
+
+
+def _exporters() -> list[str]:
+    """Return the names of the exporters asked for, as the SDK spells them; none where there is to be none."""
+    said = os.environ.get("OTEL_TRACES_EXPORTER") or "otlp"
+    names = [name.strip() for name in said.split(",") if name.strip()]
+    if "none" in names:
+        return []
+    grpc = _protocol() == "grpc"
+    return [("otlp_proto_grpc" if name == "otlp" and grpc else name) for name in names]
+
+
+def _protocol() -> str:
+    environ = os.environ
+    said = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+    return (said or "http/protobuf").strip().lower()
+
+
+def _wants_sdk() -> bool:
+    return any(os.environ.get(name) for name in _CREDENTIALS)
 
 
 def _resource(service: str | None) -> Resource:
@@ -56,66 +97,9 @@ def _resource(service: str | None) -> Resource:
     return resource
 
 
-def _batches(endpoint: str | None) -> BatchSpanProcessor:
-    environ = os.environ
-    said = "OTEL_EXPORTER_OTLP_ENDPOINT" in environ or "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" in environ
-    url = endpoint or (None if said else DEFAULT_ENDPOINT)
-    timed = "OTEL_EXPORTER_OTLP_TIMEOUT" in environ or "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT" in environ
-    _quieten("opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk._shared_internal")
-    return BatchSpanProcessor(
-        OTLPSpanExporter(
-            endpoint=f"{url.rstrip('/')}/v1/traces" if url is not None else None,
-            timeout=None if timed else _EXPORT_TIMEOUT_S,
-        ),
-        max_queue_size=None if "OTEL_BSP_MAX_QUEUE_SIZE" in environ else _QUEUE_SPANS,
-        schedule_delay_millis=None if "OTEL_BSP_SCHEDULE_DELAY" in environ else _EXPORT_EVERY_MS,
-    )
-
-
-class _Farewell:
-    """Flushes at exit, but never holds the process for longer than a few seconds for a collector that is gone.
-
-    The thread exists from the start because Python 3.12 starts none while it shuts down.
-    """
-
-    def __init__(self, provider: TracerProvider) -> None:
-        self._provider = provider
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="hopwatch-shutdown", daemon=True)
-        self._thread.start()
-
-    def __call__(self) -> None:
-        """Flush and shut down within the bound; in a forked child, which has no such thread, without it."""
-        if not self._thread.is_alive():
-            self._provider.shutdown()
-            return
-        self._ending.set()
-        self._thread.join(_EXIT_WITHIN_S)
-
-    def _run(self) -> None:
-        self._ending.wait()
-        self._provider.shutdown()
-
-
-class _OncePerMinute(logging.Filter):
-    """Lets each kind of message through once a minute: a dead collector must not flood the host's log."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._last: dict[str, float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether this record may pass; tracebacks of the exporter are left out."""
-        now = time.monotonic()
-        if now - self._last.get(str(record.msg), -_QUIET_S) < _QUIET_S:
-            return False
-        self._last[str(record.msg)] = now
-        record.exc_info = None
-        return True
-
-
-def _quieten(*prefixes: str) -> None:
-    for prefix in prefixes:
-        names = [name for name in logging.root.manager.loggerDict if name.startswith(prefix)]
-        for name in names:
-            logging.getLogger(name).addFilter(_OncePerMinute())
+def _of_this_process(resource: Resource) -> Resource:
+    """Return the resource of a forked child: what names the process is its own, unless the environment says it."""
+    said = OTELResourceDetector().detect()
+    return resource.merge(
+        Resource({"service.instance.id": str(uuid.uuid4()), "process.pid": os.getpid()})
+    ).merge(said)

@@ -1,0 +1,66 @@
+"""Encoded spans that wait to be sent: bounded in spans and bytes; the oldest give way."""
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+_REQUEST_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some spans as an OTLP request. Requests joined are one request again: protobuf merges repeated fields."""
+
+    body: bytes
+    spans: int
+    born: float
+
+
+class Backlog:
+    """First in, first out; belongs to one thread."""
+
+    def __init__(self, most_spans: int, most_bytes: int) -> None:
+        self._most_spans = most_spans
+        self._most_bytes = most_bytes
+        self._batches: deque[Batch] = deque()
+        self.spans = 0
+        self.bytes = 0
+
+    def add(self, body: bytes, spans: int) -> int:
+        """Take in a batch; returns how many older spans had to give way."""
+        self._batches.append(Batch(body, spans, time.monotonic()))
+        self.spans += spans
+        self.bytes += len(body)
+        lost = 0
+        while len(self._batches) > 1 and (self.spans > self._most_spans or self.bytes > self._most_bytes):
+            lost += self.pop(1)
+        return lost
+
+    def head(self, most_spans: int) -> tuple[list[Batch], bytes]:
+        """Return the oldest batches that go into one request, and that request."""
+        chosen: list[Batch] = []
+        spans = size = 0
+        for batch in self._batches:
+            spans += batch.spans
+            size += len(batch.body)
+            if chosen and (spans > most_spans or size > _REQUEST_BYTES):
+                break
+            chosen.append(batch)
+        return chosen, b"".join(batch.body for batch in chosen)
+
+    def pop(self, batches: int) -> int:
+        """Forget the oldest batches; returns how many spans they were."""
+        gone = [self._batches.popleft() for _ in range(batches)]
+        spans = sum(batch.spans for batch in gone)
+        self.spans -= spans
+        self.bytes -= sum(len(batch.body) for batch in gone)
+        return spans
+
+    def pop_older_than(self, age_s: float) -> int:
+        """Forget batches that have waited too long; returns how many spans they were."""
+        oldest = time.monotonic() - age_s
+        return self.pop(sum(1 for batch in self._batches if batch.born < oldest))
+
+    def pop_all(self) -> int:
+        """Forget everything; returns how many spans it was."""
+        return self.pop(len(self._batches))

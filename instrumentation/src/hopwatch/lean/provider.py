@@ -1,0 +1,317 @@
+"""The lean TracerProvider and its tracers: samplers and limits of the SDK around spans of our own."""
+
+import inspect
+import threading
+from collections.abc import Callable, Sequence
+from functools import wraps
+from random import getrandbits
+from time import time_ns
+from types import TracebackType
+from typing import Any, Protocol
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
+from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision, Sampler
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.util.types import Attributes
+
+from hopwatch.faults import swallowed
+from hopwatch.lean.span import LeanSpan, bounded
+from hopwatch.processor import OWN_SCOPES, HopSpanProcessor, crossing_attributes
+
+_SAMPLED = TraceFlags.SAMPLED
+_FLAGS = tuple(TraceFlags(bits) for bits in range(4))
+_ROOT = _FLAGS[TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID]
+_CONTINUED: dict[int, TraceFlags] = {flags: flags for flags in _FLAGS if flags.sampled}
+_INTERNAL = SpanKind.INTERNAL
+
+
+class Outlet(Protocol):
+    """Where ended spans go."""
+
+    def put(self, span: LeanSpan) -> None:
+        """Take an ended span; never blocks."""
+
+    def force_flush(self, timeout_s: float) -> bool:
+        """Send what is there; whether all of it went in time."""
+
+    def shutdown(self, timeout_s: float) -> None:
+        """Send what is there and end."""
+
+    def renew(self, resource: Resource) -> None:
+        """Begin anew in a forked child."""
+
+
+class LeanTracerProvider(trace.TracerProvider):
+    """See `opentelemetry.trace.TracerProvider`.
+
+    `outlet` is where sampled spans go, None for nowhere. Processors of the SDK may be added and see every span.
+    With `stands_in`, it makes way for whatever provider the application sets later, and its tracers hand over to it.
+    """
+
+    def __init__(
+        self,
+        resource: Resource,
+        outlet: Outlet | None = None,
+        *,
+        sampler: Sampler | None = None,
+        limits: SpanLimits | None = None,
+        stands_in: bool = False,
+    ) -> None:
+        self.resource = resource
+        self.outlet = outlet
+        self.sampler = sampler or _configured_sampler()
+        self.limits = limits or SpanLimits()
+        self.stands_in = stands_in
+        self.processors: tuple[SpanProcessor, ...] = ()
+        self._successor: trace.TracerProvider | None = None
+        self._tracers: dict[InstrumentationScope, LeanTracer] = {}
+        self._lock = threading.Lock()
+
+    def get_tracer(
+        self,
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Attributes = None,
+    ) -> trace.Tracer:
+        """Return the tracer of an instrumentation library; the same one each time."""
+        scope = InstrumentationScope(
+            instrumenting_module_name or "", instrumenting_library_version or "", schema_url, attributes
+        )
+        with self._lock:
+            tracer = self._tracers.get(scope)
+            if tracer is None:
+                tracer = self._tracers[scope] = LeanTracer(self, scope)
+        return tracer
+
+    def add_span_processor(self, span_processor: SpanProcessor) -> None:
+        """Let a processor of the SDK see the spans too, whatever it does with them."""
+        with self._lock:
+            self.processors += (span_processor,)
+
+    def renew(self, resource: Resource) -> None:
+        """Let `resource` describe the process from now on: a fork has made another one of it."""
+        self._lock = threading.Lock()
+        self.resource = resource
+        if self.outlet is not None:
+            self.outlet.renew(resource)
+
+    def make_way(self) -> trace.TracerProvider | None:
+        """Return the application's own provider, if it has set one in our place, made ready for our ids."""
+        successor = trace._TRACER_PROVIDER
+        if successor is None or successor is self:
+            return None
+        with self._lock:
+            if successor is not self._successor:
+                self._successor = successor
+                if isinstance(successor, SdkTracerProvider):
+                    successor.add_span_processor(HopSpanProcessor())
+        return successor
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Send everything that has ended; whether it all went in time."""
+        deadline = time_ns() + timeout_millis * 1_000_000
+        flushed = self.outlet is None or self.outlet.force_flush(timeout_millis / 1000)
+        for processor in self.processors:
+            left = (deadline - time_ns()) // 1_000_000
+            if left <= 0:
+                return False
+            flushed = processor.force_flush(left) is not False and flushed
+        return flushed
+
+    def shutdown(self, timeout_millis: int = 4_000) -> None:
+        """Send what has ended, within bounds, and take no more."""
+        if self.outlet is not None:
+            self.outlet.shutdown(timeout_millis / 1000)
+        for processor in self.processors:
+            processor.shutdown()
+
+
+class LeanTracer(trace.Tracer):
+    """See `opentelemetry.trace.Tracer`."""
+
+    def __init__(self, provider: LeanTracerProvider, scope: InstrumentationScope) -> None:
+        self.provider = provider
+        self.scope = scope
+        self.limits = provider.limits
+        self._foreign = not scope.name.startswith(OWN_SCOPES)
+        self._by_parent = provider.sampler is DEFAULT_ON
+        self._heir: trace.Tracer | None = None
+
+    @property
+    def resource(self) -> Resource:
+        """Who records."""
+        return self.provider.resource
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> Span:
+        """Start a span; its parent is the current span of `context`."""
+        provider = self.provider
+        if provider.stands_in and trace._TRACER_PROVIDER is not provider and (heir := self._find_heir()):
+            return heir.start_span(
+                name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
+            )
+        above: SpanContext | None = trace.get_current_span(context).get_span_context()
+        if above is not None and above.is_valid:
+            trace_id, state, inherited = above.trace_id, above.trace_state, above.trace_flags
+        else:
+            above, trace_id, state, inherited = None, getrandbits(128) or 1, None, _ROOT
+        if self._by_parent:
+            flags = _CONTINUED.get(inherited & 3)
+            if flags is None:
+                return _unrecorded(trace_id, inherited, state)
+        else:
+            asked = provider.sampler.should_sample(context, trace_id, name, kind, attributes, links)
+            state, attributes = asked.trace_state, asked.attributes
+            if asked.decision is Decision.DROP:
+                return _unrecorded(trace_id, inherited, state)
+            sampled = asked.decision is Decision.RECORD_AND_SAMPLE
+            flags = _FLAGS[inherited & TraceFlags.RANDOM_TRACE_ID | sampled]
+        limits = self.limits
+        kept, lost = bounded(attributes, limits.max_span_attributes, limits.max_span_attribute_length)
+        span = LeanSpan(
+            self,
+            name,
+            kind,
+            above,
+            (trace_id, getrandbits(64) or 1),
+            flags,
+            state,
+            kept,
+            time_ns() if start_time is None else start_time,
+        )
+        if lost:
+            span._dropped_attributes = lost
+        if links:
+            span._link(links)
+        if not (record_exception and set_status_on_exception):
+            span._record_exception = record_exception
+            span._set_status_on_exception = set_status_on_exception
+        if self._foreign and kind is not _INTERNAL:
+            self._complete(span, context)
+        for processor in provider.processors:
+            processor.on_start(span, parent_context=context)  # type: ignore[arg-type]  # readable and writable alike
+        return span
+
+    def start_as_current_span(  # type: ignore[override]  # a context manager and decorator, as the SDK's
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> "Current":
+        """Return a context manager in which a new span is the current one; it decorates functions too."""
+
+        def start() -> Span:
+            return self.start_span(
+                name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
+            )
+
+        return Current(start, record_exception, set_status_on_exception, end_on_exit)
+
+    def ended(self, span: LeanSpan) -> None:
+        """Hand an ended span on."""
+        provider = self.provider
+        if provider.outlet is not None and span._trace_flags & _SAMPLED:
+            provider.outlet.put(span)
+        for processor in provider.processors:
+            processor._on_ending(span)  # type: ignore[arg-type]
+            processor.on_end(span)
+
+    def _complete(self, span: LeanSpan, context: Context | None) -> None:
+        try:
+            added = crossing_attributes(span._kind, span._parent, span._trace_id, context)
+            if added:
+                span.set_attributes(added)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("span start", fault)
+
+    def _find_heir(self) -> trace.Tracer | None:
+        """Return our counterpart at the provider that the application has set since, if it has."""
+        if self._heir is None and (successor := self.provider.make_way()) is not None:
+            scope = self.scope
+            self._heir = successor.get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
+        return self._heir
+
+
+class Current:
+    """Makes a span current for a block, or for every call of a function, coroutine functions included."""
+
+    __slots__ = ("_end_on_exit", "_record_exception", "_set_status", "_span", "_start", "_token")
+
+    def __init__(
+        self, start: Callable[[], Span], record_exception: bool, set_status: bool, end_on_exit: bool
+    ) -> None:
+        self._start = start
+        self._record_exception = record_exception
+        self._set_status = set_status
+        self._end_on_exit = end_on_exit
+
+    def __enter__(self) -> Span:
+        self._span = span = self._start()
+        self._token = otel_context.attach(trace.set_span_in_context(span))
+        return span
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        otel_context.detach(self._token)
+        span = self._span
+        if isinstance(error, Exception) and span.is_recording():
+            if self._record_exception:
+                span.record_exception(error)
+            if self._set_status:
+                span.set_status(trace.Status(trace.StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+        if self._end_on_exit:
+            span.end()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorate a function: every call has a span of its own."""
+        if inspect.iscoroutinefunction(function):
+
+            @wraps(function)
+            async def awaited(*args: Any, **kwargs: Any) -> Any:
+                with self._again():
+                    return await function(*args, **kwargs)
+
+            return awaited
+
+        @wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            with self._again():
+                return function(*args, **kwargs)
+
+        return called
+
+    def _again(self) -> "Current":
+        return Current(self._start, self._record_exception, self._set_status, self._end_on_exit)
+
+
+def _configured_sampler() -> Sampler:
+    """Return the sampler that the `OTEL_TRACES_SAMPLER` variables ask for, as the SDK reads them."""
+    return SdkTracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False).sampler
+
+
+def _unrecorded(trace_id: int, inherited: int, state: trace.TraceState | None) -> Span:
+    flags = _FLAGS[inherited & TraceFlags.RANDOM_TRACE_ID]
+    return NonRecordingSpan(SpanContext(trace_id, getrandbits(64) or 1, False, flags, state))

@@ -1,0 +1,226 @@
+"""The export queue: recording appends, one thread encodes and sends; bounded, counted, as new after a fork."""
+
+import threading
+import time
+from collections import deque
+from typing import Final
+
+from opentelemetry.sdk.resources import Resource
+
+from hopwatch.faults import swallowed
+from hopwatch.lean.backlog import Backlog
+from hopwatch.lean.encode import Encoder
+from hopwatch.lean.ledger import ExportStats, Loss, Losses, Trouble
+from hopwatch.lean.sender import Delivered, Later, Sender, pause
+from hopwatch.lean.settings import ExportSettings
+from hopwatch.lean.span import LeanSpan
+
+_TOGETHER: Final = 512
+"""Spans encoded at a time, and how many must wait before the thread is woken early; larger batches cost more."""
+
+_TOGETHER_BYTES: Final = 4 << 20
+
+_GIVE_UP_S: Final = 300.0
+"""How long a span waits for a collector that takes nothing, if the bound does not end it before."""
+
+_LAST_PAUSE_S: Final = 0.5
+"""The longest pause between two attempts when the process is about to end."""
+
+
+class SpanQueue:
+    """Takes ended spans from any thread and never blocks.
+
+    Its thread begins with the first span, so that importing and pre-forking servers start none in vain. Half of the
+    bound is kept for spans just ended: while a collector is away the oldest give way to the newest.
+    """
+
+    def __init__(self, settings: ExportSettings, resource: Resource) -> None:
+        self._settings = settings
+        self.renew(resource)
+
+    def renew(self, resource: Resource) -> None:
+        """Begin anew: in a forked child nothing that waited is ours, and neither thread nor connection exist."""
+        settings = self._settings
+        self._resource = resource
+        self._spans: deque[LeanSpan] = deque()
+        self._room = settings.queued_spans
+        self._stir_at = 0
+        self._together = min(_TOGETHER, settings.request_spans)
+        self._span_bytes = 1
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._wake = threading.Event()
+        self._answer = threading.Condition()
+        self._asked = self._answered = 0
+        self._closed = False
+        self._deadline = float("inf")
+        self._encoder: Encoder | None = None
+        self._sender = Sender(settings)
+        self._backlog = Backlog(max(settings.queued_spans // 2, 1), settings.queued_bytes // 2)
+        self._delivered = 0
+        self._losses = Losses()
+        self._trouble = Trouble()
+        self._attempt = 0
+        self._not_before = 0.0
+
+    # --- any thread --------------------------------------------------------------------------------------
+
+    def put(self, span: LeanSpan) -> None:
+        """Take an ended span, or count it as lost."""
+        waiting = len(self._spans)
+        if waiting >= self._room:
+            self._losses.add(Loss.CLOSED if self._closed else Loss.FULL)
+            return
+        self._spans.append(span)
+        if waiting == self._stir_at:
+            self._stir()
+
+    def stats(self) -> ExportStats:
+        """Return what became of the spans so far."""
+        return ExportStats(self._delivered, len(self._spans) + self._backlog.spans, self._losses.counts())
+
+    def force_flush(self, timeout_s: float) -> bool:
+        """Wait until what has ended so far is dealt with, at most so long; whether it is."""
+        if self._thread is None or self._closed:
+            return not self._spans
+        with self._answer:
+            self._asked += 1
+            asked = self._asked
+            self._not_before = 0.0
+            self._wake.set()
+            return self._answer.wait_for(lambda: self._answered >= asked, timeout_s)
+
+    def shutdown(self, timeout_s: float) -> None:
+        """Send what is there, at most so long, and take no more."""
+        if self._closed:
+            return
+        self._deadline = time.monotonic() + timeout_s
+        self._closed = True
+        self._room = 0
+        self._not_before = 0.0
+        thread = self._thread
+        if thread is None:
+            self._run()
+            return
+        self._wake.set()
+        thread.join(timeout_s)
+        if thread.is_alive():  # it hangs in a request; the process will not wait for it
+            self._losses.add(Loss.CLOSED, len(self._spans) + self._backlog.spans)
+            self._losses.tell(last=True)
+
+    def _stir(self) -> None:
+        """Wake the thread, start it if this is the first span."""
+        if self._thread is None:
+            try:
+                self._start()
+            except RuntimeError as error:  # Python starts no thread while it shuts down; `shutdown` will send
+                swallowed("export", error)
+        elif not self._wake.is_set():
+            self._wake.set()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="hopwatch-export", daemon=True)
+                thread.start()
+                self._thread = thread
+                self._stir_at = self._together
+
+    # --- the export thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(self._idle_s())
+            self._wake.clear()
+            try:
+                self._round()
+            except Exception as fault:  # noqa: BLE001 — a guest's thread must not die of one bad round
+                swallowed("export", fault)
+            if self._closed and (self._is_empty() or time.monotonic() >= self._deadline):
+                break
+        self._room = 0
+        left = len(self._spans) + self._backlog.pop_all()
+        self._spans.clear()
+        if left:
+            self._losses.add(Loss.CLOSED, left)
+        self._losses.tell(last=True)
+        self._sender.close()
+
+    def _idle_s(self) -> float:
+        if len(self._spans) >= self._together or (self._closed and not self._backlog.spans):
+            return 0.0
+        due = self._not_before - time.monotonic() if self._backlog.spans else self._settings.every_s
+        return max(0.0, min(due, self._settings.every_s, self._deadline - time.monotonic()))
+
+    def _round(self) -> None:
+        """Encode what has ended until now, send what may be sent."""
+        asked = self._asked
+        left = len(self._spans)
+        while left > 0:
+            left -= self._encode(min(left, self._together))
+            if self._backlog.spans >= self._settings.request_spans:
+                self._send()
+        self._send()
+        self._fit()
+        self._losses.tell()
+        if not self._backlog.spans and self._answered != asked:
+            with self._answer:
+                self._answered = asked
+                self._answer.notify_all()
+
+    def _encode(self, count: int) -> int:
+        taken = [self._spans.popleft() for _ in range(count)]
+        if self._encoder is None:
+            self._encoder = Encoder(self._resource)
+        body, encoded = self._encoder.encode(taken)
+        if encoded < count:
+            self._losses.add(Loss.UNENCODABLE, count - encoded)
+        if encoded:
+            lost = self._backlog.add(body, encoded)
+            if lost:
+                self._losses.add(Loss.FULL, lost)
+            self._span_bytes = len(body) // encoded + 1
+        self._fit()
+        return count
+
+    def _fit(self) -> None:
+        """Let as many spans wait as the bounds allow, spans being as large as those seen last."""
+        settings, size = self._settings, self._span_bytes
+        self._together = max(1, min(_TOGETHER, settings.request_spans, _TOGETHER_BYTES // size))
+        self._stir_at = self._together
+        if not self._closed:
+            most = min(settings.queued_spans, settings.queued_bytes // size)
+            self._room = max(1, most - self._backlog.spans)
+
+    def _send(self) -> None:
+        backlog = self._backlog
+        while backlog.spans and time.monotonic() >= self._not_before:
+            lost = backlog.pop_older_than(_GIVE_UP_S)
+            if lost:
+                self._losses.add(Loss.TOO_OLD, lost)
+                continue
+            batches, body = backlog.head(self._settings.request_spans)
+            left_s = max(0.1, self._deadline - time.monotonic())
+            answer = self._sender.send(body, min(self._settings.timeout_s, left_s))
+            if isinstance(answer, Later):
+                self._postpone(answer)
+                return
+            self._attempt = 0
+            spans = backlog.pop(len(batches))
+            refused = answer.rejected if isinstance(answer, Delivered) else spans
+            refused = min(refused, spans)
+            self._delivered += spans - refused
+            if refused:
+                said = "rejected by the collector" if isinstance(answer, Delivered) else answer.reason
+                self._losses.add(Loss.REFUSED, refused, said)
+
+    def _postpone(self, answer: Later) -> None:
+        wait_s = pause(self._attempt, answer.after_s)
+        if self._closed:
+            wait_s = min(wait_s, _LAST_PAUSE_S)
+        self._attempt += 1
+        self._not_before = time.monotonic() + wait_s
+        self._trouble.tell(self._settings.url, answer.reason, wait_s)
+
+    def _is_empty(self) -> bool:
+        return not self._spans and not self._backlog.spans
