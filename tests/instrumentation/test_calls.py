@@ -1,28 +1,43 @@
-"""HTTP and gRPC calls: real servers and clients in one process, on OpenTelemetry's own instrumentations."""
+"""HTTP and gRPC calls on either path: our own wrappers, and OpenTelemetry's packages with our propagator."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import fastapi
 import grpc
 import grpc.aio
 import httpx
 import pytest
+import starlette.applications
 import uvicorn
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route, Router
 
+from hopwatch.asgi import Middleware
 from hopwatch.conventions import MESSAGE_ID
 from hopwatch.transports.fastapi import FastAPIInstrumentor
 from hopwatch.transports.grpc import GrpcInstrumentor
 from hopwatch.transports.httpx import HTTPXClientInstrumentor
+from hopwatch.transports.starlette import StarletteInstrumentor
 
 
-@pytest.fixture
-def instrumented(spans: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
-    """FastAPI, httpx and gRPC instrumented for one test."""
-    instrumentors = (FastAPIInstrumentor(), HTTPXClientInstrumentor(), GrpcInstrumentor())
+@pytest.fixture(params=["native", "contrib"])
+def instrumented(
+    request: pytest.FixtureRequest, spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[InMemorySpanExporter]:
+    """Servers, httpx and gRPC instrumented for one test, on the path `HOPWATCH_CALLS` says."""
+    monkeypatch.setenv("HOPWATCH_CALLS", request.param)
+    instrumentors = (
+        FastAPIInstrumentor(),
+        StarletteInstrumentor(),
+        HTTPXClientInstrumentor(),
+        GrpcInstrumentor(),
+    )
     for instrumentor in instrumentors:
         instrumentor.instrument()
     yield spans
@@ -35,16 +50,35 @@ def of_kind(spans: InMemorySpanExporter, kind: SpanKind) -> list[ReadableSpan]:
     return [span for span in spans.get_finished_spans() if span.kind is kind]
 
 
-@pytest.fixture
-async def shop(instrumented: InMemorySpanExporter) -> AsyncIterator[str]:
-    """A FastAPI service on a free port; yields its URL."""
+def fastapi_shop() -> Any:
+    """The shop on FastAPI."""
     app = fastapi.FastAPI()
 
     @app.get("/orders/{order}")
     async def read(order: int) -> dict[str, int]:
         return {"order": order}
 
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
+    return app
+
+
+async def read(request: Request) -> JSONResponse:
+    return JSONResponse({"order": int(request.path_params["order"])})
+
+
+def starlette_shop() -> Any:
+    """The shop on Starlette."""
+    return starlette.applications.Starlette(routes=[Route("/orders/{order}", read)])
+
+
+def asgi_shop() -> Any:
+    """The shop on no framework that anybody instruments."""
+    return Middleware(Router(routes=[Route("/orders/{order}", read)]))
+
+
+@pytest.fixture(params=[fastapi_shop, starlette_shop, asgi_shop])
+async def shop(request: pytest.FixtureRequest, instrumented: InMemorySpanExporter) -> AsyncIterator[str]:
+    """A service on a free port; yields its URL."""
+    config = uvicorn.Config(request.param(), host="127.0.0.1", port=0, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     async with asyncio.timeout(10):
@@ -68,6 +102,15 @@ async def test_an_http_call_is_one_message_with_two_halves(
     assert len(instrumented.get_finished_spans()) == 2
     assert served.parent is not None
     assert served.parent.span_id == sent.context.span_id
+
+
+def test_the_path_chosen_is_the_path_taken(
+    instrumented: InMemorySpanExporter, request: pytest.FixtureRequest
+) -> None:
+    """`HOPWATCH_CALLS` decides whose wrappers are in force."""
+    contrib = "contrib" in request.node.name
+    assert (fastapi.FastAPI.__module__ != "fastapi.applications") is contrib
+    assert hasattr(vars(fastapi.FastAPI).get("__call__"), "__wrapped__") is not contrib
 
 
 async def test_two_http_calls_are_two_messages(shop: str, instrumented: InMemorySpanExporter) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -30,6 +31,7 @@ from hopwatch.conventions import (
     URL_SCHEME,
 )
 from hopwatch.faults import swallowed
+from hopwatch.optin import CallsPath, calls_path
 from hopwatch.sockets import Sockets
 from hopwatch.sockets_asgi import Connection, Opening
 from hopwatch.wrapping import Args, Kwargs, guarded
@@ -73,12 +75,15 @@ class Middleware:
     """
 
     def __init__(self, app: App, *, tracer: Tracer | None = None, framework: str = "ASGI") -> None:
-        self._app = app
-        self._requests = Requests(tracer or trace.get_tracer("hopwatch.asgi", version("hopwatch")), framework)
+        if calls_path() is CallsPath.CONTRIB:
+            self._app = _by_contrib(app)
+        else:
+            tracer = tracer or trace.get_tracer("hopwatch.asgi", version("hopwatch"))
+            self._app = partial(Requests(tracer, framework).run, app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application and record what it answers."""
-        await self._requests.run(self._app, scope, receive, send)
+        await self._app(scope, receive, send)
 
 
 class Requests:
@@ -203,6 +208,13 @@ def excluded_urls(framework: str) -> re.Pattern[str] | None:
     except re.error as fault:
         swallowed("excluded urls", fault)
         return None
+
+
+def _by_contrib(app: App) -> App:
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+    wrapped: App = OpenTelemetryMiddleware(app, exclude_spans=["receive", "send"])
+    return wrapped
 
 
 def _arguments(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Receive, Send]:

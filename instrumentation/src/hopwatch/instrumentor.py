@@ -1,7 +1,7 @@
 """The shape all transports share: an instrumentor that patches a library's classes, and a recorded callback."""
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import wraps
 from importlib.metadata import version
 from typing import Any, ClassVar, TypeVar
@@ -12,6 +12,7 @@ from opentelemetry.trace import Tracer
 
 from hopwatch.conventions import System
 from hopwatch.handover import handovers
+from hopwatch.optin import CallsPath, calls_path
 from hopwatch.recorder import ProcessHop, Recorder
 from hopwatch.wrapping import Patches
 
@@ -81,6 +82,36 @@ class ContribInstrumentor(PatchingInstrumentor):
     def hooks(self) -> dict[str, Any]:
         """Return what else OpenTelemetry's instrumentation is to be told; called after `patch`."""
         return {}
+
+
+class EitherInstrumentor(PatchingInstrumentor):
+    """Wraps a library by itself or, where `HOPWATCH_CALLS` says `contrib`, has OpenTelemetry's own packages do it."""
+
+    _turned_on: Sequence[BaseInstrumentor] = ()
+
+    @abstractmethod
+    def contribs(self, patches: Patches) -> Sequence[tuple[BaseInstrumentor, dict[str, Any]]]:
+        """Return OpenTelemetry's instrumentations with what they are to be told; patch what they cannot be told."""
+
+    def _instrument(self, **kwargs: Any) -> None:
+        if calls_path() is CallsPath.NATIVE:
+            super()._instrument(**kwargs)
+            return
+        self._patches = Patches()
+        free = [
+            (contrib, said)
+            for contrib, said in self.contribs(self._patches)
+            if not contrib.is_instrumented_by_opentelemetry  # else by somebody who will turn it off too
+        ]
+        for contrib, said in free:
+            contrib.instrument(skip_dep_check=True, **said, **kwargs)
+        self._turned_on = [contrib for contrib, _ in free]
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        for contrib in self._turned_on:
+            contrib.uninstrument()
+        self._turned_on = ()
+        super()._uninstrument(**kwargs)
 
 
 class TransportInstrumentor(PatchingInstrumentor):

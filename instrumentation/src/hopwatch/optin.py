@@ -1,7 +1,8 @@
-"""What is recorded only where it is asked for, because it may be private or is seldom worth its price."""
+"""What is recorded only where it is asked for, because it may be private or is seldom worth its price; and by whom."""
 
 import os
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, Self
 
 VARIABLE: Final = "HOPWATCH_RECORD"
@@ -10,6 +11,39 @@ VARIABLE: Final = "HOPWATCH_RECORD"
 
 ENVELOPE_VARIABLE: Final = "HOPWATCH_WEBSOCKET_ENVELOPE"
 """`true`: WebSocket messages carry their context in front of them, where the other end says so too."""
+
+CALLS_VARIABLE: Final = "HOPWATCH_CALLS"
+"""`native` or `contrib`: who records the calls of FastAPI, Starlette, ASGI applications and gRPC."""
+
+
+class CallsPath(StrEnum):
+    """Who records the calls of servers and of gRPC."""
+
+    NATIVE = "native"
+    """Wrappers of our own."""
+    CONTRIB = "contrib"
+    """OpenTelemetry's own instrumentation packages; ids come in through the propagator."""
+
+
+_chosen: CallsPath | None = None
+
+
+def choose_calls(path: str | None) -> None:
+    """Prefer a path to what the environment says; None leaves it to the environment.
+
+    Raises:
+        ValueError: there is no such path.
+    """
+    global _chosen
+    _chosen = CallsPath(path) if path is not None else None
+
+
+def calls_path() -> CallsPath:
+    """Return the path chosen, in code or in the environment; a misspelt word there is as good as none."""
+    if _chosen is not None:
+        return _chosen
+    said = os.environ.get(CALLS_VARIABLE, "").strip().lower()
+    return CallsPath(said) if said in set(CallsPath) else CallsPath.NATIVE
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from opentelemetry import propagate
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from opentelemetry.propagators.textmap import TextMapPropagator
 
+from hopwatch.optin import choose_calls
 from hopwatch.propagation import HopwatchPropagator
 from hopwatch.reports import reporter
 
@@ -67,22 +68,26 @@ def instrument(
     endpoint: str | None = None,
     only: Collection[str] | None = None,
     exclude: Collection[str] = (),
+    calls: str | None = None,
 ) -> None:
     """Give every call and message of this process an id, a flow and an outcome.
 
     `service` names the process (`OTEL_SERVICE_NAME` wins); `endpoint` is the collector's OTLP/HTTP address,
     `http://127.0.0.1:4318` unless an `OTEL_*` variable says otherwise; `only` and `exclude` choose transports by
     the import name of their library (`nats`, `aio_pika`, `aiokafka`, `fastapi`, `grpc`, `httpx` …).
+    `calls` says who records the calls of servers and gRPC: `native`, our wrappers, or `contrib`, OpenTelemetry's own
+    packages (`HOPWATCH_CALLS` says the same).
 
     Libraries are instrumented as they are imported, so call it as early as you like. A second call adds
     transports and changes nothing else. Does nothing where `OTEL_SDK_DISABLED` is true.
 
     Raises:
-        ValueError: `only` or `exclude` names a transport that does not exist.
+        ValueError: `only` or `exclude` names a transport that does not exist, `calls` a path that does not.
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return
     chosen = _choose(transports(), only, exclude)
+    choose_calls(calls)
     if _state.before is None:
         from hopwatch.export import set_up_tracing  # the SDK is loaded only where it is used
 

@@ -146,7 +146,12 @@ async def use_rabbitmq(url: str, name: str) -> list[Any]:
     for body in (b"2", b"3"):
         await exchange.publish(aio_pika.Message(body), "a.b")
     await asyncio.wait_for(done.wait(), TIMEOUT_S)
-    told += [tag, sorted(got), await seen(queue.cancel(tag)), await seen(queue.consume(partial(take, b""), consumer_tag="again"))]
+    told += [
+        tag,
+        sorted(got),
+        await seen(queue.cancel(tag)),
+        await seen(queue.consume(partial(take, b""), consumer_tag="again")),
+    ]
     await channel.close()
     told.append(await seen(exchange.publish(message, "a.b")))
 
@@ -186,9 +191,7 @@ async def use_kafka(bootstrap: str, name: str) -> list[Any]:
         metadata.offset,
         headers,
     ]
-    told.append(
-        (await producer.send_and_wait(name, None, b"k", 0, 1_700_000_000_000, headers))._asdict()
-    )
+    told.append((await producer.send_and_wait(name, None, b"k", 0, 1_700_000_000_000, headers))._asdict())
     batch = producer.create_batch()
     told += [str(inspect.signature(batch.append)), batch.append(timestamp=5, key=None, value="2").offset]
     told += [calling(lambda: batch.append(key=None, value="2")), batch.record_count(), batch.closed()]

@@ -3,16 +3,17 @@
 FastAPI's own telemetry goes on measuring and logging where the application has set that up, but opens no spans.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from fastapi import FastAPI
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from opentelemetry.trace import Tracer
 
 from hopwatch.asgi import Requests
-from hopwatch.instrumentor import PatchingInstrumentor
+from hopwatch.instrumentor import EitherInstrumentor
 from hopwatch.wrapping import Args, Kwargs, Patches
 
 try:
@@ -21,7 +22,7 @@ except ImportError:  # FastAPI before 0.165
     NativeTelemetry = None  # type: ignore[assignment,misc]
 
 
-class FastAPIInstrumentor(PatchingInstrumentor):
+class FastAPIInstrumentor(EitherInstrumentor):
     """Wraps the call of an application; those that OpenTelemetry's own instrumentation took are left to it."""
 
     library = "fastapi"
@@ -32,6 +33,12 @@ class FastAPIInstrumentor(PatchingInstrumentor):
         patches.wrap(FastAPI, "__call__", Requests(tracer, "FASTAPI").answer)
         if NativeTelemetry is not None:
             patches.wrap(NativeTelemetry, "__call__", _Quiet())
+
+    def contribs(self, patches: Patches) -> Sequence[tuple[BaseInstrumentor, dict[str, Any]]]:
+        """Return OpenTelemetry's instrumentation, without its spans for every part of a request."""
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor as Contrib
+
+        return [(Contrib(), {"exclude_spans": ["receive", "send"]})]
 
 
 class _Quiet:

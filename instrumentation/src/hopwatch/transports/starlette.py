@@ -1,17 +1,20 @@
 """Starlette: every application, made before or after, answers its requests inside one server span."""
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
 
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from opentelemetry.trace import Tracer
 from starlette.applications import Starlette
 
 from hopwatch.asgi import Requests
-from hopwatch.instrumentor import PatchingInstrumentor
+from hopwatch.instrumentor import EitherInstrumentor
 from hopwatch.wrapping import Args, Kwargs, Patches
 
 
-class StarletteInstrumentor(PatchingInstrumentor):
+class StarletteInstrumentor(EitherInstrumentor):
     """Wraps the call of an application; FastAPI's are FastAPI's own business, chosen or excluded under that name."""
 
     library = "starlette"
@@ -29,6 +32,14 @@ class StarletteInstrumentor(PatchingInstrumentor):
             )
 
         patches.wrap(Starlette, "__call__", answer)
+
+    def contribs(self, patches: Patches) -> Sequence[tuple[BaseInstrumentor, dict[str, Any]]]:
+        """Return OpenTelemetry's instrumentation; it cannot be told to leave out spans for every part of a request."""
+        import opentelemetry.instrumentation.starlette as contrib
+
+        quieter = partial(contrib.OpenTelemetryMiddleware, exclude_spans=["receive", "send"])
+        patches.replace(contrib, "OpenTelemetryMiddleware", quieter)
+        return [(contrib.StarletteInstrumentor(), {})]
 
 
 def _is_fastapi(app: Starlette) -> bool:

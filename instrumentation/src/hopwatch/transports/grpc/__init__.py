@@ -4,15 +4,19 @@ Callers are covered whenever their channel was made, callees if their server was
 application gets are grpcio's own.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import grpc
 import grpc.aio
 from grpc import _channel
 from grpc.aio import _call as _aio_call
 from grpc.aio import _channel as _aio_channel
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from opentelemetry.trace import Tracer
 
 from hopwatch.calls import Calls
-from hopwatch.instrumentor import PatchingInstrumentor
+from hopwatch.instrumentor import EitherInstrumentor
 from hopwatch.transports.grpc.caller import Caller
 from hopwatch.transports.grpc.caller_aio import AioCaller
 from hopwatch.transports.grpc.server import AioInterceptor, Interceptor, intercepting
@@ -21,7 +25,7 @@ from hopwatch.wrapping import Patches
 __all__ = ["GrpcInstrumentor"]
 
 
-class GrpcInstrumentor(PatchingInstrumentor):
+class GrpcInstrumentor(EitherInstrumentor):
     """Wraps grpcio's multi-callables, and puts an interceptor before those of every new server."""
 
     library = "grpc"
@@ -34,6 +38,18 @@ class GrpcInstrumentor(PatchingInstrumentor):
         _patch_aio(patches, AioCaller(calls))
         patches.wrap(grpc, "server", intercepting(Interceptor(calls, patches), 2))
         patches.wrap(grpc.aio, "server", intercepting(AioInterceptor(calls, patches), 2))
+
+    def contribs(self, patches: Patches) -> Sequence[tuple[BaseInstrumentor, dict[str, Any]]]:
+        """Return OpenTelemetry's four instrumentations."""
+        from opentelemetry.instrumentation import grpc as contrib
+
+        parts: Sequence[Any] = (
+            contrib.GrpcAioInstrumentorClient,
+            contrib.GrpcAioInstrumentorServer,
+            contrib.GrpcInstrumentorClient,
+            contrib.GrpcInstrumentorServer,
+        )
+        return [(part(), {}) for part in parts]
 
 
 def _patch_blocking(patches: Patches, caller: Caller) -> None:
