@@ -1,6 +1,7 @@
 """What hopwatch keeps in the OpenTelemetry context: the message being handled, the flow it belongs to."""
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from opentelemetry import baggage, trace
 from opentelemetry import context as otel_context
@@ -14,8 +15,11 @@ __all__ = [
     "FLOW_KEY",
     "INCOMING_KEY",
     "SPAN_KEY",
+    "SUPPRESSED_KEY",
+    "attach",
     "flow_id",
     "foreign_flow",
+    "get_current",
     "incoming_message_id",
     "is_flow_id",
     "outgoing_message_id",
@@ -36,6 +40,16 @@ FLOW_KEY: Final = otel_context.create_key("hopwatch-flow")
 
 [BAGGAGE_KEY] = baggage.set_baggage("a", "b", Context())
 """Where OpenTelemetry keeps baggage."""
+
+SUPPRESSED_KEY: Final = "suppress_instrumentation"
+"""Where `suppress_instrumentation()` of OpenTelemetry's instrumentations says that nothing is to be recorded."""
+
+_runtime: Any = getattr(otel_context, "_RUNTIME_CONTEXT", otel_context)
+get_current: Final[Callable[[], Context]] = _runtime.get_current
+"""OpenTelemetry's `get_current` without the function around it, which is half its cost."""
+
+attach: Final[Callable[[Context], object]] = _runtime.attach
+"""OpenTelemetry's `attach`, likewise."""
 
 _OUTGOING = otel_context.create_key("hopwatch-outgoing-message")
 
@@ -75,15 +89,15 @@ def with_span(span: Span, context: Context) -> Context:
 def foreign_flow(context: Context) -> str | None:
     """Return the flow a context belongs to, where the trace id of its span is not the flow's own."""
     span = context.get(SPAN_KEY)
-    kept = context.get(FLOW_KEY)
-    if not isinstance(span, Span):
+    if span is None:
+        kept = context.get(FLOW_KEY)
         return kept if isinstance(kept, str) else None
-    span_context = span.get_span_context()
+    span_context = span.get_span_context()  # type: ignore[attr-defined]  # the API keeps nothing but spans there
     state = span_context.trace_state
-    flow = state.flow if type(state) is FlowState else flow_in(state) or kept
-    if not isinstance(flow, str) or int(flow, 16) == span_context.trace_id:
-        return None
-    return flow
+    if type(state) is FlowState:
+        return None if state.number == span_context.trace_id else state.flow
+    flow = flow_in(state) or context.get(FLOW_KEY)
+    return flow if isinstance(flow, str) and int(flow, 16) != span_context.trace_id else None
 
 
 def flow_id(context: Context | None = None) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from weakref import ref
 
 from hopwatch.conventions import SettleOutcome
+from hopwatch.faults import swallowed
 from hopwatch.recorder import ProcessHop
 from hopwatch.wrapping import guarded
 
@@ -63,49 +64,68 @@ class Handovers:
         self._by_message: dict[int, _Handed] = {}
         self._by_source: dict[int, _Source] = {}
         self._dropped: deque[ProcessHop] = deque()
+        self._woken: asyncio.AbstractEventLoop | None = None
+        """The loop that will see to what was dropped: one call is enough, each is a write to its pipe."""
 
     @guarded
     def called(self, message: Any, hop: ProcessHop) -> None:
         """Note a message handed to a callback: whoever called it ends its hop."""
         if self._dropped:
             self._drain()
-        self._note(_Called(message, self._gone), message, hop, None)
+        handed = _Called(message, self._gone)
+        handed.key, handed.hop, handed.loop = id(message), hop, None
+        self._by_message[handed.key] = handed
 
-    @guarded
     def gave(self, source: Any, messages: Iterable[tuple[Any, ProcessHop]]) -> None:
         """Note messages given to the current task by `source` (a subscription, a queue, a consumer)."""
-        if self._dropped:
-            self._drain()
-        task, loop = _task(), _loop()
-        takers = self._takers(source)
-        taker = takers.get(id(task))
-        if taker is None or taker() is not task:
-            taker = takers[id(task)] = _Taker(task)
-            taker.messages = []
-        for message, hop in messages:
-            taker.messages.append(self._note(_Handed(message, self._gone), message, hop, loop))
+        try:
+            if self._dropped:
+                self._drain()
+            task, loop = _here()
+            known = self._by_source.get(id(source))
+            if known is None or known() is not source:
+                known = self._source(source)
+            taker = known.takers.get(id(task))
+            if taker is None or taker() is not task:
+                taker = known.takers[id(task)] = _Taker(task)
+                taker.messages = []
+            for message, hop in messages:
+                handed = _Handed(message, self._gone)
+                handed.key = key = id(message)
+                handed.hop = hop
+                handed.loop = loop
+                self._by_message[key] = handed
+                taker.messages.append(handed)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("handover", fault)
 
-    @guarded
     def back(self, source: Any, error: BaseException | None = None) -> None:
         """Note that the current task is back for more: it is done with what it got from `source` before.
 
         So is a task that has ended, such as the one `asyncio.wait_for` runs a fetch in.
         """
-        if self._dropped:
-            self._drain()
-        known = self._by_source.get(id(source))
-        if known is None or known() is not source:
-            return
-        current, takers = _task(), known.takers
-        for key, taker in [*takers.items()]:
-            task = taker()
-            if task is not current:
-                if task is not None and not (isinstance(task, asyncio.Task) and task.done()):
-                    continue
-                del takers[key]
-            messages, taker.messages = taker.messages, []
-            for handed in messages:
-                _end(handed.hop, error)
+        try:
+            if self._dropped:
+                self._drain()
+            known = self._by_source.get(id(source))
+            if known is None or known() is not source:
+                return
+            current, _ = _here()
+            for key, taker in [*known.takers.items()]:
+                task = taker()
+                if task is not current:
+                    if task is not None and not (isinstance(task, asyncio.Task) and task.done()):
+                        continue
+                    del known.takers[key]
+                messages, taker.messages = taker.messages, []
+                for handed in messages:
+                    hop = handed.hop
+                    if hop.ended:
+                        hop.detach()  # settled, and still the current one for what its handler had to do
+                    else:
+                        hop.end(error)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("handover", fault)
 
     @guarded
     def closed(self, source: Any, error: BaseException | None = None) -> None:
@@ -117,7 +137,8 @@ class Handovers:
         del self._by_source[id(source)]
         for taker in known.takers.values():
             for handed in taker.messages:
-                _end(handed.hop)
+                handed.hop.end()
+                handed.hop.detach()
 
     @guarded
     def of(self, message: Any) -> ProcessHop | None:
@@ -150,12 +171,10 @@ class Handovers:
         held = ((handed(), handed.hop) for handed in list(self._by_message.values()))
         return [(message, hop) for message, hop in held if message is not None]
 
-    def _takers(self, source: Any) -> dict[int, _Taker]:
-        known = self._by_source.get(id(source))
-        if known is None or known() is not source:
-            known = self._by_source[id(source)] = _Source(source, self._forget)
-            known.key, known.takers = id(source), {}
-        return known.takers
+    def _source(self, source: Any) -> _Source:
+        known = self._by_source[id(source)] = _Source(source, self._forget)
+        known.key, known.takers = id(source), {}
+        return known
 
     def _taken(self, source: Any) -> list[list[_Handed]]:
         known = self._by_source.get(id(source))
@@ -168,15 +187,6 @@ class Handovers:
         if self._by_source.get(source.key) is source:
             del self._by_source[source.key]
 
-    def _note(
-        self, handed: _Handed, message: Any, hop: ProcessHop, loop: asyncio.AbstractEventLoop | None
-    ) -> _Handed:
-        handed.key = id(message)
-        handed.hop = hop
-        handed.loop = loop
-        self._by_message[handed.key] = handed
-        return handed
-
     def _gone(self, gone: Any) -> None:
         """Note that nobody holds a message any longer."""
         handed: _Handed = gone
@@ -187,8 +197,14 @@ class Handovers:
             return
         # Not ended right here: the garbage collector may run inside an exporter that holds its lock.
         self._dropped.append(handed.hop)
-        if handed.loop is not None and not handed.loop.is_closed():
-            handed.loop.call_soon_threadsafe(self._drain)
+        loop = handed.loop
+        if loop is not None and loop is not self._woken and not loop.is_closed():
+            self._woken = loop
+            loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._woken = None
+        self._drain()
 
     def _drain(self) -> None:
         while self._dropped:
@@ -273,17 +289,10 @@ class _NoTask:
 _NO_TASK: Final = _NoTask()
 
 
-def _task() -> object:
-    return (asyncio.current_task() if _loop() is not None else None) or _NO_TASK
-
-
-def _loop() -> asyncio.AbstractEventLoop | None:
+def _here() -> tuple[object, asyncio.AbstractEventLoop | None]:
+    """Return the task this runs in, or what stands for none, and its loop."""
     try:
-        return asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
     except RuntimeError:
-        return None
-
-
-def _end(hop: ProcessHop, error: BaseException | None = None) -> None:
-    hop.end(error)
-    hop.detach()
+        return _NO_TASK, None
+    return asyncio.current_task(loop) or _NO_TASK, loop

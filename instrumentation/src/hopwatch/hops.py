@@ -3,11 +3,11 @@
 import time
 from typing import Final
 
-from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
+from hopwatch.context import attach, get_current
 from hopwatch.conventions import (
     ERROR_TYPE,
     MESSAGING_DESTINATION_NAME,
@@ -90,47 +90,44 @@ class ProcessHop:
     __slots__ = (
         "_attributes",
         "_before",
-        "_context",
-        "_ended",
         "_failed",
-        "_outcome",
         "_span",
         "_tracer",
+        "context",
+        "ended",
+        "outcome",
         "started",
     )
+
+    context: Context
+    """The context of what is done for this message: its span, its flow, its business keys."""
+
+    ended: bool
+    """Whether `end` has been called."""
+
+    outcome: SettleOutcome | None
+    """How the attempt was settled so far, None if it was not."""
+
+    started: float
+    """When it began, on the monotonic clock."""
 
     def __init__(self, tracer: Tracer, span: Span, context: Context, attributes: Attributes) -> None:
         self._tracer = tracer
         self._span = span
-        self._context = context
+        self.context = context
         self._attributes = attributes
-        self._outcome: SettleOutcome | None = None
-        self._ended = False
+        self.outcome = None
+        self.ended = False
         self._failed = False
         self._before: Context | None = None
         self.started = time.monotonic()
 
-    @property
-    def ended(self) -> bool:
-        """Whether `end` has been called."""
-        return self._ended
-
-    @property
-    def outcome(self) -> SettleOutcome | None:
-        """How the attempt was settled so far, None if it was not."""
-        return self._outcome
-
-    @property
-    def context(self) -> Context:
-        """The context of what is done for this message: its span, its flow, its business keys."""
-        return self._context
-
     def attach(self) -> None:
         """Make this hop the current one, if it is not; nested hops and sends belong to its flow."""
-        before = otel_context.get_current()
-        if before is not self._context:
+        before = get_current()
+        if before is not self.context:
             self._before = before
-            otel_context.attach(self._context)
+            attach(self.context)
 
     def detach(self) -> None:
         """Make the context from before `attach` current again, if this hop still is.
@@ -141,16 +138,16 @@ class ProcessHop:
         before = self._before
         if before is not None:
             self._before = None
-            if otel_context.get_current() is self._context:
-                otel_context.attach(before)
+            if get_current() is self.context:
+                attach(before)
 
     def settled(self, outcome: SettleOutcome, reason: str = "") -> None:
         """Note how the receiver settled the message; after `end` it becomes a settle span of its own."""
-        if self._outcome is not None and self._outcome is not SettleOutcome.NONE:
+        if self.outcome is not None and self.outcome is not SettleOutcome.NONE:
             return
-        self._outcome = outcome
+        self.outcome = outcome
         try:
-            if self._ended:
+            if self.ended:
                 self._settle_late(outcome, reason)
                 return
             self._span.set_attribute(SETTLE_OUTCOME, outcome._value_)
@@ -161,7 +158,7 @@ class ProcessHop:
 
     def failed(self, error: BaseException) -> None:
         """Note that the handler raised, where that is known before the attempt ends; only the first counts."""
-        if self._failed or self._ended:
+        if self._failed or self.ended:
             return
         self._failed = True
         try:
@@ -175,16 +172,15 @@ class ProcessHop:
         With `keep_current` the hop stays the current one until `detach`: a message settled in mid-loop, whose
         handler goes on sending.
         """
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
         try:
-            reporter.closed(self)
+            reporter.in_progress.pop(id(self), None)
             if not keep_current:
                 self.detach()
-            if self._outcome is None:
-                self._outcome = SettleOutcome.NONE
-                self._span.set_attribute(SETTLE_OUTCOME, _NONE)
+            if self.outcome is None:
+                self.outcome = SettleOutcome.NONE  # its span has said so from the beginning
             if error is not None and not self._failed:
                 fail(self._span, error, words(error))
             self._span.end()
@@ -195,7 +191,7 @@ class ProcessHop:
         """Tell of an attempt still in progress: a zero-length child span that repeats its attributes."""
         self._tracer.start_span(
             f"{Report.OPEN} {self._attributes.get(MESSAGING_DESTINATION_NAME, '')}",
-            context=self._context,
+            context=self.context,
             kind=SpanKind.INTERNAL,
             attributes={**self._identity(), REPORT: Report.OPEN.value},
         ).end()
@@ -210,16 +206,11 @@ class ProcessHop:
         if reason:
             attributes[REASON] = reason[:MAX_REASON_LENGTH]
         name = f"{outcome} {self._attributes.get(MESSAGING_DESTINATION_NAME, '')}"
-        self._tracer.start_span(
-            name, context=self._context, kind=SpanKind.CLIENT, attributes=attributes
-        ).end()
+        self._tracer.start_span(name, context=self.context, kind=SpanKind.CLIENT, attributes=attributes).end()
 
     def _identity(self) -> dict[str, AttributeValue]:
         """Return whose attempt this is; a lean span keeps its own attributes in the same dict."""
         return {name: value for name, value in list(self._attributes.items()) if name not in _ENDINGS}
-
-
-_NONE: Final = SettleOutcome.NONE.value
 
 
 def words(error: BaseException | None) -> str:

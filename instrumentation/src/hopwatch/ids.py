@@ -5,7 +5,9 @@ import time
 from random import getrandbits
 from typing import Final
 
-_ANY_UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+id_in: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+"""Whether untrusted text has the form of a message id (any UUID version, lower-case hex): a match, or None."""
+
 _VARIANT: Final = 0b10 << 74
 _beginning = (0, "")
 """The last millisecond an id was minted in, and how ids of it begin; replaced as one, so that threads do not mix."""
@@ -26,4 +28,4 @@ def new_message_id() -> str:
 
 def is_message_id(text: str) -> bool:
     """Whether untrusted text has the form of a message id (any UUID version, lower-case hex, 36 characters)."""
-    return _ANY_UUID.fullmatch(text) is not None
+    return id_in(text) is not None

@@ -16,8 +16,10 @@ from hopwatch.conventions import (
     MESSAGING_SYSTEM,
     RECEIVER,
     SEQUENCE,
+    SETTLE_OUTCOME,
     STREAM,
     Operation,
+    SettleOutcome,
     System,
 )
 
@@ -111,6 +113,8 @@ class Preparations:
         }
         if receiver is not None:
             attributes[RECEIVER] = receiver
+        if operation is Operation.PROCESS:
+            attributes[SETTLE_OUTCOME] = SettleOutcome.NONE.value  # until it is settled
         return Prepared(f"{name} {destination.name}", attributes, destination)
 
 

@@ -32,6 +32,8 @@ from hopwatch.context import (
     INCOMING_KEY,
     SPAN_KEY,
     flow_id,
+    foreign_flow,
+    incoming_message_id,
     outgoing_message_id,
     with_flow,
     with_incoming,
@@ -44,9 +46,13 @@ from hopwatch.conventions import (
     SERVER_ADDRESS,
     TRACESTATE_KEY,
 )
-from hopwatch.ids import is_message_id, new_message_id
+from hopwatch.ids import id_in, is_message_id, new_message_id
 
 _INTERNAL_SUFFIXES = (".local", ".internal", ".svc", ".cluster.local", ".localhost")
+
+
+Received = tuple[Context, str | None, str | None]
+"""The context of what is done for a message, its id, and its flow where the trace it came with is not the flow's own."""
 
 
 class HopwatchPropagator(TextMapPropagator):
@@ -108,22 +114,13 @@ class HopwatchPropagator(TextMapPropagator):
         """Extract the trace context and the message id; malformed ids are as good as none."""
         if self._baggage is None:
             return self._extract_generally(carrier, context, getter)
-        fields = fields_of(carrier, getter)
-        traceparent = fields.get(w3c.TRACEPARENT)
-        sender = w3c.read(traceparent, fields.get(w3c.TRACESTATE)) if traceparent is not None else None
-        if sender is None:
-            return self._extract_generally(carrier, context, getter)
-        message_id = fields.get(MESSAGE_ID_HEADER)
-        flow = w3c.flow_in(sender.trace_state)
-        extracted = Context(
-            {
-                **(context or {}),
-                SPAN_KEY: NonRecordingSpan(sender),
-                INCOMING_KEY: message_id if message_id is not None and is_message_id(message_id) else None,
-                FLOW_KEY: flow if flow is not None else f"{sender.trace_id:032x}",
-            }
-        )
-        return self._baggage.extract(fields, extracted) if w3c.BAGGAGE in fields else extracted
+        return self._extract_by_hand(carrier, context, getter)[0]
+
+    def receive(self, carrier: CarrierT, getter: Getter[CarrierT]) -> Received:
+        """Extract what came with a message into a context of its own."""
+        if self._baggage is not None:
+            return self._extract_by_hand(carrier, None, getter)
+        return received(self._extract_generally(carrier, None, getter))
 
     @property
     def fields(self) -> set[str]:
@@ -144,6 +141,25 @@ class HopwatchPropagator(TextMapPropagator):
             state = span.get_span_context().trace_state
             put = state.update if TRACESTATE_KEY in state else state.add
             setter.set(carrier, w3c.TRACESTATE, put(TRACESTATE_KEY, flow).to_header())
+
+    def _extract_by_hand(
+        self, carrier: CarrierT, context: Context | None, getter: Getter[CarrierT]
+    ) -> Received:
+        at_once = getattr(getter, "fields", None)
+        fields = at_once(carrier) if at_once is not None else _fields(carrier, getter)
+        traceparent = fields.get(w3c.TRACEPARENT)
+        clean = w3c.read(traceparent, fields.get(w3c.TRACESTATE)) if traceparent is not None else None
+        if clean is None:
+            return received(self._extract_generally(carrier, context, getter))
+        sender, flow, foreign = clean
+        message_id = fields.get(MESSAGE_ID_HEADER)
+        if message_id is not None and id_in(message_id) is None:
+            message_id = None
+        values = {SPAN_KEY: NonRecordingSpan(sender), INCOMING_KEY: message_id, FLOW_KEY: flow}
+        extracted = Context({**context, **values} if context else values)
+        if w3c.BAGGAGE in fields and self._baggage is not None:
+            extracted = self._baggage.extract(fields, extracted)
+        return extracted, message_id, flow if foreign else None
 
     def _extract_generally(
         self, carrier: CarrierT, context: Context | None, getter: Getter[CarrierT]
@@ -185,6 +201,19 @@ def inject(
         )
 
 
+def receive(carrier: CarrierT, getter: Getter[CarrierT]) -> Received:
+    """Extract what came with a message into a context of its own, through the propagator in force."""
+    propagator = propagate.get_global_textmap()
+    if type(propagator) is HopwatchPropagator:
+        return propagator.receive(carrier, getter)
+    return received(propagator.extract(carrier, Context(), getter))
+
+
+def received(context: Context) -> Received:
+    """Return what an extracted context says of its message."""
+    return context, incoming_message_id(context), foreign_flow(context)
+
+
 def fill(carrier: CarrierT, setter: Setter[CarrierT], fields: Mapping[str, str]) -> None:
     """Set all of these headers: at once where the setter can (`fill(carrier, fields)`), else one by one."""
     at_once = getattr(setter, "fill", None)
@@ -197,12 +226,8 @@ def fill(carrier: CarrierT, setter: Setter[CarrierT], fields: Mapping[str, str])
             setter.set(carrier, name, value)
 
 
-def fields_of(carrier: CarrierT, getter: Getter[CarrierT]) -> Mapping[str, str]:
-    """Return the headers we read: at once where the getter can (`fields(carrier)`), else one by one."""
-    at_once = getattr(getter, "fields", None)
-    if at_once is not None:
-        fields: Mapping[str, str] = at_once(carrier)
-        return fields
+def _fields(carrier: CarrierT, getter: Getter[CarrierT]) -> dict[str, str]:
+    """Return the headers we read, one by one."""
     found = ((name, getter.get(carrier, name)) for name in w3c.TRAVELLING)
     return {
         name: ",".join(values) if name == w3c.TRACESTATE else values[0] for name, values in found if values

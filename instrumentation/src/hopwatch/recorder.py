@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from opentelemetry import context as otel_context
-from opentelemetry import propagate
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, Setter, default_getter, default_setter
 from opentelemetry.trace import INVALID_SPAN, Link, SpanKind, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from hopwatch.context import INCOMING_KEY, incoming_message_id, with_span
+from hopwatch.context import BAGGAGE_KEY, SPAN_KEY, SUPPRESSED_KEY, get_current
 from hopwatch.conventions import (
     ALIAS,
     ATTEMPT,
+    FLOW_ID,
     MESSAGE_ID,
     REPORT,
     SETTLE_OUTCOME,
@@ -36,9 +35,9 @@ from hopwatch.places import (
     Preparations,
     StreamPosition,
 )
-from hopwatch.propagation import inject
+from hopwatch.propagation import inject, receive
 from hopwatch.reports import Subscription, reporter
-from hopwatch.tags import belong
+from hopwatch.tags import belong, key_attributes
 
 __all__ = [
     "Attributes",
@@ -55,7 +54,8 @@ __all__ = [
 class Recorder:
     """Starts the hops of one transport.
 
-    `tracer` comes from the OpenTelemetry API, so that spans go wherever the application sends its own.
+    `tracer` comes from the OpenTelemetry API, so that spans go wherever the application sends its own. Inside
+    OpenTelemetry's `suppress_instrumentation()` nothing is recorded, reported or injected.
     """
 
     def __init__(self, system: System, tracer: Tracer) -> None:
@@ -82,9 +82,12 @@ class Recorder:
         `name` is the client's own word for the operation (publish, send, request). `message_id` is given where both
         ends know it without being told, `context` where the current one is not what the message belongs to.
         """
+        if context is None:
+            context = get_current()
+        if context and context.get(SUPPRESSED_KEY):
+            return SendHop(INVALID_SPAN, "")
         message_id = message_id or new_message_id()
         try:
-            context = otel_context.get_current() if context is None else context
             place = self._places.of(name, Operation.SEND, destination)
             described = place.attributes.copy()
             if attributes:
@@ -113,8 +116,7 @@ class Recorder:
     ) -> None:
         """Add what became known of a message after its send had ended, as a child of the send with its id."""
         try:
-            context = propagate.get_global_textmap().extract(carrier, Context(), getter)
-            message_id = incoming_message_id(context)
+            context, message_id, _ = receive(carrier, getter)
             if message_id is None:
                 return
             place = self._places.of(name, Operation.SEND, destination)
@@ -138,21 +140,26 @@ class Recorder:
         attach: bool = True,
     ) -> ProcessHop:
         """Begin an attempt: a consumer span whose parent is the sender's, made current unless `attach` is False."""
+        here = get_current()
+        if here and here.get(SUPPRESSED_KEY):
+            return ProcessHop(self._tracer, INVALID_SPAN, here, {})
         context = Context()  # what is current here belongs to whoever subscribed, not to the message
         described: dict[str, AttributeValue] = {}
         try:
-            context = propagate.get_global_textmap().extract(carrier, context, getter)
+            context, message_id, flow = receive(carrier, getter)
             place = self._places.of(name, Operation.PROCESS, destination, receiver)
             described = place.attributes.copy()
             if attributes:
                 described.update(attributes)
-            belong(described, context)
             described[ATTEMPT] = attempt
-            message_id = context.get(INCOMING_KEY)
             if message_id is not None:
-                described[MESSAGE_ID] = message_id  # type: ignore[assignment]  # only we write it: a text
+                described[MESSAGE_ID] = message_id
+            if flow is not None:
+                described[FLOW_ID] = flow
+            if BAGGAGE_KEY in context:
+                described.update(key_attributes(context))
             span = self._tracer.start_span(place.span_name, context, SpanKind.CONSUMER, described)
-            context = with_span(span, context)
+            context = Context({**context, SPAN_KEY: span})
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("process", fault)
             span = INVALID_SPAN
@@ -164,7 +171,9 @@ class Recorder:
         return hop
 
     def commit(self, destination: Destination, *, receiver: str, partition: int, offset: int) -> None:
-        """Record that a consumer group's committed offset (the next to read) moved; context: the current one."""
+        """Record that a consumer group's committed offset (the next to read) moved."""
+        if get_current().get(SUPPRESSED_KEY):
+            return
         try:
             place = self._places.of("commit", Operation.SETTLE, destination, receiver)
             described = {
@@ -194,6 +203,8 @@ class Recorder:
 
     def subscribed(self, pattern: str, *, receiver: str, durable: bool) -> None:
         """Report that `receiver` is entitled to what matches `pattern`, in the broker's own wildcards."""
+        if get_current().get(SUPPRESSED_KEY):
+            return
         try:
             reporter.subscribed(Subscription(self._tracer, self._system, pattern, receiver, durable))
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host

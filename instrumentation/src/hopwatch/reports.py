@@ -71,21 +71,18 @@ class Reporter:
     """One daemon thread per process, started by the first hop or subscription, restarted after a fork."""
 
     def __init__(self) -> None:
-        self._open: dict[int, InProgress] = {}
+        self.in_progress: dict[int, InProgress] = {}
+        """What is to be reported if it lasts, by identity; whoever ends something takes it out."""
         self._subscriptions: dict[tuple[str, str, str], Subscription] = {}
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def opened(self, hop: InProgress) -> None:
-        """Watch a hop until `closed`."""
-        self._open[id(hop)] = hop
+        """Watch a hop for as long as it is in `in_progress`."""
+        self.in_progress[id(hop)] = hop
         if self._thread is None:
             self._ensure_running()
-
-    def closed(self, hop: InProgress) -> None:
-        """Forget a hop that has ended."""
-        self._open.pop(id(hop), None)
 
     def subscribed(self, subscription: Subscription) -> None:
         """Report a subscription now and every 15 s until `unsubscribed`."""
@@ -108,7 +105,7 @@ class Reporter:
         self._wake.set()
         if thread is not None:
             thread.join(timeout=2.0)
-        self._open.clear()
+        self.in_progress.clear()
         self._subscriptions.clear()
 
     def after_fork(self) -> None:
@@ -138,8 +135,8 @@ class Reporter:
 
     def _report_open(self) -> None:
         due = time.monotonic() - OPEN_AFTER_S
-        for key, hop in list(self._open.items()):
-            if hop.started <= due and self._open.pop(key, None) is not None:
+        for key, hop in list(self.in_progress.items()):
+            if hop.started <= due and self.in_progress.pop(key, None) is not None:
                 hop.report()
 
 

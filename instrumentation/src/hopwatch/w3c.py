@@ -24,10 +24,14 @@ _FLAGS: Final = tuple(TraceFlags(bits) for bits in range(256))
 
 
 class FlowState(TraceState):
-    """A tracestate that holds our member and no other, known to be well-formed: nothing to check, nothing to parse."""
+    """A tracestate that holds our member and no other, known to be well-formed: nothing to check, nothing to parse.
 
-    def __init__(self, flow: str) -> None:
+    `number` is the flow id as a number, to be compared with trace ids.
+    """
+
+    def __init__(self, flow: str, number: int) -> None:
         self.flow = flow
+        self.number = number
 
     def __contains__(self, item: object) -> bool:
         """Whether this is our member's name."""
@@ -83,20 +87,28 @@ class FlowState(TraceState):
         return TraceState([(TRACESTATE_KEY, self.flow)])
 
 
-def read(traceparent: str, tracestate: str | None) -> SpanContext | None:
-    """Return the sender's span context, None where the headers hold more than a clean parent and a flow."""
+def read(traceparent: str, tracestate: str | None) -> tuple[SpanContext, str, bool] | None:
+    """Return the sender's span context, its flow, and whether that is another than its trace.
+
+    None where the headers hold more than a clean parent and a flow.
+    """
     clean = _CLEAN.fullmatch(traceparent)
     if clean is None:
         return None
-    state = None
+    trace_hex, span_hex, flags = clean.groups()
+    trace_id, span_id = int(trace_hex, 16), int(span_hex, 16)
+    if not trace_id or not span_id:
+        return None
+    flow, number, state = trace_hex, trace_id, None
     if tracestate:
-        flow = _FLOW_ONLY.fullmatch(tracestate)
-        if flow is None:
-            return None
-        state = FlowState(flow[1])
-    trace_id, span_id, flags = clean.groups()
-    context = SpanContext(int(trace_id, 16), int(span_id, 16), True, _FLAGS[int(flags, 16)], state)
-    return context if context.is_valid else None
+        if tracestate != f"{TRACESTATE_KEY}={trace_hex}":
+            other = _FLOW_ONLY.fullmatch(tracestate)
+            if other is None:
+                return None
+            flow, number = other[1], int(other[1], 16)
+        state = FlowState(flow, number)
+    sender = SpanContext(trace_id, span_id, True, _FLAGS[int(flags, 16)], state)
+    return sender, flow, number != trace_id
 
 
 def write(context: SpanContext, kept_flow: str | None) -> dict[str, str]:

@@ -118,7 +118,7 @@ class HeaderGetter(Getter[Mapping[str, Any] | None]):
         for name, value in carrier.items() if carrier else ():
             lower = name.lower()
             if lower in TRAVELLING and (name == lower or lower not in found):
-                text = as_text(value)
+                text = value if type(value) is str else as_text(value)
                 if text is not None:
                     found[lower] = text
         return found

@@ -132,14 +132,20 @@ class Stage:
 def _difference(expected: Expected, said: Mapping[tuple[str, str], Delivery]) -> str:
     lines = [
         f"{pair}: expected {expected.get(pair, 'nothing')}, "
-        + (f"the ledger says {said[pair].verdict} ({said[pair].reason})" if pair in said else "not in the ledger")
+        + (
+            f"the ledger says {said[pair].verdict} ({said[pair].reason})"
+            if pair in said
+            else "not in the ledger"
+        )
         for pair in sorted(set(expected) | set(said))
         if pair not in said or expected.get(pair) != str(said[pair].verdict)
     ]
     return "\n".join(lines)
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, within_s: float = WITHIN_S) -> None:
+async def until(
+    condition: Callable[[], bool | Awaitable[bool]], what: str, within_s: float = WITHIN_S
+) -> None:
     """Wait for a condition with a deadline."""
     end = time.monotonic() + within_s
     while True:

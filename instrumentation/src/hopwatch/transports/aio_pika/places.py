@@ -88,7 +88,7 @@ def server(channel: Any) -> Attributes:
 class Outgoing(wrapt.ObjectProxy[AbstractMessage]):
     """A caller's message with headers and id of this one publish; the caller's own stays as it was."""
 
-    def __init__(self, message: AbstractMessage, headers: dict[str, Any], message_id: str) -> None:
+    def __init__(self, message: AbstractMessage, headers: dict[str, Any], message_id: str | None) -> None:
         super().__init__(message)
         self._self_headers = headers
         self._self_message_id = message_id

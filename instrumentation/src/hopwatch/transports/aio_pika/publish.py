@@ -145,5 +145,5 @@ class Publishing:
             aliases=[alias] if alias is not None else (),
             links=links,
         )
-        outgoing = Outgoing(message, headers, alias or hop.message_id)
+        outgoing = Outgoing(message, headers, alias or hop.message_id or None)
         return _Sending(hop, *with_argument(args, kwargs, 0, "message", outgoing))

@@ -1,22 +1,24 @@
 """Consuming: one record at a time and in batches, each record a hop of its own; who reads which topic."""
 
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Self, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from opentelemetry.util.types import AttributeValue
 
 from hopwatch.conventions import (
+    KAFKA_OFFSET,
     KAFKA_TOMBSTONE,
     MESSAGING_BODY_SIZE,
     MESSAGING_CONSUMER_GROUP_NAME,
+    MESSAGING_DESTINATION_PARTITION_ID,
     PENDING,
     SettleOutcome,
 )
 from hopwatch.handover import Attempts, Batch, handovers
-from hopwatch.recorder import Destination, KafkaPosition, ProcessHop, Recorder
+from hopwatch.recorder import Destination, ProcessHop, Recorder
 from hopwatch.transports.aiokafka.headers import header_getter
 from hopwatch.transports.aiokafka.places import conversation, key, offset_of, receiver_of, servers
 from hopwatch.wrapping import Args, Kwargs, guarded
@@ -58,7 +60,7 @@ class Consuming:
         """Record one record; its hop ends when the task comes back for more."""
         handovers.back(consumer)
         record = await wrapped(*args, **kwargs)
-        self._give(consumer, [record], attach=True)
+        self._give(consumer, {TopicPartition(record.topic, record.partition): (record,)}, attach=True)
         return record
 
     async def getmany(
@@ -67,8 +69,7 @@ class Consuming:
         """Record every record of a batch; a loop over them makes each the current one in turn."""
         handovers.back(consumer)
         batches = await wrapped(*args, **kwargs)
-        records = [record for batch in batches.values() for record in batch]
-        self._give(consumer, records, attach=False)
+        self._give(consumer, batches, attach=False)
         return {partition: Batch(batch, ends=True) for partition, batch in batches.items()}
 
     async def commit(self, wrapped: Call[T], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs) -> T:
@@ -102,39 +103,48 @@ class Consuming:
                 hop.end(keep_current=True)
 
     @guarded
-    def _give(self, consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord], *, attach: bool) -> None:
-        handovers.gave(consumer, [(record, self._begin(consumer, record, attach)) for record in records])
+    def _give(
+        self,
+        consumer: AIOKafkaConsumer,
+        batches: Mapping[TopicPartition, Sequence[ConsumerRecord]],
+        *,
+        attach: bool,
+    ) -> None:
+        begun: list[tuple[ConsumerRecord, ProcessHop]] = []
+        for partition, records in batches.items():
+            reading = _Reading.of(consumer, partition)
+            begun += [(record, self._begin(reading, record, attach)) for record in records]
+        handovers.gave(consumer, begun)
 
-    def _begin(self, consumer: AIOKafkaConsumer, record: ConsumerRecord, attach: bool) -> ProcessHop:
-        group = consumer._group_id
+    def _begin(self, reading: "_Reading", record: ConsumerRecord, attach: bool) -> ProcessHop:
         attributes: dict[str, AttributeValue] = {
-            **KafkaPosition(record.partition, record.offset).attributes()
+            MESSAGING_DESTINATION_PARTITION_ID: reading.partition,
+            KAFKA_OFFSET: record.offset,
         }
-        pending = _pending(consumer, record)
-        if pending is not None:
-            attributes[PENDING] = pending
-        if group is not None:
-            attributes[MESSAGING_CONSUMER_GROUP_NAME] = group
+        if reading.highwater is not None:
+            attributes[PENDING] = max(0, reading.highwater - record.offset - 1)
+        if reading.group is not None:
+            attributes[MESSAGING_CONSUMER_GROUP_NAME] = reading.group
         if record.value is None:
             attributes[KAFKA_TOMBSTONE] = True
-        if self._recorder.opted.message_key:
+        opted = self._recorder.opted
+        if opted.message_key:
             attributes |= key(record.key)
-        if self._recorder.opted.body_size and record.serialized_value_size >= 0:
+        if opted.body_size and record.serialized_value_size >= 0:
             attributes[MESSAGING_BODY_SIZE] = record.serialized_value_size
         if record.headers:
             attributes |= conversation(record.headers)
-        receiver = receiver_of(consumer, record.topic)
         hop = self._recorder.process(
             "process",
-            Destination(record.topic, record.topic, servers.of(consumer._client)),
-            receiver=receiver,
+            reading.destination,
+            receiver=reading.receiver,
             carrier=record.headers,
             getter=header_getter,
-            attempt=self._attempt(receiver, record),
+            attempt=self._attempt(reading.receiver, record),
             attributes=attributes,
             attach=attach,
         )
-        if group is None:
+        if reading.group is None:
             hop.settled(SettleOutcome.AUTO)
         return hop
 
@@ -174,10 +184,32 @@ def _topics(consumer: AIOKafkaConsumer) -> set[str]:
     return set(consumer.subscription() or ()) | {partition.topic for partition in consumer.assignment()}
 
 
-def _pending(consumer: AIOKafkaConsumer, record: ConsumerRecord) -> int | None:
-    """Return how many records lie behind this one, as of the last fetch; None during a rebalance."""
-    partition = TopicPartition(record.topic, record.partition)
-    if partition not in consumer.assignment():
-        return None
-    highwater = consumer.highwater(partition)
-    return None if highwater is None else max(0, highwater - record.offset - 1)
+class _Reading(NamedTuple):
+    """What is the same for all records of one partition that are handed over together."""
+
+    destination: Destination
+    partition: str
+    receiver: str
+    group: str | None
+    highwater: int | None
+    """Offset of the next record to be written, as of the last fetch; None during a rebalance."""
+
+    @classmethod
+    def of(cls, consumer: AIOKafkaConsumer, partition: TopicPartition) -> Self:
+        """Look at a consumer once."""
+        topic = partition.topic
+        return cls(
+            Destination(topic, topic, servers.of(consumer._client)),
+            str(partition.partition),
+            receiver_of(consumer, topic),
+            consumer._group_id,
+            _highwater(consumer, partition),
+        )
+
+
+def _highwater(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int | None:
+    subscription = consumer._subscription.subscription
+    assignment = subscription.assignment if subscription is not None else None
+    state = assignment.state_value(partition) if assignment is not None else None
+    highwater: int | None = state.highwater if state is not None else None
+    return highwater

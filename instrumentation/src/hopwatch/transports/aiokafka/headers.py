@@ -1,12 +1,13 @@
 """Kafka headers: a sequence of (str, bytes) pairs, in which a name may occur more than once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.propagators.textmap import Getter, Setter
 from opentelemetry.trace import Link
 
 from hopwatch.links import link_to_original
+from hopwatch.w3c import TRAVELLING
 from hopwatch.wrapping import as_text, stale_fields
 
 Header = tuple[str, bytes | None]
@@ -35,6 +36,10 @@ class HeaderSetter(Setter[list[Header]]):
         carrier[:] = [header for header in carrier if header[0] != key]
         carrier.append((key, value.encode()))
 
+    def fill(self, carrier: list[Header], fields: Mapping[str, str]) -> None:
+        """Add all headers of a message to what `fresh` left."""
+        carrier += [(name, value.encode()) for name, value in fields.items()]
+
 
 class HeaderGetter(Getter[Any]):
     """Reads headers; of several with one name the last counts, which is what its last sender wrote."""
@@ -46,6 +51,18 @@ class HeaderGetter(Getter[Any]):
                 text = as_text(value)
                 return None if text is None else [text]
         return None
+
+    def fields(self, carrier: Any) -> dict[str, str]:
+        """Return what `get` would for every header that travels with a message, in one pass."""
+        found: dict[str, str] = {}
+        for name, value in carrier or ():
+            lower = name.lower()
+            if lower in TRAVELLING:
+                if isinstance(value, bytes):
+                    found[lower] = value.decode(errors="replace")
+                else:
+                    found.pop(lower, None)
+        return found
 
     def keys(self, carrier: Any) -> list[str]:
         """Return the names of all headers."""

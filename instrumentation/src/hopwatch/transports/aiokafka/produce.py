@@ -1,8 +1,7 @@
 """Producing: ids on a copy of the headers, the outcome from the future that resolves when the batch is answered."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from opentelemetry.util.types import AttributeValue
@@ -20,8 +19,7 @@ _HEADERS_AT: Final = 5
 _ROOM_FOR_HEADERS: Final = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Sending:
+class _Sending(NamedTuple):
     hop: SendHop
     args: Args
     kwargs: Kwargs
@@ -66,11 +64,10 @@ class Producing:
             carrier=headers,
             setter=header_setter,
             attributes=described(headers, value, record_key, self._recorder.opted),
-            links=originals(given, headers),
+            links=originals(given, headers) if given else (),
         )
-        if not _fits(producer, value, record_key):
-            return _Sending(hop, *with_argument(args, kwargs, _HEADERS_AT, "headers", given))
-        return _Sending(hop, *with_argument(args, kwargs, _HEADERS_AT, "headers", headers))
+        sent = headers if _fits(producer, value, record_key) else given
+        return _Sending(hop, *with_argument(args, kwargs, _HEADERS_AT, "headers", sent))
 
 
 def described(headers: Any, value: Any, record_key: Any, opted: OptIn) -> dict[str, AttributeValue]:
@@ -87,5 +84,8 @@ def described(headers: Any, value: Any, record_key: Any, opted: OptIn) -> dict[s
 
 def _fits(producer: AIOKafkaProducer, value: Any, record_key: Any) -> bool:
     """Whether our headers leave a message below the producer's limit, as far as its size is known unserialised."""
-    size = sum(len(part) for part in (value, record_key) if isinstance(part, bytes | bytearray))
-    return bool(size + _ROOM_FOR_HEADERS <= producer._max_request_size)
+    size = _ROOM_FOR_HEADERS
+    for part in (value, record_key):
+        if isinstance(part, bytes | bytearray):
+            size += len(part)
+    return bool(size <= producer._max_request_size)
