@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
@@ -35,8 +36,7 @@ class StarletteInstrumentor(EitherInstrumentor):
 
     def contribs(self, patches: Patches) -> Sequence[tuple[BaseInstrumentor, dict[str, Any]]]:
         """Return OpenTelemetry's instrumentation; it cannot be told to leave out spans for every part of a request."""
-        import opentelemetry.instrumentation.starlette as contrib
-
+        contrib: Any = import_module("opentelemetry.instrumentation.starlette")
         quieter = partial(contrib.OpenTelemetryMiddleware, exclude_spans=["receive", "send"])
         patches.replace(contrib, "OpenTelemetryMiddleware", quieter)
         return [(contrib.StarletteInstrumentor(), {})]
