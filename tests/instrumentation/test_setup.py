@@ -1,18 +1,15 @@
 """Turning hopwatch on: `instrument`, `hopwatch run`, in processes of their own, against a real OTLP receiver."""
 
-import os
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from support.sink import Sink
+from support.sink import run_code as run
 
 EXCHANGE = """
 import asyncio, fastapi, httpx, uvicorn
@@ -36,71 +33,12 @@ HTTPX = "opentelemetry.instrumentation.httpx"
 FASTAPI = "hopwatch.fastapi"
 
 
-class Sink:
-    """An OTLP/HTTP receiver that keeps what it is sent."""
-
-    def __init__(self, status: int = 200) -> None:
-        self.requests: list[ExportTraceServiceRequest] = []
-        sink = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                sink.requests.append(ExportTraceServiceRequest.FromString(body))
-                self.send_response(status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        """Stop listening."""
-        self.server.shutdown()
-        self.server.server_close()
-
-    def spans(self) -> list[tuple[str, Span]]:
-        """Return (service name, span) of everything received."""
-        return [
-            (next(a.value.string_value for a in part.resource.attributes if a.key == "service.name"), span)
-            for request in self.requests
-            for part in request.resource_spans
-            for scope in part.scope_spans
-            for span in scope.spans
-        ]
-
-    def scopes(self) -> set[str]:
-        """Return the names of the instrumentation libraries whose spans were received."""
-        return {s.scope.name for r in self.requests for part in r.resource_spans for s in part.scope_spans}
-
-
 @pytest.fixture
 def sink() -> Iterator[Sink]:
     """A running OTLP receiver."""
     running = Sink()
     yield running
     running.close()
-
-
-def run(code: str, *before: str, endpoint: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a process of its own and return what it printed."""
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("OTEL_", "HOPWATCH_", "COV"))
-    }
-    return subprocess.run(
-        [*before, sys.executable, "-c", textwrap.dedent(code)],
-        env=clean | {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} | environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 HOPWATCH_RUN = (str(Path(sys.executable).with_name("hopwatch")), "run", "--service", "orders", "--")

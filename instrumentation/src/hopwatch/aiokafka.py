@@ -1,0 +1,8 @@
+"""aiokafka, recorded: import from here instead of from `aiokafka`."""
+
+import aiokafka as _library
+from aiokafka import *  # noqa: F403 — the library's names as the library has them
+
+from hopwatch.dropin import turn_on
+
+__getattr__ = turn_on(_library)

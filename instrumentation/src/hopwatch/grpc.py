@@ -1,0 +1,8 @@
+"""grpcio, recorded: import from here instead of from `grpc`."""
+
+import grpc as _library
+from grpc import *  # noqa: F403 — the library's names as the library has them
+
+from hopwatch.dropin import turn_on
+
+__getattr__ = turn_on(_library)

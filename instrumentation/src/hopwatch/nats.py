@@ -1,0 +1,8 @@
+"""nats-py, recorded: import from here instead of from `nats`."""
+
+import nats as _library
+from nats import *  # noqa: F403 — the library's names as the library has them
+
+from hopwatch.dropin import turn_on
+
+__getattr__ = turn_on(_library)

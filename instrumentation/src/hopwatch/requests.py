@@ -1,0 +1,8 @@
+"""requests, recorded: import from here instead of from `requests`."""
+
+import requests as _library
+from requests import *  # noqa: F403 — the library's names as the library has them
+
+from hopwatch.dropin import turn_on
+
+__getattr__ = turn_on(_library)
