@@ -2,8 +2,10 @@
 
 import os
 import uuid
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
+import wrapt
 from opentelemetry import trace
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -15,8 +17,8 @@ from hopwatch.lean.queue import SpanQueue
 from hopwatch.lean.settings import export_settings
 from hopwatch.processor import HopSpanProcessor
 
-_OURS: Final = (["otlp"], ["otlp_proto_http"])
-"""What `OTEL_TRACES_EXPORTER` may ask for and get from the lean pipeline."""
+_OURS: Final = ["otlp_proto_http"]
+"""What the lean pipeline is."""
 
 _CREDENTIALS: Final = (
     "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
@@ -37,7 +39,7 @@ def set_up_tracing(service: str | None, endpoint: str | None) -> bool:
     if not isinstance(provider, trace.ProxyTracerProvider):
         return isinstance(provider, LeanTracerProvider)  # or foreign: our spans go there as they are
     resource, exporters = _resource(service), _exporters()
-    if exporters and (exporters not in _OURS or _wants_sdk()):
+    if exporters and (exporters != _OURS or _wants_sdk()):
         from hopwatch.sdkpipeline import (
             set_up_sdk,
         )  # protobuf and requests, loaded only where they are asked for
@@ -62,8 +64,19 @@ def _stand_in(resource: Resource, queue: SpanQueue | None) -> None:
     """
     provider = LeanTracerProvider(resource, queue, stands_in=True)
     trace._TRACER_PROVIDER = provider
+    wrapt.wrap_function_wrapper(trace, "set_tracer_provider", _making_way(provider))
     os.register_at_fork(after_in_child=lambda: provider.renew(_of_this_process(provider.resource)))
     say_farewell(provider)
+
+
+def _making_way(provider: LeanTracerProvider) -> Callable[..., None]:
+    """Notice at once what our tracers would only notice with their next span."""
+
+    def set_tracer_provider(wrapped: Callable[..., None], _: object, args: Any, kwargs: Any) -> None:
+        wrapped(*args, **kwargs)
+        provider.make_way()
+
+    return set_tracer_provider
 
 
 def _exporters() -> list[str]:
@@ -72,8 +85,8 @@ def _exporters() -> list[str]:
     names = [name.strip() for name in said.split(",") if name.strip()]
     if "none" in names:
         return []
-    grpc = _protocol() == "grpc"
-    return [("otlp_proto_grpc" if name == "otlp" and grpc else name) for name in names]
+    otlp = "otlp_proto_grpc" if _protocol() == "grpc" else "otlp_proto_http"
+    return [otlp if name == "otlp" else name for name in names]
 
 
 def _protocol() -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from importlib import import_module, util
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, packages_distributions, version
 from typing import Any, cast
 
 import wrapt
@@ -35,6 +35,12 @@ class Transport:
     def installed(self) -> bool:
         """Whether the library can be imported here."""
         return util.find_spec(self.name) is not None
+
+    @property
+    def release(self) -> str:
+        """What of it is installed, as `distribution version`."""
+        named = packages_distributions().get(self.name, ())
+        return ", ".join(f"{name} {version(name)}" for name in dict.fromkeys(named)) or "of unknown version"
 
     def load(self) -> BaseInstrumentor:
         """Import and return the instrumentor; a singleton, as OpenTelemetry's are."""
@@ -151,7 +157,7 @@ def _activate(transport: Transport) -> None:
             instrumentor.instrument(skip_dep_check=True)
         _state.active[transport.name] = instrumentor
     except Exception as error:  # noqa: BLE001 — a guest never breaks its host; the rest still works
-        _say(f"{transport.name} is not instrumented: {type(error).__name__}: {error}")
+        _say(f"{transport.name} is not instrumented ({transport.release}): {type(error).__name__}: {error}")
         _log.debug("instrumenting %s failed", transport.name, exc_info=error)
 
 
