@@ -129,6 +129,15 @@ HTTP_STATUS: Final = "http.response.status_code"
 URL_PATH: Final = "url.path"
 URL_SCHEME: Final = "url.scheme"
 CLIENT_ADDRESS: Final = "client.address"
+GRAPHQL_NAME: Final = "graphql.operation.name"
+GRAPHQL_TYPE: Final = "graphql.operation.type"
+GRAPHQL_DOCUMENT: Final = "graphql.document"
+GRAPHQL_ERRORS: Final = "hopwatch.graphql.errors"
+"""On a GraphQL operation: how many of its fields failed; the first few are events of the span, with their paths."""
+
+GRAPHQL_ERROR_PATH: Final = "hopwatch.graphql.error.path"
+"""Where in the answer a field failed: names and list positions, separated by dots."""
+
 URL_FULL: Final = "url.full"
 WEBSOCKET_CLOSE_CODE: Final = "websocket.close.code"
 """No convention exists. On the span that a connection's end leaves behind: 1000 is a normal one, 1006 none at all."""
@@ -140,14 +149,13 @@ RPC_STATUS: Final = "rpc.response.status_code"
 class System(StrEnum):
     """Values of `messaging.system`. NATS has no enum value in the conventions yet; `nats` is what all send.
 
-    Nor have message streams that are no broker's: WebSockets and GraphQL subscriptions.
+    Nor has a WebSocket, whose messages no broker carries.
     """
 
     NATS = "nats"
     RABBITMQ = "rabbitmq"
     KAFKA = "kafka"
     WEBSOCKET = "websocket"
-    GRAPHQL = "graphql"
 
 
 class Operation(StrEnum):

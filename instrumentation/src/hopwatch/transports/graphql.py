@@ -1,0 +1,56 @@
+"""graphql-core, and Strawberry, Ariadne and whatever else runs on it: one span per operation, and per event of a subscription."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from opentelemetry.trace import Tracer
+
+from hopwatch.instrumentor import PatchingInstrumentor
+from hopwatch.operations import Operation, Operations
+from hopwatch.wrapping import Args, Kwargs, Patches
+
+try:
+    from graphql.execution.executor import Executor
+except ImportError:  # graphql-core before 3.3
+    from graphql.execution.execute import (  # type: ignore[attr-defined,no-redef]
+        ExecutionContext as Executor,
+    )
+
+
+class GraphQLInstrumentor(PatchingInstrumentor):
+    """Wraps the execution of an operation; parsing and validation come before it and are not recorded."""
+
+    library = "graphql"
+    requires = "graphql-core >= 3.2, < 3.4"
+
+    def patch(self, patches: Patches, tracer: Tracer) -> None:
+        """Put the wrapper around the one method that every operation and event is executed by."""
+        operations = Operations(tracer)
+
+        def execute(wrapped: Callable[..., Any], executor: Any, args: Args, kwargs: Kwargs) -> Any:
+            operation = operations.begin(executor.operation)
+            if operation is None:
+                return wrapped(*args, **kwargs)
+            try:
+                with operation.current():
+                    result = wrapped(*args, **kwargs)
+            except BaseException as error:
+                operation.end(error=error)
+                raise
+            if executor.is_awaitable(result):
+                return _later(result, operation)
+            operation.end(result)
+            return result
+
+        patches.wrap(Executor, "execute_operation", execute)
+
+
+async def _later(result: Awaitable[Any], operation: Operation) -> Any:
+    try:
+        with operation.current():
+            executed = await result
+    except BaseException as error:
+        operation.end(error=error)
+        raise
+    operation.end(executed)
+    return executed
