@@ -63,7 +63,11 @@ values = st.one_of(
         max_leaves=5,
     ),
 )
-keys = st.one_of(texts, st.sampled_from(["a", "b", "http.status_code"]), st.sampled_from([7, None, b"k"]))
+keys = st.one_of(
+    texts,
+    st.sampled_from(["a", "b", "http.status_code", "k" * 118, "k" * 200]),
+    st.sampled_from([7, None, b"k"]),
+)
 attributes = st.one_of(st.none(), st.dictionaries(keys, values, max_size=6))
 states = st.sampled_from([None, TraceState([("hw", "0" * 32), ("other", "x=y")])])
 contexts = st.builds(

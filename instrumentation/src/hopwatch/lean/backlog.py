@@ -60,7 +60,3 @@ class Backlog:
         """Forget batches that have waited too long; returns how many spans they were."""
         oldest = time.monotonic() - age_s
         return self.pop(sum(1 for batch in self._batches if batch.born < oldest))
-
-    def pop_all(self) -> int:
-        """Forget everything; returns how many spans it was."""
-        return self.pop(len(self._batches))

@@ -19,6 +19,7 @@ _pack_times: Final = Struct("<BBBQBQ").pack
 _FLAGS: Final = {False: pack("<HI", 0x0185, 0x100), True: pack("<HI", 0x0185, 0x300)}
 _NO_STATUS: Final = b"\x7a\x00"
 
+_SHORT: Final = 1 << 14
 _VALUES: Final = 128
 _KEYS: Final = 256
 _CACHED_LENGTH: Final = 128
@@ -28,17 +29,22 @@ _CACHED_LENGTH: Final = 128
 class _Known(dict[Any, bytes]):
     """Values of one key as whole fields; full, it starts anew, so that it follows what is in use."""
 
-    __slots__ = ("_key", "_key_field", "_room")
+    __slots__ = ("_head", "_key", "_room", "_size")
 
     def __init__(self, key: str) -> None:
         self._key = key
-        self._key_field = sized(0x0A, key.encode())
-        self._room = 127 - len(self._key_field) - 4  # for a string, where one byte does for each length
+        field = sized(0x0A, key.encode())
+        self._head = field + b"\x12"
+        self._size = len(self._head) + 1
+        self._room = 127 - self._size - 2  # for what is short enough that each length takes one byte
 
     def __missing__(self, value: AnyValue) -> bytes:
-        if type(value) is str and len(data := value.encode()) <= self._room:
-            size, key = len(data), self._key_field
-            field = b"\x4a%c%b\x12%c\x0a%c%b" % (len(key) + size + 4, key, size + 2, size, data)
+        if type(value) is str and (size := len(data := value.encode())) <= self._room:
+            field = b"\x4a%c%b%c\x0a%c%b" % (self._size + size + 2, self._head, size + 2, size, data)
+        elif type(value) is int and 0 <= value < _SHORT and self._room > 3:
+            data = varints[value]
+            size = len(data) + 1
+            field = b"\x4a%c%b%c\x18%b" % (self._size + size, self._head, size, data)
         else:
             field = key_value(0x4A, self._key, value)
         if len(field) <= _CACHED_LENGTH:

@@ -52,7 +52,7 @@ class SpanQueue:
         self._wake = threading.Event()
         self._answer = threading.Condition()
         self._asked = self._answered = 0
-        self._closed = False
+        self._closed = self._given_up = False
         self._deadline = float("inf")
         self._encoder: Encoder | None = None
         self._sender = Sender(settings)
@@ -77,7 +77,8 @@ class SpanQueue:
 
     def stats(self) -> ExportStats:
         """Return what became of the spans so far."""
-        return ExportStats(self._delivered, len(self._spans) + self._backlog.spans, self._losses.counts())
+        waiting = 0 if self._given_up else len(self._spans) + self._backlog.spans
+        return ExportStats(self._delivered, waiting, self._losses.counts())
 
     def force_flush(self, timeout_s: float) -> bool:
         """Wait until what has ended so far is dealt with, at most so long; whether it is."""
@@ -94,7 +95,7 @@ class SpanQueue:
         """Send what is there, at most so long, and take no more."""
         if self._closed:
             return
-        self._deadline = time.monotonic() + timeout_s
+        self._deadline = time.monotonic() + 0.9 * timeout_s
         self._closed = True
         self._room = 0
         self._not_before = 0.0
@@ -105,8 +106,7 @@ class SpanQueue:
         self._wake.set()
         thread.join(timeout_s)
         if thread.is_alive():  # it hangs in a request; the process will not wait for it
-            self._losses.add(Loss.CLOSED, len(self._spans) + self._backlog.spans)
-            self._losses.tell(last=True)
+            self._give_up()
 
     def _stir(self) -> None:
         """Wake the thread, start it if this is the first span."""
@@ -138,13 +138,20 @@ class SpanQueue:
                 swallowed("export", fault)
             if self._closed and (self._is_empty() or time.monotonic() >= self._deadline):
                 break
+        self._give_up()
+        self._sender.close()
+
+    def _give_up(self) -> None:
+        """Count what is left as lost; the process ends, and whatever is still under way counts for nothing."""
+        with self._starting:
+            if self._given_up:
+                return
+            self._given_up = True
         self._room = 0
-        left = len(self._spans) + self._backlog.pop_all()
-        self._spans.clear()
+        left = len(self._spans) + self._backlog.spans
         if left:
             self._losses.add(Loss.CLOSED, left)
         self._losses.tell(last=True)
-        self._sender.close()
 
     def _idle_s(self) -> float:
         if len(self._spans) >= self._together or (self._closed and not self._backlog.spans):
@@ -204,6 +211,8 @@ class SpanQueue:
             answer = self._sender.send(body, min(self._settings.timeout_s, left_s))
             if isinstance(answer, Later):
                 self._postpone(answer)
+                return
+            if self._given_up:
                 return
             self._attempt = 0
             spans = backlog.pop(len(batches))
