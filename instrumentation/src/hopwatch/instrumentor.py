@@ -117,7 +117,8 @@ class EitherInstrumentor(PatchingInstrumentor):
 class TransportInstrumentor(PatchingInstrumentor):
     """Wraps a library that sends and receives messages: all its span work is the recorder's."""
 
-    system: ClassVar[System]
+    system: ClassVar[System | str]
+    """`messaging.system` of its messages; another package's library may have a name of its own."""
 
     @abstractmethod
     def wrap(self, patches: Patches, recorder: Recorder) -> None:

@@ -85,8 +85,8 @@ class Preparations:
     LIMIT: Final = 1_024
     """Destinations kept. Subjects that hold ids are without number: then all are forgotten, and most come back."""
 
-    def __init__(self, system: System) -> None:
-        self._system = system.value
+    def __init__(self, system: System | str) -> None:
+        self._system = str(system)
         self._known: dict[tuple[object, ...], Prepared] = {}
 
     def of(

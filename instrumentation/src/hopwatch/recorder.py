@@ -58,8 +58,8 @@ class Recorder:
     OpenTelemetry's `suppress_instrumentation()` nothing is recorded, reported or injected.
     """
 
-    def __init__(self, system: System, tracer: Tracer) -> None:
-        self._system = system
+    def __init__(self, system: System | str, tracer: Tracer) -> None:
+        self._system = str(system)
         self._tracer = tracer
         self._places = Preparations(system)
         self.opted = OptIn.from_environment()
