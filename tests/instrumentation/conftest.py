@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from hopwatch.lean.provider import LeanTracerProvider
 from hopwatch.processor import HopSpanProcessor
 from hopwatch.propagation import HopwatchPropagator
 from hopwatch.reports import reporter
@@ -26,8 +27,27 @@ def span_memory() -> InMemorySpanExporter:
 
 
 @pytest.fixture
-def spans(span_memory: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
+def provider_kind() -> str:
+    """Whose provider the spans of a test go through: the SDK's as an application's own, or `lean`, ours."""
+    return "sdk"
+
+
+@pytest.fixture
+def provided(
+    span_memory: InMemorySpanExporter, provider_kind: str, monkeypatch: pytest.MonkeyPatch
+) -> InMemorySpanExporter:
+    """The span memory behind the provider that was asked for."""
+    if provider_kind == "lean":
+        lean = LeanTracerProvider(Resource({"service.name": "under-test"}))
+        lean.add_span_processor(SimpleSpanProcessor(span_memory))
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER", lean)
+    return span_memory
+
+
+@pytest.fixture
+def spans(provided: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
     """Empty span memory with hopwatch's propagator around the application's, as `instrument` sets it up."""
+    span_memory = provided
     before = propagate.get_global_textmap()
     propagate.set_global_textmap(HopwatchPropagator(before))
     span_memory.clear()

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 from transport_adapters import Adapter, Incoming, Oops
@@ -25,6 +26,12 @@ from hopwatch.conventions import (
     SUBSCRIPTION_DURABLE,
     SUBSCRIPTION_PATTERN,
 )
+
+
+@pytest.fixture(params=["sdk", "lean"])
+def provider_kind(request: pytest.FixtureRequest) -> str:
+    """All of it holds for an application's own provider and for ours."""
+    return str(request.param)
 
 
 class TransportSuite(OnBroker):
