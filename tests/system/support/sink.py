@@ -1,6 +1,7 @@
 """A small OTLP/HTTP receiver that keeps what it is sent, or behaves as badly as it is told."""
 
 import os
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -23,9 +24,12 @@ is kept."""
 class Sink:
     """An OTLP/HTTP receiver that keeps what it is sent."""
 
-    def __init__(self, status: int = 200, behave: Behaviour | None = None) -> None:
+    def __init__(
+        self, status: int = 200, behave: Behaviour | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.requests: list[ExportTraceServiceRequest] = []
         self.headers: list[dict[str, str]] = []
+        self.targets: list[str] = []
         self.connections: set[tuple[str, int]] = set()
         sink = self
 
@@ -33,6 +37,7 @@ class Sink:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
+                sink.targets.append(self.path)
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 sink.headers.append({name.lower(): value for name, value in self.headers.items()})
                 sink.connections.add(self.client_address)
@@ -51,7 +56,9 @@ class Sink:
                 pass  # a connection cut in the middle is what some tests are about
 
         self.server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"http{'s' if tls is not None else ''}://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
