@@ -5,6 +5,7 @@ until the source closes, or until nobody holds the message any longer, whichever
 """
 
 import asyncio
+import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Iterator
@@ -187,6 +188,10 @@ class Handovers:
         if self._by_source.get(source.key) is source:
             del self._by_source[source.key]
 
+    def after_fork(self) -> None:
+        """In a forked child what the parent has in hand is the parent's: it ends those hops, once."""
+        self.__init__()  # type: ignore[misc]  # the one honest way to say: as new
+
     def _gone(self, gone: Any) -> None:
         """Note that nobody holds a message any longer."""
         handed: _Handed = gone
@@ -213,6 +218,8 @@ class Handovers:
 
 handovers: Final = Handovers()
 """The process's messages in hand."""
+
+os.register_at_fork(after_in_child=handovers.after_fork)
 
 
 class Batch(list[M]):
