@@ -34,6 +34,7 @@ from hopwatch.faults import swallowed
 from hopwatch.optin import CallsPath, calls_path
 from hopwatch.sockets import Sockets
 from hopwatch.sockets_asgi import Connection, Opening
+from hopwatch.w3c import TRAVELLING
 from hopwatch.wrapping import Args, Kwargs, guarded
 
 Scope = MutableMapping[str, Any]
@@ -49,6 +50,8 @@ _METHODS = frozenset(
     {"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "CONNECT", "QUERY"}
 )
 
+_TRAVELLING = {name.encode(): name for name in TRAVELLING}
+
 
 class HeadersGetter(Getter[Iterable[tuple[bytes, bytes]]]):
     """Reads the headers of an ASGI scope; a header sent in several lines is one list."""
@@ -58,6 +61,16 @@ class HeadersGetter(Getter[Iterable[tuple[bytes, bytes]]]):
         name = key.lower().encode("latin-1")
         found = [value.decode("latin-1") for header, value in carrier if header.lower() == name]
         return [",".join(found)] if found else None
+
+    def fields(self, carrier: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+        """Return what `get` would for every header that travels with a message, in one pass."""
+        found: dict[str, str] = {}
+        for header, value in carrier:
+            name = _TRAVELLING.get(header) or _TRAVELLING.get(header.lower())
+            if name is not None:
+                text = value.decode("latin-1")
+                found[name] = f"{found[name]},{text}" if name in found else text
+        return found
 
     def keys(self, carrier: Iterable[tuple[bytes, bytes]]) -> list[str]:
         """Return the names of all headers."""

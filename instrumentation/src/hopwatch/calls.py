@@ -3,20 +3,20 @@
 from typing import Any
 
 from opentelemetry import context as otel_context
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, Setter
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from hopwatch.context import incoming_message_id, with_span
-from hopwatch.conventions import ERROR_TYPE, MESSAGE_ID, PUBLISH_OUTCOME, PublishOutcome
+from hopwatch.context import BAGGAGE_KEY, with_span
+from hopwatch.conventions import ERROR_TYPE, FLOW_ID, MESSAGE_ID, PUBLISH_OUTCOME, PublishOutcome
 from hopwatch.faults import swallowed
 from hopwatch.hops import MAX_REASON_LENGTH
 from hopwatch.ids import new_message_id
 from hopwatch.places import Attributes
-from hopwatch.propagation import inject
-from hopwatch.tags import belong
+from hopwatch.propagation import inject, receive
+from hopwatch.tags import belong, key_attributes
 from hopwatch.wrapping import guarded
 
 
@@ -65,7 +65,7 @@ class CallHop:
             if attributes:
                 span.set_attributes(attributes)
             if outcome is not None:
-                span.set_attribute(PUBLISH_OUTCOME, outcome)
+                span.set_attribute(PUBLISH_OUTCOME, outcome.value)
             if error is not None:
                 span.record_exception(error)
             if error is not None or error_type:
@@ -82,7 +82,7 @@ def unanswered(outcome: PublishOutcome) -> None:
     """Note on the current span, if it is that of a call, that no answer came and what that means for the call."""
     span = trace.get_current_span()
     if getattr(span, "kind", None) is SpanKind.CLIENT:
-        span.set_attribute(PUBLISH_OUTCOME, outcome)
+        span.set_attribute(PUBLISH_OUTCOME, outcome.value)
 
 
 class Calls:
@@ -98,7 +98,10 @@ class Calls:
         context = otel_context.get_current()
         try:
             message_id = new_message_id()
-            span = self._begin(name, SpanKind.CLIENT, attributes, message_id, context)
+            attributes[MESSAGE_ID] = message_id
+            if context:
+                belong(attributes, context)
+            span = self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
             inject(carrier, setter, span, context, message_id)
             context = with_span(span, context)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
@@ -112,23 +115,16 @@ class Calls:
         """Begin to answer a call; whatever is current here belongs to whoever started the server, not to the call."""
         context = Context()
         try:
-            context = propagate.extract(carrier, context, getter)
-            span = self._begin(name, SpanKind.SERVER, attributes, incoming_message_id(context), context)
+            context, message_id, flow = receive(carrier, getter)
+            if message_id is not None:
+                attributes[MESSAGE_ID] = message_id
+            if flow is not None:
+                attributes[FLOW_ID] = flow
+            if BAGGAGE_KEY in context:
+                attributes.update(key_attributes(context))
+            span = self._tracer.start_span(name, context, SpanKind.SERVER, attributes)
             context = with_span(span, context)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("serve", fault)
             span = INVALID_SPAN
         return CallHop(span, context)
-
-    def _begin(
-        self,
-        name: str,
-        kind: SpanKind,
-        attributes: dict[str, AttributeValue],
-        message_id: str | None,
-        context: Context,
-    ) -> Span:
-        if message_id is not None:
-            attributes[MESSAGE_ID] = message_id
-        belong(attributes, context)
-        return self._tracer.start_span(name, context, kind, attributes)

@@ -38,10 +38,12 @@ class Till:
     def __init__(self) -> None:
         self.metadata: list[tuple[str, Any]] = []
         self.current: list[trace.SpanContext] = []
+        self.waits: Callable[[], bool] = lambda: False
         self.go_on = Event()
 
     def look(self, context: Any) -> None:
         self.metadata = list(context.invocation_metadata())
+        self.waits = getattr(context, "is_active", self.waits)
         self.current.append(trace.get_current_span().get_span_context())
 
 
@@ -291,6 +293,7 @@ async def test_a_cancelled_call_ends_on_both_sides(address: str, till: Till, hop
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
+        await hops.until(lambda: not till.waits())
         till.go_on.set()
         sent, served = await halves(hops)
     assert (sent.attributes[RPC_STATUS], sent.attributes[PUBLISH_OUTCOME]) == ("CANCELLED", "unconfirmed")

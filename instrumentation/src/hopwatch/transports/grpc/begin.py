@@ -1,6 +1,7 @@
 """The beginning of a caller's half: the same for blocking and asyncio callers."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from opentelemetry.util.types import AttributeValue
@@ -28,16 +29,21 @@ def begin(
     sends: bool, receives: bool,
 ) -> Begun | None:  # fmt: skip
     """Begin a call, None if it is not to be recorded."""
-    called = method.decode() if isinstance(method, bytes) else method
-    if not services.wanted(called):
+    name, attributes = _prepared(method, target)
+    if not services.wanted(name):
         return None
-    stale = stale_fields()
     given = argument(args, kwargs, _METADATA_AT, "metadata")
+    stale = stale_fields() if given else ()
     metadata: list[tuple[str, Any]] = [(name, value) for name, value in given or () if name not in stale]
-    name, attributes = described(called)
-    hop = calls.call(name, attributes | _address(target), metadata, metadata_setter)
+    hop = calls.call(name, attributes.copy(), metadata, metadata_setter)
     args, kwargs = with_argument(args, kwargs, _METADATA_AT, "metadata", tuple(metadata))
     return Begun(Exchange(hop, sends=sends, receives=receives), args, kwargs)
+
+
+@lru_cache(maxsize=1_024)
+def _prepared(method: bytes | str, target: bytes | str) -> tuple[str, dict[str, AttributeValue]]:
+    name, attributes = described(method.decode() if isinstance(method, bytes) else method)
+    return name, attributes | _address(target)
 
 
 def _address(target: bytes | str) -> dict[str, AttributeValue]:

@@ -37,7 +37,7 @@ class AioCaller:
         begun = self._begin(callable_, args, kwargs)
         if begun is None:
             return wrapped(*args, **kwargs)
-        token = _beginning.set(begun.exchange)
+        token = _beginning.set(begun.exchange if begun.exchange.streams else None)
         try:
             call = wrapped(*begun.args, **begun.kwargs)
         except BaseException as error:

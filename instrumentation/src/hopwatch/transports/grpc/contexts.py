@@ -52,11 +52,7 @@ class _CountingContext(wrapt.ObjectProxy[Any]):
 
 def counting(context: Any, exchange: Exchange) -> Any:
     """Return a context that counts what is streamed through it."""
-    return (
-        context
-        if exchange.sent is None and exchange.received is None
-        else _CountingContext(context, exchange)
-    )
+    return _CountingContext(context, exchange) if exchange.streams else context
 
 
 class _TellingContext(wrapt.ObjectProxy[Any]):

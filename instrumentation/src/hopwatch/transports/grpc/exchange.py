@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from hopwatch.conventions import (
     RPC_SYSTEM,
     PublishOutcome,
 )
+from hopwatch.w3c import TRAVELLING
 from hopwatch.wrapping import as_text, guarded
 
 Metadata = Sequence[tuple[str, Any]]
@@ -59,6 +60,11 @@ class Exchange:
     def context(self) -> Any:
         """The context of what is done within the call."""
         return self._hop.context
+
+    @property
+    def streams(self) -> bool:
+        """Whether there are messages to count."""
+        return self.sent is not None or self.received is not None
 
     def note_sent(self) -> None:
         """Count a message that went out."""
@@ -176,6 +182,10 @@ class MetadataSetter(Setter[list[tuple[str, Any]]]):
         """Add a pair; names are lower-case in gRPC."""
         carrier.append((key.lower(), value))
 
+    def fill(self, carrier: list[tuple[str, Any]], fields: Mapping[str, str]) -> None:
+        """Add what travels with a message."""
+        carrier.extend(fields.items())
+
 
 class MetadataGetter(Getter[Iterable[tuple[str, Any]]]):
     """Reads metadata, which are pairs of lower-case names and text or bytes."""
@@ -187,6 +197,14 @@ class MetadataGetter(Getter[Iterable[tuple[str, Any]]]):
                 text = as_text(value)
                 return None if text is None else [text]
         return None
+
+    def fields(self, carrier: Iterable[tuple[str, Any]]) -> dict[str, str]:
+        """Return what `get` would for everything that travels with a message, in one pass."""
+        return {
+            name: text
+            for name, value in carrier
+            if name in TRAVELLING and (text := as_text(value)) is not None
+        }
 
     def keys(self, carrier: Iterable[tuple[str, Any]]) -> list[str]:
         """Return all names."""
