@@ -5,7 +5,7 @@ Needs DESCRIBE on the cluster's groups and topics, and READ on topics to tell ho
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,6 +14,11 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.admin import (
+    DescribeGroupsRequest_v3,
+    DescribeGroupsResponse_v2,
+    DescribeGroupsResponse_v3,
+)
 
 from hopwatch_collector.witness.model import NEVER, Claim, Look, Place, Position, WitnessAway
 
@@ -22,6 +27,12 @@ _AGE_TIMEOUT_S: Final = 2.0
 _AGES_AT_ONCE: Final = 50
 """Partitions whose oldest waiting record is read at one look."""
 _REMEMBERED: Final = 10_000
+_EMPTY_EVERY: Final = 10
+"""Looks after which the offsets of groups without members are asked for again."""
+
+# aiokafka 0.14 reads answers of this version by the schema of the one before, which loses every group but the first.
+if DescribeGroupsRequest_v3.RESPONSE_TYPE is DescribeGroupsResponse_v2:
+    DescribeGroupsRequest_v3.RESPONSE_TYPE = DescribeGroupsResponse_v3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,9 @@ class KafkaWitness:
         self._admin: AIOKafkaAdminClient | None = None
         self._reader: AIOKafkaConsumer | None = None
         self._ages: dict[tuple[TopicPartition, int], datetime] = {}
+        self._coordinators: dict[str, int] = {}
+        self._known: dict[str, Mapping[TopicPartition, int]] = {}
+        self._looks = 0
         self._requests = 0
 
     async def look(self) -> Look:
@@ -54,7 +68,7 @@ class KafkaWitness:
             async with asyncio.timeout(_TIMEOUT_S):
                 admin, reader = await self._connected()
                 groups = await self._groups(admin)
-                offsets = {group.name: await self._offsets(admin, group.name) for group in groups}
+                offsets = await self._offsets(admin, groups)
                 partitions = sorted({partition for known in offsets.values() for partition in known})
                 first, end = await self._bounds(reader, partitions)
         except (KafkaError, TimeoutError, OSError) as error:
@@ -75,6 +89,7 @@ class KafkaWitness:
         """Disconnect."""
         admin, self._admin = self._admin, None
         reader, self._reader = self._reader, None
+        self._coordinators = {}
         with suppress(KafkaError, OSError):
             if reader is not None:
                 await reader.stop()
@@ -96,32 +111,55 @@ class KafkaWitness:
         return self._admin, self._reader
 
     async def _groups(self, admin: AIOKafkaAdminClient) -> list[_Group]:
-        names = sorted(
-            name for name, kind, *_ in await admin.list_consumer_groups() if kind in ("consumer", "")
-        )
+        listed = await admin.list_consumer_groups()
+        names = sorted(name for name, kind, *_ in listed if kind in ("consumer", ""))
         self._requests += 1
-        if not names:
-            return []
-        answers = await admin.describe_consumer_groups(names)
-        self._requests += len(names) + len(answers)
-        return [
-            _Group(group[1], group[2], len(group[5]))
-            for answer in answers
-            for group in answer.groups
-            if group[0] == 0
-        ]
+        self._coordinators = {
+            name: self._coordinators.get(name) or await self._coordinator(admin, name) for name in names
+        }
+        by_node: dict[int, list[str]] = defaultdict(list)
+        for name, node in self._coordinators.items():
+            by_node[node].append(name)
+        found = []
+        for node, group_names in by_node.items():
+            self._requests += 1
+            for answer in await admin.describe_consumer_groups(group_names, group_coordinator_id=node):
+                found += [
+                    _Group(group[1], group[2], len(group[5])) for group in answer.groups if group[0] == 0
+                ]
+        return found
 
-    async def _offsets(self, admin: AIOKafkaAdminClient, group: str) -> Mapping[TopicPartition, int]:
-        self._requests += 2
-        known = await admin.list_consumer_group_offsets(group)
+    async def _coordinator(self, admin: AIOKafkaAdminClient, group: str) -> int:
+        self._requests += 1
+        return int(await admin.find_coordinator(group))
+
+    async def _offsets(
+        self, admin: AIOKafkaAdminClient, groups: Iterable[_Group]
+    ) -> Mapping[str, Mapping[TopicPartition, int]]:
+        """Committed offsets per group; those of groups without members only change by hand, and are asked for less often."""
+        self._looks += 1
+        old = {} if self._looks % _EMPTY_EVERY == 0 else self._known
+        wanted = [group.name for group in groups if group.members or group.name not in old]
+        told = await asyncio.gather(*(self._offsets_of(admin, name) for name in wanted))
+        fresh = dict(zip(wanted, told, strict=True))
+        found = {group.name: fresh.get(group.name) or old.get(group.name, {}) for group in groups}
+        # Only what was asked for while nobody was in the group is final.
+        self._known = {group.name: found[group.name] for group in groups if not group.members}
+        return found
+
+    async def _offsets_of(self, admin: AIOKafkaAdminClient, group: str) -> Mapping[TopicPartition, int]:
+        self._requests += 1
+        known = await admin.list_consumer_group_offsets(group, group_coordinator_id=self._coordinators[group])
         return {partition: told.offset for partition, told in known.items() if told.offset >= 0}
 
     async def _bounds(
         self, reader: AIOKafkaConsumer, partitions: list[TopicPartition]
     ) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
         """Where these partitions begin and end; those of topics that were deleted are in neither."""
-        there = await reader.topics()
+        # No topic by name: asked for one that was just deleted, a broker may create it again.
+        await reader._client.set_topics(())
         self._requests += 1
+        there = reader._client.cluster.topics()
         known = [partition for partition in partitions if partition.topic in there]
         if not known:
             return {}, {}
