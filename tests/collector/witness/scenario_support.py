@@ -6,7 +6,7 @@ A scenario lets things happen through `Stage.send` and its own consumers, whose 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -114,18 +114,27 @@ class Stage:
         return name if unique == self.unique else None
 
     async def judged(
-        self, expected: Expected, *, deadline_s: float = 30.0, within_s: float = WITHIN_S
+        self,
+        expected: Expected,
+        *,
+        broker: Iterable[tuple[str, str]] = (),
+        deadline_s: float = 30.0,
+        within_s: float = WITHIN_S,
     ) -> dict[tuple[str, str], Delivery]:
-        """Wait until the ledger says exactly this of exactly these deliveries, and return them."""
+        """Wait until the ledger says exactly this of exactly these deliveries, and return them.
+
+        Of those in `broker`, the broker must be a witness.
+        """
         until = time.monotonic() + within_s
         while True:
             await self.observe()
             found = await asyncio.to_thread(self.ledger, deadline_s)
             said = {(self.name_of(one) or "", one.receiver): one for one in found}
-            if {pair: str(one.verdict) for pair, one in said.items()} == dict(expected):
+            right = {pair: str(one.verdict) for pair, one in said.items()} == dict(expected)
+            if right and all("broker" in said[pair].witnesses for pair in broker):
                 self.told.extend(said[pair] for pair in expected)
                 return said
-            assert time.monotonic() < until, _difference(expected, said)
+            assert time.monotonic() < until, _difference(expected, said) or "the broker is no witness"
             await asyncio.sleep(0.2)
 
 

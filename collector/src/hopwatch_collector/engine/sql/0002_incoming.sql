@@ -134,6 +134,7 @@ FROM
         multiIf(
             report = 'subscribe', 'subscribe',
             report = 'unsubscribe', 'unsubscribe',
+            report = 'skip', 'none',            -- the group's next commit says the same
             report != '', 'open',
             is_messaging, multiIf(
                 operation = 'settle', if(own_id OR a['hopwatch.settle.outcome'] != 'commit', 'settle', 'commit'),

@@ -147,6 +147,7 @@ judged AS
                                                        'overdue.owed'),
                 NOT sender_seen,                       'unknown.sender unseen',
                 receiver != '',                        'unknown.undecided',
+                system IN ('websocket', 'graphql'),    'unknown.silent peer',
                 sent_at >= grace_over,                 'waiting.nobody yet',
                 if(watched, looked_at > sent_at, 0),   'no_receiver.broker',
                                                        'no_receiver')) AS finding
@@ -169,7 +170,7 @@ SELECT
              'settled.done', 'settled.elsewhere', 'dead_lettered.max deliveries', 'dead_lettered.dropped', 'dead_lettered.reject',
              'dead_lettered.expired', 'dead_lettered.overflow', 'expired', 'evicted.log', 'evicted.overflow', 'lost.gone', 'lost.dropped',
              'lost.given up', 'unknown.shared', 'stuck.elsewhere', 'in_flight.elsewhere', 'overdue.held', 'waiting.held',
-             'unknown.witness away', 'no_receiver.broker'],
+             'unknown.witness away', 'no_receiver.broker', 'unknown.silent peer'],
             ['answered without error', 'acknowledged by the receiver', 'processed without error; this receiver needs no acknowledgement',
              'processed without error; this receiver does not report settlement', 'processed without error and committed past',
              'answered without error; the callee was not seen',
@@ -193,7 +194,7 @@ SELECT
              'the queue no longer holds it; consumers that tell nothing took messages from it, and this may be one of them',
              'handed out for longer than the deadline, says the broker; to whom was not seen', 'handed out, says the broker; to whom was not seen',
              'the broker has held it for longer than the deadline', 'the broker holds it', 'the broker cannot be asked',
-             'the broker knows nobody who was owed it'],
+             'the broker knows nobody who was owed it', 'the peer does not tell what it receives'],
             ''),
         if(detail = '', '', concat(': ', detail))) AS why,
     multiIf(
