@@ -44,7 +44,11 @@ def export_one(settings: ExportSettings) -> dict[str, int] | int:
         ({ENDPOINT: "http://c:1/"}, None, "http://c:1/v1/traces"),
         ({ENDPOINT: "http://c:1/base"}, None, "http://c:1/base/v1/traces"),
         ({ENDPOINT: "http://c:1", TRACES_ENDPOINT: "http://t:2/in"}, None, "http://t:2/in"),
-        ({ENDPOINT: "http://c:1", TRACES_ENDPOINT: "http://t:2/in"}, "http://said:3", "http://said:3/v1/traces"),
+        (
+            {ENDPOINT: "http://c:1", TRACES_ENDPOINT: "http://t:2/in"},
+            "http://said:3",
+            "http://said:3/v1/traces",
+        ),
     ],
 )
 def test_the_address(
