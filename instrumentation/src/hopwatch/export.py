@@ -50,6 +50,13 @@ def set_up_tracing(service: str | None, endpoint: str | None) -> bool:
     return True
 
 
+def name_service(service: str) -> None:
+    """Name the service after the fact, if nobody has named it: an import from `hopwatch.nats` may come first."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, LeanTracerProvider):
+        provider.describe(_named(provider.resource, service))
+
+
 def stats() -> ExportStats | None:
     """Return what became of this process's spans; None where another provider than ours has them."""
     provider = trace.get_tracer_provider()
@@ -100,13 +107,15 @@ def _wants_sdk() -> bool:
 
 
 def _resource(service: str | None) -> Resource:
-    own: dict[str, str | int] = {"service.instance.id": str(uuid.uuid4()), "process.pid": os.getpid()}
-    if service is not None:
-        own["service.name"] = service
+    own = {"service.instance.id": str(uuid.uuid4()), "process.pid": os.getpid()}
     resource = Resource(own).merge(Resource.create())
-    # Resource.create() reads OTEL_* and fills in `unknown_service` where they say nothing.
-    if service is not None and str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
-        resource = resource.merge(Resource({"service.name": service}))
+    return resource if service is None else _named(resource, service)
+
+
+def _named(resource: Resource, service: str) -> Resource:
+    """Name a service whose name is not known: what `OTEL_*` say of it has been read and stays."""
+    if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
+        return resource.merge(Resource({"service.name": service}))
     return resource
 
 

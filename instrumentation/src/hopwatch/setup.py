@@ -85,7 +85,7 @@ def instrument(
     packages (`HOPWATCH_CALLS` says the same).
 
     Libraries are instrumented as they are imported, so call it as early as you like. A second call adds
-    transports and changes nothing else. Does nothing where `OTEL_SDK_DISABLED` is true.
+    transports, names the service if nobody has, and changes nothing else. Does nothing where `OTEL_SDK_DISABLED` is true.
 
     Raises:
         ValueError: `only` or `exclude` names a transport that does not exist, `calls` a path that does not.
@@ -99,6 +99,10 @@ def instrument(
 
         set_up_tracing(service, endpoint)
         _install_propagator()
+    elif service is not None:
+        from hopwatch.export import name_service
+
+        name_service(service)
     for transport in chosen:
         _when_imported(transport)
 

@@ -1,5 +1,6 @@
 """The export queue against real sockets: whatever the collector does, recording goes on, and every span is counted."""
 
+import gc
 import logging
 import socket
 import threading
@@ -265,3 +266,30 @@ def test_no_thread_runs_before_the_first_span() -> None:
         record(provider, 1)
         assert [t for t in threading.enumerate() if t.name == "hopwatch-export"]
         assert provider.force_flush(10_000)
+
+
+def test_spans_that_end_in_finalizers_do_not_stick() -> None:
+    """A span may end in the middle of the queue's own work, wherever the garbage collector strikes."""
+
+    class Late:
+        def __init__(self, provider: LeanTracerProvider) -> None:
+            self.span = provider.get_tracer("hopwatch.test").start_span("late")
+            self.itself = self
+
+        def __del__(self) -> None:
+            self.span.end()
+
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unheard.getsockname()[1]}"
+        with exporting(url, queued_spans=100) as (provider, queue):
+            before = gc.get_threshold()
+            gc.set_threshold(1)
+            try:
+                for _ in range(300):
+                    Late(provider)
+                    record(provider, 5)
+            finally:
+                gc.set_threshold(*before)
+            gc.collect()
+            eventually(queue.stats, lambda now: now.waiting + sum(now.dropped.values()) == 1_800)

@@ -133,6 +133,14 @@ def test_an_import_from_here_is_enough(sink: Sink, nats_url: str, topic: str) ->
     assert [(service, span.name) for service, span in sink.spans()] == [("orders", f"publish {topic}")]
 
 
+def test_the_service_may_be_named_after_the_import(sink: Sink, nats_url: str, topic: str) -> None:
+    """`instrument(service=…)` after a drop-in import still names it; spans before it had no name to have."""
+    code = "from hopwatch import nats\n" + INSTRUMENT + PUBLISH.replace(", nats", "")
+    done = run_code(code, endpoint=sink.url, NATS=nats_url, TOPIC=topic)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {service for service, _ in sink.spans()} == {"ours"}
+
+
 @pytest.mark.parametrize(
     ("module", "name"),
     [

@@ -41,7 +41,7 @@ class Losses:
     """Exact counts of what is lost, and one log line a minute about it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may end a span while it is held
         self._counts: Counter[Loss] = Counter()
         self._reasons: dict[Loss, str] = {}
         self._untold: Counter[Loss] = Counter()

@@ -43,6 +43,9 @@ class Outlet(Protocol):
     def shutdown(self, timeout_s: float) -> None:
         """Send what is there and end."""
 
+    def describe(self, resource: Resource) -> None:
+        """Let `resource` describe the process from now on."""
+
     def renew(self, resource: Resource) -> None:
         """Begin anew in a forked child."""
 
@@ -95,8 +98,14 @@ class LeanTracerProvider(trace.TracerProvider):
         with self._lock:
             self.processors += (span_processor,)
 
+    def describe(self, resource: Resource) -> None:
+        """Let `resource` describe the process from now on."""
+        self.resource = resource
+        if self.outlet is not None:
+            self.outlet.describe(resource)
+
     def renew(self, resource: Resource) -> None:
-        """Let `resource` describe the process from now on: a fork has made another one of it."""
+        """Begin anew: a fork has made another process of it, which `resource` describes."""
         self._lock = threading.Lock()
         self.resource = resource
         if self.outlet is not None:

@@ -3,6 +3,8 @@
 import threading
 import time
 from collections import deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from opentelemetry.sdk.resources import Resource
@@ -32,11 +34,17 @@ class SpanQueue:
 
     Its thread begins with the first span, so that importing and pre-forking servers start none in vain. Half of the
     bound is kept for spans just ended: while a collector is away the oldest give way to the newest.
+    Spans may end in finalizers, in the middle of anything: no lock is taken on the way that could be held already.
     """
 
     def __init__(self, settings: ExportSettings, resource: Resource) -> None:
         self._settings = settings
         self.renew(resource)
+
+    def describe(self, resource: Resource) -> None:
+        """Let `resource` describe the process from now on."""
+        self._resource = resource
+        self._encoder = None
 
     def renew(self, resource: Resource) -> None:
         """Begin anew: in a forked child nothing that waited is ours, and neither thread nor connection exist."""
@@ -48,8 +56,8 @@ class SpanQueue:
         self._together = min(_TOGETHER, settings.request_spans)
         self._span_bytes = 1
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        self._wake = threading.Event()
+        self._starting = threading.RLock()
+        self._bell: SimpleQueue[None] = SimpleQueue()
         self._answer = threading.Condition()
         self._asked = self._answered = 0
         self._closed = self._given_up = False
@@ -88,7 +96,7 @@ class SpanQueue:
             self._asked += 1
             asked = self._asked
             self._not_before = 0.0
-            self._wake.set()
+            self._bell.put(None)
             return self._answer.wait_for(lambda: self._answered >= asked, timeout_s)
 
     def shutdown(self, timeout_s: float) -> None:
@@ -103,7 +111,7 @@ class SpanQueue:
         if thread is None:
             self._run()
             return
-        self._wake.set()
+        self._bell.put(None)
         thread.join(timeout_s)
         if thread.is_alive():  # it hangs in a request; the process will not wait for it
             self._give_up()
@@ -115,8 +123,8 @@ class SpanQueue:
                 self._start()
             except RuntimeError as error:  # Python starts no thread while it shuts down; `shutdown` will send
                 swallowed("export", error)
-        elif not self._wake.is_set():
-            self._wake.set()
+        elif self._bell.empty():
+            self._bell.put(None)
 
     def _start(self) -> None:
         with self._starting:
@@ -130,8 +138,7 @@ class SpanQueue:
 
     def _run(self) -> None:
         while True:
-            self._wake.wait(self._idle_s())
-            self._wake.clear()
+            self._rest(self._idle_s())
             try:
                 self._round()
             except Exception as fault:  # noqa: BLE001 — a guest's thread must not die of one bad round
@@ -152,6 +159,12 @@ class SpanQueue:
         if left:
             self._losses.add(Loss.CLOSED, left)
         self._losses.tell(last=True)
+
+    def _rest(self, longest_s: float) -> None:
+        with suppress(Empty):
+            self._bell.get(timeout=longest_s)
+            while True:
+                self._bell.get_nowait()
 
     def _idle_s(self) -> float:
         if len(self._spans) >= self._together or (self._closed and not self._backlog.spans):
@@ -177,9 +190,10 @@ class SpanQueue:
 
     def _encode(self, count: int) -> int:
         taken = [self._spans.popleft() for _ in range(count)]
-        if self._encoder is None:
-            self._encoder = Encoder(self._resource)
-        body, encoded = self._encoder.encode(taken)
+        encoder = self._encoder
+        if encoder is None:
+            encoder = self._encoder = Encoder(self._resource)
+        body, encoded = encoder.encode(taken)
         if encoded < count:
             self._losses.add(Loss.UNENCODABLE, count - encoded)
         if encoded:
