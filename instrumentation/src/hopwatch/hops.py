@@ -24,6 +24,7 @@ from hopwatch.conventions import (
 )
 from hopwatch.faults import swallowed
 from hopwatch.places import Attributes, Destination, Position, naming
+from hopwatch.ready import Ready
 from hopwatch.reports import reporter
 
 MAX_REASON_LENGTH: Final = 256
@@ -71,7 +72,7 @@ class SendHop:
             return
         self._ended = True
         try:
-            said: dict[str, AttributeValue] = {PUBLISH_OUTCOME: outcome._value_}
+            said = Ready({PUBLISH_OUTCOME: outcome._value_})
             if position is not None:
                 said.update(position.attributes())
             if reason or error is not None:
@@ -111,12 +112,19 @@ class ProcessHop:
     started: float
     """When it began, on the monotonic clock."""
 
-    def __init__(self, tracer: Tracer, span: Span, context: Context, attributes: Attributes) -> None:
+    def __init__(
+        self,
+        tracer: Tracer,
+        span: Span,
+        context: Context,
+        attributes: Attributes,
+        settled: SettleOutcome | None = None,
+    ) -> None:
         self._tracer = tracer
         self._span = span
         self.context = context
         self._attributes = attributes
-        self.outcome = None
+        self.outcome = settled
         self.ended = False
         self._failed = False
         self._before: Context | None = None

@@ -95,8 +95,10 @@ class Preparations:
         """Return what was prepared for this operation, prepared now if it is the first of its kind."""
         key = (name, operation, destination.name, destination.address, receiver)
         known = self._known.get(key)
-        if known is not None and known.destination.attributes == destination.attributes:
-            return known
+        if known is not None:
+            given, kept = destination.attributes, known.destination.attributes
+            if given is kept or given == kept:
+                return known
         if len(self._known) >= self.LIMIT:
             self._known.clear()
         prepared = self._known[key] = self._prepare(name, operation, destination, receiver)
@@ -109,7 +111,7 @@ class Preparations:
             MESSAGING_SYSTEM: self._system,
             MESSAGING_OPERATION_NAME: name,
             MESSAGING_OPERATION_TYPE: operation.value,
-            **naming(destination),
+            **plain(naming(destination)),
         }
         if receiver is not None:
             attributes[RECEIVER] = receiver
@@ -125,3 +127,19 @@ def naming(destination: Destination) -> dict[str, AttributeValue]:
         DESTINATION: destination.address,
         **destination.attributes,
     }
+
+
+def plain(attributes: Attributes) -> Attributes:
+    """Return attributes as the lean span takes them without a look: texts that are enumerations become texts."""
+    if _PLAIN.issuperset(map(type, attributes.values())):
+        return attributes
+    return {name: _plain(value) for name, value in attributes.items()}
+
+
+def _plain(value: AttributeValue) -> AttributeValue:
+    if isinstance(value, str):
+        return str.__str__(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+_PLAIN: Final = frozenset({str, bool, int, float, tuple})

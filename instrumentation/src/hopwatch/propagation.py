@@ -246,7 +246,10 @@ def is_internal(host: str) -> bool:
 def _w3c_baggage(delegate: TextMapPropagator | None) -> W3CBaggagePropagator | None:
     """Return the baggage half of OpenTelemetry's default propagator, None if `delegate` is any other."""
     parts: Any = getattr(delegate, "_propagators", ()) if type(delegate) is CompositePropagator else ()
-    if [type(part) for part in parts] != [TraceContextTextMapPropagator, W3CBaggagePropagator]:
+    if not w3c.POSSIBLE or [type(part) for part in parts] != [
+        TraceContextTextMapPropagator,
+        W3CBaggagePropagator,
+    ]:
         return None
     half: W3CBaggagePropagator = parts[1]
     return half

@@ -6,7 +6,6 @@ from typing import Any
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, Setter, default_getter, default_setter
 from opentelemetry.trace import INVALID_SPAN, Link, SpanKind, Tracer
-from opentelemetry.util.types import AttributeValue
 
 from hopwatch.context import BAGGAGE_KEY, SPAN_KEY, SUPPRESSED_KEY, get_current
 from hopwatch.conventions import (
@@ -34,8 +33,10 @@ from hopwatch.places import (
     Position,
     Preparations,
     StreamPosition,
+    plain,
 )
 from hopwatch.propagation import inject, receive
+from hopwatch.ready import Ready
 from hopwatch.reports import Subscription, reporter
 from hopwatch.tags import belong, key_attributes
 
@@ -89,9 +90,9 @@ class Recorder:
         message_id = message_id or new_message_id()
         try:
             place = self._places.of(name, Operation.SEND, destination)
-            described = place.attributes.copy()
+            described = Ready(place.attributes)
             if attributes:
-                described.update(attributes)
+                described.update(plain(attributes))
             if context:
                 belong(described, context)
             described[MESSAGE_ID] = message_id
@@ -138,20 +139,26 @@ class Recorder:
         attempt: int = 1,
         attributes: Attributes | None = None,
         attach: bool = True,
+        settled: SettleOutcome | None = None,
     ) -> ProcessHop:
-        """Begin an attempt: a consumer span whose parent is the sender's, made current unless `attach` is False."""
+        """Begin an attempt: a consumer span whose parent is the sender's, made current unless `attach` is False.
+
+        `settled` is how it is settled from the start, where the protocol asks for no acknowledgement.
+        """
         here = get_current()
         if here and here.get(SUPPRESSED_KEY):
             return ProcessHop(self._tracer, INVALID_SPAN, here, {})
         context = Context()  # what is current here belongs to whoever subscribed, not to the message
-        described: dict[str, AttributeValue] = {}
+        described = Ready()
         try:
             context, message_id, flow = receive(carrier, getter)
             place = self._places.of(name, Operation.PROCESS, destination, receiver)
-            described = place.attributes.copy()
+            described = Ready(place.attributes)
             if attributes:
-                described.update(attributes)
+                described.update(plain(attributes))
             described[ATTEMPT] = attempt
+            if settled is not None:
+                described[SETTLE_OUTCOME] = settled.value
             if message_id is not None:
                 described[MESSAGE_ID] = message_id
             if flow is not None:
@@ -163,7 +170,7 @@ class Recorder:
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("process", fault)
             span = INVALID_SPAN
-        hop = ProcessHop(self._tracer, span, context, described)
+        hop = ProcessHop(self._tracer, span, context, described, settled)
         if attach:
             hop.attach()
         if span.is_recording():

@@ -7,7 +7,7 @@ import re
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from typing import Final
 
-from opentelemetry.trace import SpanContext, TraceFlags, TraceState
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, TraceFlags, TraceState
 
 from hopwatch.conventions import MESSAGE_ID_HEADER, TRACESTATE_KEY
 
@@ -21,6 +21,10 @@ _CLEAN: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _FLOW_ONLY: Final = re.compile(f"{TRACESTATE_KEY}=([0-9a-f]{{32}})")
 _FLOW_ID: Final = re.compile("[0-9a-f]{32}")
 _FLAGS: Final = tuple(TraceFlags(bits) for bits in range(256))
+
+
+POSSIBLE: Final = isinstance(INVALID_SPAN_CONTEXT, tuple) and len(INVALID_SPAN_CONTEXT) == 6
+"""Whether a span context is the tuple it is taken apart as here: its properties cost more than all the rest."""
 
 
 class FlowState(TraceState):
@@ -113,10 +117,10 @@ def read(traceparent: str, tracestate: str | None) -> tuple[SpanContext, str, bo
 
 def write(context: SpanContext, kept_flow: str | None) -> dict[str, str]:
     """Return the headers that carry a valid span context; `kept_flow` is its flow where its tracestate names none."""
-    trace_id = f"{context.trace_id:032x}"
-    state = context.trace_state
+    number, span_id, _, flags, state, _ = context
+    trace_id = f"{number:032x}"
     return {
-        TRACEPARENT: f"00-{trace_id}-{context.span_id:016x}-{context.trace_flags:02x}",
+        TRACEPARENT: f"00-{trace_id}-{span_id:016x}-{flags:02x}",
         TRACESTATE: state.to_header()
         if type(state) is FlowState
         else _with_flow(state, kept_flow or trace_id),

@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 import wrapt
 from opentelemetry import propagate, trace
 from opentelemetry.propagators.textmap import Getter, TextMapPropagator
+from opentelemetry.trace import TracerProvider
 
 from hopwatch.conventions import MESSAGE_ID_HEADER
 from hopwatch.faults import swallowed
@@ -140,5 +141,10 @@ def as_text(value: Any) -> str | None:
 
 def service_name() -> str:
     """Return `service.name` of the tracer provider in force; plain subscribers have no other name."""
-    resource = getattr(trace.get_tracer_provider(), "resource", None)
+    return _service_name(trace.get_tracer_provider())
+
+
+@lru_cache(maxsize=4)
+def _service_name(provider: TracerProvider) -> str:
+    resource = getattr(provider, "resource", None)
     return str(resource.attributes.get("service.name", "unknown_service")) if resource else "unknown_service"

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import aiormq
 import wrapt
+from aio_pika import Message
 from aio_pika.abc import AbstractIncomingMessage, AbstractMessage
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import (
@@ -96,7 +97,9 @@ class Outgoing(wrapt.ObjectProxy[AbstractMessage]):
     @property
     def properties(self) -> aiormq.spec.Basic.Properties:
         """The message's properties with ours in them."""
-        properties: aiormq.spec.Basic.Properties = copy(self.__wrapped__.properties)
+        properties: aiormq.spec.Basic.Properties = self.__wrapped__.properties
+        if type(self.__wrapped__).properties is not Message.properties:
+            properties = copy(properties)  # aio-pika's own makes new ones each time; another's may not
         properties.headers = self._self_headers
         properties.message_id = self._self_message_id
         return properties

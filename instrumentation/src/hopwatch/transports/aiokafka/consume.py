@@ -134,7 +134,7 @@ class Consuming:
             attributes[MESSAGING_BODY_SIZE] = record.serialized_value_size
         if record.headers:
             attributes |= conversation(record.headers)
-        hop = self._recorder.process(
+        return self._recorder.process(
             "process",
             reading.destination,
             receiver=reading.receiver,
@@ -143,10 +143,8 @@ class Consuming:
             attempt=self._attempt(reading.receiver, record),
             attributes=attributes,
             attach=attach,
+            settled=SettleOutcome.AUTO if reading.group is None else None,
         )
-        if reading.group is None:
-            hop.settled(SettleOutcome.AUTO)
-        return hop
 
     def _attempt(self, receiver: str, record: ConsumerRecord) -> int:
         """Return which handing-over this is, as far as this process knows: Kafka itself does not count."""

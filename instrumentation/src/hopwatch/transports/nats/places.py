@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -42,6 +42,10 @@ from hopwatch.wrapping import (
     service_name,
     with_argument,
 )
+
+_DESTINATIONS: Final = 1_024
+_destinations: Final[dict[str, Destination]] = {}
+"""The last subjects that are no inboxes, so that most messages need no second look at theirs."""
 
 INBOX: Final = "_INBOX"
 """Destination of every reply: the inbox's own name is the conversation id."""
@@ -115,9 +119,15 @@ def is_inbox(subject: str, client: Client) -> bool:
 def destination(subject: str, client: Client) -> Destination:
     """Return where a message with this subject goes; all reply inboxes are one temporary destination."""
     server = servers.of(client._transport, client)
+    known = _destinations.get(subject)
+    if known is not None and known.attributes is server:
+        return known
     if is_inbox(subject, client):
         return Destination(INBOX, INBOX, {MESSAGING_DESTINATION_TEMPORARY: True, **server})
-    return Destination(subject, subject, server)
+    if len(_destinations) >= _DESTINATIONS:
+        _destinations.clear()
+    where = _destinations[subject] = Destination(subject, subject, server)
+    return where
 
 
 def receiver(subject: str, queue: str, client: Client) -> str:
@@ -134,8 +144,7 @@ def outcome_of(error: BaseException) -> PublishOutcome:
     return PublishOutcome.REFUSED
 
 
-@dataclass(frozen=True, slots=True)
-class Sending:
+class Sending(NamedTuple):
     """A send that has begun, and the arguments that carry its ids."""
 
     hop: SendHop
@@ -155,14 +164,15 @@ def begin_send(
     headers = fresh_headers(given)
     reply = argument(args, kwargs, 2, "reply") if name == "publish" and headers_at == 3 else None
     payload = argument(args, kwargs, 1, "payload", b"")
-    attributes = conversation(reply or (subject if is_inbox(subject, client) else None))
+    where = destination(subject, client)
+    attributes = conversation(reply or (subject if where.name == INBOX else None))
     if recorder.opted.body_size:
         attributes[MESSAGING_BODY_SIZE] = len(payload)
     alias = headers.get(_MESSAGE_ID_HEADER)
     copied = given is not None and len(given) != len(headers)
     hop = recorder.send(
         name,
-        destination(subject, client),
+        where,
         carrier=headers,
         attributes=attributes,
         aliases=[str(alias)] if alias else (),
@@ -222,6 +232,7 @@ def begin_process(
     alias = (message.headers or {}).get(_MESSAGE_ID_HEADER)
     if alias:
         attributes[ALIAS] = (alias,)
+    where = destination(message.subject, client)
     delivery = delivery_of(message)
     if delivery is not None:
         attributes |= delivery.position.attributes()
@@ -229,25 +240,23 @@ def begin_process(
         owed = f"{delivery.stream}/{delivery.consumer}"
     else:
         owed = receiver(subject, queue, client)
-        inbox = message.subject if is_inbox(message.subject, client) else None
+        inbox = message.subject if where.name == INBOX else None
         attributes |= conversation(message.reply or inbox)
     if queue:
         attributes[MESSAGING_CONSUMER_GROUP_NAME] = queue
     if recorder.opted.body_size:
         attributes[MESSAGING_BODY_SIZE] = len(message.data)
-    hop = recorder.process(
+    return recorder.process(
         "process",
-        destination(message.subject, client),
+        where,
         receiver=owed,
         carrier=message.headers,
         getter=header_getter,
         attempt=delivery.attempt if delivery is not None else 1,
         attributes=attributes,
         attach=attach,
+        settled=None if delivery is not None and consumers.acknowledges(delivery) else SettleOutcome.AUTO,
     )
-    if delivery is None or not consumers.acknowledges(delivery):
-        hop.settled(SettleOutcome.AUTO)
-    return hop
 
 
 def conversation(subject: str | None) -> dict[str, AttributeValue]:
