@@ -107,8 +107,7 @@ def _wants_sdk() -> bool:
 
 
 def _resource(service: str | None) -> Resource:
-    own = {"service.instance.id": str(uuid.uuid4()), "process.pid": os.getpid()}
-    resource = Resource(own).merge(Resource.create())
+    resource = _this_process().merge(Resource.create())
     return resource if service is None else _named(resource, service)
 
 
@@ -121,7 +120,8 @@ def _named(resource: Resource, service: str) -> Resource:
 
 def _of_this_process(resource: Resource) -> Resource:
     """Return the resource of a forked child: what names the process is its own, unless the environment says it."""
-    said = OTELResourceDetector().detect()
-    return resource.merge(
-        Resource({"service.instance.id": str(uuid.uuid4()), "process.pid": os.getpid()})
-    ).merge(said)
+    return resource.merge(_this_process()).merge(OTELResourceDetector().detect())
+
+
+def _this_process() -> Resource:
+    return Resource({"service.instance.id": str(uuid.uuid4()), "process.pid": os.getpid()})

@@ -37,6 +37,8 @@ class SpanQueue:
     Spans may end in finalizers, in the middle of anything: no lock is taken on the way that could be held already.
     """
 
+    _encoder: Encoder | None
+
     def __init__(self, settings: ExportSettings, resource: Resource) -> None:
         self._settings = settings
         self.renew(resource)
@@ -49,7 +51,7 @@ class SpanQueue:
     def renew(self, resource: Resource) -> None:
         """Begin anew: in a forked child nothing that waited is ours, and neither thread nor connection exist."""
         settings = self._settings
-        self._resource = resource
+        self.describe(resource)
         self._spans: deque[LeanSpan] = deque()
         self._room = settings.queued_spans
         self._stir_at = 0
@@ -62,7 +64,6 @@ class SpanQueue:
         self._asked = self._answered = 0
         self._closed = self._given_up = False
         self._deadline = float("inf")
-        self._encoder: Encoder | None = None
         self._sender = Sender(settings)
         self._backlog = Backlog(max(settings.queued_spans // 2, 1), settings.queued_bytes // 2)
         self._delivered = 0
