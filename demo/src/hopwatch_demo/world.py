@@ -176,8 +176,8 @@ def opened(plan: Plan, say: Say) -> Iterator[World]:
         brokers = stack.enter_context(
             Brokers.start(names, required=plan.brokers or ("nats",), background=True)
         )
-        collector = stack.enter_context(Collector(folder, quiet, DEADLINE_S))
         brokers.require(*(plan.brokers or ("nats",)))
+        collector = stack.enter_context(Collector(folder, quiet | _watched(brokers), DEADLINE_S))
         collector.wait_until_ready()
         urls = {Broker(broker.name): broker.url for broker in brokers.all() if broker.available}
         settings = _settings(folder, plan, urls)
@@ -190,6 +190,17 @@ def opened(plan: Plan, say: Say) -> Iterator[World]:
         _start(world)
         say(f"{len(shop.names)} services are ready")
         yield world
+
+
+def _watched(brokers: Brokers) -> dict[str, str]:
+    """The variables that have the collector ask these brokers what they hold."""
+    watched = {
+        "HOPWATCH_WATCH_NATS": brokers.nats.url,
+        "HOPWATCH_WATCH_NATS_MONITORING": brokers.nats.monitoring_url,
+        "HOPWATCH_WATCH_RABBITMQ": brokers.rabbitmq.management_url,
+        "HOPWATCH_WATCH_KAFKA": brokers.kafka.url,
+    }
+    return {name: value for name, value in watched.items() if value}
 
 
 def _settings(folder: Path, plan: Plan, urls: dict[Broker, str]) -> Settings:
