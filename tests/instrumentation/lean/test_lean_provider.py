@@ -1,6 +1,7 @@
 """The lean provider behind the OpenTelemetry API: what applications and other instrumentations rely on."""
 
 import asyncio
+import inspect
 import json
 import logging
 from io import StringIO
@@ -181,7 +182,7 @@ async def test_functions_are_decorated_with_a_span_per_call(tracer: trace.Tracer
         assert trace.get_current_span().is_recording()
         return number + 1
 
-    assert asyncio.iscoroutinefunction(awaited)
+    assert inspect.iscoroutinefunction(awaited)
     assert [plain(1), plain(2), await awaited(1), await awaited(2)] == [2, 3, 2, 3]
     assert [span.name for span in memory.spans] == ["plain", "plain", "awaited", "awaited"]
     assert len({span.context.span_id for span in memory.spans}) == 4

@@ -28,7 +28,8 @@ async def who() -> int:
 """
 
 BEGIN = """
-import os, sys
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 dislikes forks beside threads; servers fork anyway
 import hopwatch
 hopwatch.instrument(service="orders")
 from opentelemetry import trace
