@@ -214,6 +214,25 @@ async def test_one_ack_may_settle_many(channel: Any, unique: str, hops: Any) -> 
     )
 
 
+async def test_a_held_message_of_a_closed_channel_hinders_no_other(
+    connection: Any, unique: str, hops: Any
+) -> None:
+    """`ack(multiple=True)` looks through all messages in hand; one of them cannot be settled any more."""
+    gone = await connection.channel()
+    queue = await gone.declare_queue(unique, auto_delete=False)
+    for _ in range(3):
+        await publish(gone, unique)
+    held = await queue.get()
+    await gone.close()
+    channel = await connection.channel()
+    queue = await channel.get_queue(unique)
+    one, two = await queue.get(), await queue.get()
+    await two.ack(multiple=True)
+    await queue.delete(if_unused=False, if_empty=False)
+    settled = [span.attributes[SETTLE_OUTCOME] for span in (*hops.processes(), *hops.settles())]
+    assert (settled.count("ack"), held.processed, one.processed) == (2, False, False)
+
+
 async def test_without_acks_a_message_is_settled_on_delivery(channel: Any, unique: str, hops: Any) -> None:
     """`no_ack` leaves nothing to wait for."""
     queue = await channel.declare_queue(unique, exclusive=True)

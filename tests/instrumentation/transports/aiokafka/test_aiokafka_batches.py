@@ -61,16 +61,22 @@ async def test_a_batch_is_a_send_per_record(
 
 
 async def test_an_open_batch_takes_single_sends_too(
-    producer: AIOKafkaProducer, unique: str, hops: Any
+    produce: Producers, consume: Consumers, unique: str, hops: Any
 ) -> None:
-    """What `send` adds to a batch that was left open is recorded once, with its own offset."""
+    """What `send` adds to a batch that was left open is recorded once, with its own offset and the id it carries."""
+    producer = await produce(linger_ms=200)
     batch = producer.create_batch()
     batch.append(timestamp=None, key=None, value=b"1")
     answer = await producer.send_batch(batch, unique, partition=0)
     alone = await producer.send(unique, b"2", partition=0)
+    assert batch.record_count() == 2
     await asyncio.gather(answer, alone)
     await hops.until(lambda: len(hops.sends()) == 2)
-    assert sorted(send.attributes[KAFKA_OFFSET] for send in hops.sends()) == [0, 1]
+    consumer = await consume(group_id=None)
+    records = [record for got in await all_of(consumer, 2) for record in got]
+    assert {(r.offset, dict(r.headers)[MESSAGE_ID_HEADER].decode()) for r in records} == {
+        (send.attributes[KAFKA_OFFSET], send.attributes[MESSAGE_ID]) for send in hops.sends()
+    }
 
 
 async def test_a_full_batch_says_so_as_ever(produce: Producers, unique: str, hops: Any) -> None:

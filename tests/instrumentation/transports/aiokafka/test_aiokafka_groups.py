@@ -23,6 +23,7 @@ from hopwatch.conventions import (
     SERVER_PORT,
     SETTLE_OUTCOME,
     SKIPPED_UNTIL,
+    SUBSCRIPTION_PATTERN,
 )
 from hopwatch.transports.aiokafka import AioKafkaInstrumentor
 
@@ -85,6 +86,25 @@ async def test_a_partition_that_goes_to_another_member_ends_its_hops(
 def kept_partition(span: Any) -> int:
     """Return the partition an attempt was of."""
     return int(span.attributes[MESSAGING_DESTINATION_PARTITION_ID])
+
+
+async def test_topics_that_come_to_match_a_pattern_are_reported(
+    producer: AIOKafkaProducer, kafka_bootstrap: str, unique: str, hops: Any
+) -> None:
+    """A pattern's topics are known to the group, and to us, from the rebalance that brings them."""
+    await producer.send_and_wait(f"{unique}.one", b"1")
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka_bootstrap, group_id=unique, metadata_max_age_ms=200)
+    await consumer.start()
+    consumer.subscribe(pattern=f"^{unique}\\.")
+    await hops.until(lambda: f"{unique}.one" in patterns(hops))
+    await producer.send_and_wait(f"{unique}.two", b"2")
+    await hops.until(lambda: f"{unique}.two" in patterns(hops))
+    await consumer.stop()
+
+
+def patterns(hops: Any) -> list[str]:
+    """Return what subscriptions were reported."""
+    return [report[SUBSCRIPTION_PATTERN] for report in hops.reports("subscribe")]
 
 
 async def test_a_seek_forward_reports_what_it_skips(

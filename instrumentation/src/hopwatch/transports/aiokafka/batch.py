@@ -94,9 +94,8 @@ class Batching:
     @guarded
     def _begin(self, producer: AIOKafkaProducer, args: Args, kwargs: Kwargs) -> list[_Record]:
         builder = argument(args, kwargs, 0, "batch")
-        vars(builder).pop(
-            "append", None
-        )  # an open batch takes records of `send` too, which are recorded there
+        # An open batch takes records of `send` too, which are recorded there.
+        vars(builder).pop("append", None)
         records = self._built.pop(builder, [])
         topic = argument(args, kwargs, 1, "topic")
         destination = Destination(topic, topic, servers.of(producer.client))

@@ -96,6 +96,7 @@ class Consuming:
         consumer = known() if known is not None else None
         if consumer is None:
             return
+        self._subscribed(consumer)  # topics that match a pattern may have come
         assigned = consumer.assignment()
         for record, hop in handovers.taken_from(consumer):
             if TopicPartition(record.topic, record.partition) not in assigned:
