@@ -82,6 +82,8 @@ class ScopeSuite(OnBroker):
         assert not trace.get_current_span().get_span_context().is_valid
         attempts = {span.attributes[MESSAGE_ID]: span for span in await hops.processed(3)}
         sent = hops.sends()
+        for send in sent[:3]:
+            assert attempts[send.attributes[MESSAGE_ID]].parent.span_id == send.context.span_id
         causes = [send.parent.span_id for send in sent[3:]]
         assert causes == [attempts[send.attributes[MESSAGE_ID]].context.span_id for send in sent[:3]]
 
