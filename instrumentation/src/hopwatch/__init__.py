@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hopwatch.export import stats
+    from hopwatch.hooks import Hook
     from hopwatch.setup import instrument, uninstrument
     from hopwatch.tags import tag
 
-__all__ = ["instrument", "stats", "tag", "uninstrument"]
+__all__ = ["Hook", "instrument", "stats", "tag", "uninstrument"]
 
 _HOMES = {
     "instrument": "hopwatch.setup",
     "uninstrument": "hopwatch.setup",
     "tag": "hopwatch.tags",
+    "Hook": "hopwatch.hooks",
     "stats": "hopwatch.export",
 }
 

@@ -146,6 +146,21 @@ RPC_METHOD: Final = "rpc.method"
 RPC_STATUS: Final = "rpc.response.status_code"
 
 
+METRIC_SENT_MESSAGES: Final = "messaging.client.sent.messages"
+METRIC_CONSUMED_MESSAGES: Final = "messaging.client.consumed.messages"
+METRIC_OPERATION_DURATION: Final = "messaging.client.operation.duration"
+METRIC_PROCESS_DURATION: Final = "messaging.process.duration"
+
+# --- names of conventions v1.24, written too where OTEL_SEMCONV_STABILITY_OPT_IN says messaging/dup --------
+
+OLD_OPERATION: Final = "messaging.operation"
+"""Its values: `publish`, `receive`, `process`, `settle`."""
+OLD_CLIENT_ID: Final = "messaging.client_id"
+OLD_KAFKA_OFFSET: Final = "messaging.kafka.message.offset"
+OLD_KAFKA_PARTITION: Final = "messaging.kafka.destination.partition"
+OLD_KAFKA_GROUP: Final = "messaging.kafka.consumer.group"
+
+
 class System(StrEnum):
     """Values of `messaging.system`. NATS has no enum value in the conventions yet; `nats` is what all send.
 

@@ -23,9 +23,11 @@ from hopwatch.conventions import (
     SettleOutcome,
 )
 from hopwatch.faults import swallowed
+from hopwatch.meters import Done
 from hopwatch.places import Attributes, Destination, Position, naming
 from hopwatch.ready import Ready
 from hopwatch.reports import reporter
+from hopwatch.shapes import ShapedSpan
 
 MAX_REASON_LENGTH: Final = 256
 """Characters of a broker's or exception's words that are kept as a reason."""
@@ -37,13 +39,17 @@ _ENDINGS: Final = frozenset({SETTLE_OUTCOME, REASON, ERROR_TYPE})
 """What a span says of how an attempt ended: none of it belongs to what is told of the attempt elsewhere."""
 
 
+HopSpan = Span | ShapedSpan
+
+
 class SendHop:
     """The sending half of a hop, from the call to the broker's answer."""
 
-    __slots__ = ("_ended", "_span", "message_id")
+    __slots__ = ("_done", "_ended", "_span", "message_id")
 
-    def __init__(self, span: Span, message_id: str) -> None:
+    def __init__(self, span: HopSpan, message_id: str, done: Done | None = None) -> None:
         self._span = span
+        self._done = done
         self._ended = False
         self.message_id = message_id
 
@@ -78,9 +84,12 @@ class SendHop:
             if reason or error is not None:
                 said[REASON] = (reason or words(error))[:MAX_REASON_LENGTH]
             self._span.set_attributes(said)
-            if error is not None or outcome in _BAD_OUTCOMES:
+            bad = error is not None or outcome in _BAD_OUTCOMES
+            if bad:
                 fail(self._span, error, reason or outcome._value_)
             self._span.end()
+            if self._done is not None:
+                self._done((_type_of(error) or outcome._value_) if bad else None)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("send", fault)
 
@@ -91,7 +100,8 @@ class ProcessHop:
     __slots__ = (
         "_attributes",
         "_before",
-        "_failed",
+        "_done",
+        "_error_type",
         "_span",
         "_tracer",
         "context",
@@ -115,10 +125,11 @@ class ProcessHop:
     def __init__(
         self,
         tracer: Tracer,
-        span: Span,
+        span: HopSpan,
         context: Context,
         attributes: Attributes,
         settled: SettleOutcome | None = None,
+        done: Done | None = None,
     ) -> None:
         self._tracer = tracer
         self._span = span
@@ -126,7 +137,8 @@ class ProcessHop:
         self._attributes = attributes
         self.outcome = settled
         self.ended = False
-        self._failed = False
+        self._done = done
+        self._error_type: str | None = None
         self._before: Context | None = None
         self.started = time.monotonic()
 
@@ -166,9 +178,9 @@ class ProcessHop:
 
     def failed(self, error: BaseException) -> None:
         """Note that the handler raised, where that is known before the attempt ends; only the first counts."""
-        if self._failed or self.ended:
+        if self._error_type is not None or self.ended:
             return
-        self._failed = True
+        self._error_type = _type_of(error)
         try:
             fail(self._span, error, words(error))
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
@@ -189,9 +201,12 @@ class ProcessHop:
                 self.detach()
             if self.outcome is None:
                 self.outcome = SettleOutcome.NONE  # its span has said so from the beginning
-            if error is not None and not self._failed:
+            if error is not None and self._error_type is None:
+                self._error_type = _type_of(error)
                 fail(self._span, error, words(error))
             self._span.end()
+            if self._done is not None:
+                self._done(self._error_type)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("process", fault)
 
@@ -226,9 +241,13 @@ def words(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}" if error is not None else ""
 
 
-def fail(span: Span, error: BaseException | None, reason: str) -> None:
+def fail(span: HopSpan, error: BaseException | None, reason: str) -> None:
     """Make a span an error."""
     span.set_attribute(ERROR_TYPE, type(error).__qualname__ if error is not None else reason[:64])
     if error is not None:
         span.record_exception(error)
     span.set_status(Status(StatusCode.ERROR, reason[:MAX_REASON_LENGTH]))
+
+
+def _type_of(error: BaseException | None) -> str | None:
+    return type(error).__qualname__ if error is not None else None

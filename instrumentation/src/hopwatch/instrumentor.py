@@ -12,6 +12,7 @@ from opentelemetry.trace import Tracer
 
 from hopwatch.conventions import System
 from hopwatch.handover import handovers
+from hopwatch.hooks import hook_for
 from hopwatch.optin import CallsPath, calls_path
 from hopwatch.recorder import ProcessHop, Recorder
 from hopwatch.wrapping import Patches
@@ -126,7 +127,7 @@ class TransportInstrumentor(PatchingInstrumentor):
 
     def patch(self, patches: Patches, tracer: Tracer) -> None:
         """Hand the transport its recorder."""
-        self.wrap(patches, Recorder(self.system, tracer))
+        self.wrap(patches, Recorder(self.system, tracer, hook_for(self.library)))
 
 
 def recorded(

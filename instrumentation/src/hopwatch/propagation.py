@@ -209,6 +209,15 @@ def receive(carrier: CarrierT, getter: Getter[CarrierT]) -> Received:
     return received(propagator.extract(carrier, Context(), getter))
 
 
+def pass_on(carrier: CarrierT, setter: Setter[CarrierT], context: Context) -> None:
+    """Inject the trace context that is current, and no message id: for a message that is not recorded."""
+    propagator: TextMapPropagator | None = propagate.get_global_textmap()
+    if isinstance(propagator, HopwatchPropagator):
+        propagator = propagator.delegate
+    if propagator is not None:
+        propagator.inject(carrier, context, setter)
+
+
 def received(context: Context) -> Received:
     """Return what an extracted context says of its message."""
     return context, incoming_message_id(context), foreign_flow(context)

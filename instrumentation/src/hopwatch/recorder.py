@@ -1,16 +1,18 @@
 """The generic hop recorder: all span work of all transports. A transport only says where and what."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, Setter, default_getter, default_setter
-from opentelemetry.trace import INVALID_SPAN, Link, SpanKind, Tracer
+from opentelemetry.trace import INVALID_SPAN, Link, NoOpTracer, SpanKind, Tracer
 
 from hopwatch.context import BAGGAGE_KEY, SPAN_KEY, SUPPRESSED_KEY, get_current
 from hopwatch.conventions import (
     ALIAS,
     ATTEMPT,
+    DEAD_LETTER_RECEIVER,
     FLOW_ID,
     MESSAGE_ID,
     REPORT,
@@ -23,8 +25,10 @@ from hopwatch.conventions import (
     System,
 )
 from hopwatch.faults import swallowed
+from hopwatch.hooks import Draft, Hook
 from hopwatch.hops import ProcessHop, SendHop
 from hopwatch.ids import new_message_id
+from hopwatch.meters import Done, Meters
 from hopwatch.optin import OptIn
 from hopwatch.places import (
     Attributes,
@@ -32,12 +36,14 @@ from hopwatch.places import (
     KafkaPosition,
     Position,
     Preparations,
+    Prepared,
     StreamPosition,
     plain,
 )
-from hopwatch.propagation import inject, receive
+from hopwatch.propagation import inject, pass_on, receive
 from hopwatch.ready import Ready
 from hopwatch.reports import Subscription, reporter
+from hopwatch.shapes import ShapedSpan, shape_of
 from hopwatch.tags import belong, key_attributes
 
 __all__ = [
@@ -59,9 +65,12 @@ class Recorder:
     OpenTelemetry's `suppress_instrumentation()` nothing is recorded, reported or injected.
     """
 
-    def __init__(self, system: System | str, tracer: Tracer) -> None:
+    def __init__(self, system: System | str, tracer: Tracer, hook: Hook | None = None) -> None:
         self._system = str(system)
         self._tracer = tracer
+        self._hook = hook
+        self._shape = shape_of(str(system), hook)
+        self._meters = Meters(str(system))
         self._places = Preparations(system)
         self.opted = OptIn.from_environment()
 
@@ -88,6 +97,7 @@ class Recorder:
         if context and context.get(SUPPRESSED_KEY):
             return SendHop(INVALID_SPAN, "")
         message_id = message_id or new_message_id()
+        done = None
         try:
             place = self._places.of(name, Operation.SEND, destination)
             described = Ready(place.attributes)
@@ -98,12 +108,20 @@ class Recorder:
             described[MESSAGE_ID] = message_id
             if aliases:
                 described[ALIAS] = tuple(aliases)
-            span = self._tracer.start_span(place.span_name, context, SpanKind.PRODUCER, described, links)
+            if self._meters.on:
+                done = self._meters.sending(described)
+            span_name = self._named(Operation.SEND, place, described) if self._hook else place.span_name
+            if span_name is None:
+                pass_on(carrier, setter, context)
+                return SendHop(INVALID_SPAN, "", done)
+            if self._shape is not None:
+                described = Ready(self._shape(described))
+            span = self._tracer.start_span(span_name, context, SpanKind.PRODUCER, described, links)
             inject(carrier, setter, span, context, message_id)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("send", fault)
             span = INVALID_SPAN
-        return SendHop(span, message_id)
+        return SendHop(span if self._shape is None else ShapedSpan(span, self._shape), message_id, done)
 
     def send_outcome(
         self,
@@ -147,9 +165,9 @@ class Recorder:
         """
         here = get_current()
         if here and here.get(SUPPRESSED_KEY):
-            return ProcessHop(self._tracer, INVALID_SPAN, here, {})
+            return ProcessHop(_NO_TRACER, INVALID_SPAN, here, {})
         context = Context()  # what is current here belongs to whoever subscribed, not to the message
-        described = Ready()
+        described, done = Ready(), None
         try:
             context, message_id, flow = receive(carrier, getter)
             place = self._places.of(name, Operation.PROCESS, destination, receiver)
@@ -165,12 +183,21 @@ class Recorder:
                 described[FLOW_ID] = flow
             if BAGGAGE_KEY in context:
                 described.update(key_attributes(context))
-            span = self._tracer.start_span(place.span_name, context, SpanKind.CONSUMER, described)
+            if self._meters.on:
+                done = self._meters.processing(described)
+            span_name = self._named(Operation.PROCESS, place, described) if self._hook else place.span_name
+            if span_name is None:
+                return _unrecorded(context, done, attach)
+            if self._shape is not None:
+                described = Ready(self._shape(described))
+            links = _dead_letter_link(context, described) if DEAD_LETTER_RECEIVER in described else ()
+            span = self._tracer.start_span(span_name, context, SpanKind.CONSUMER, described, links)
             context = Context({**context, SPAN_KEY: span})
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("process", fault)
             span = INVALID_SPAN
-        hop = ProcessHop(self._tracer, span, context, described, settled)
+        shown = span if self._shape is None else ShapedSpan(span, self._shape)
+        hop = ProcessHop(self._tracer, shown, context, described, settled, done)
         if attach:
             hop.attach()
         if span.is_recording():
@@ -223,3 +250,28 @@ class Recorder:
             reporter.unsubscribed(self._system, pattern, receiver)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("unsubscribe", fault)
+
+    def _named(self, operation: Operation, place: Prepared, described: Attributes) -> str | None:
+        """Ask the team's hook what a hop is called; None where it is not to be recorded."""
+        if self._hook is None:
+            return place.span_name
+        draft = Draft(operation.value, place.destination.address, place.span_name, described)
+        return self._hook.named(draft)
+
+
+_NO_TRACER: Final = NoOpTracer()
+
+
+def _unrecorded(context: Context, done: Done | None, attach: bool) -> ProcessHop:
+    """Return the hop of an attempt that leaves no trace of its own, but in which the sender's goes on."""
+    hop = ProcessHop(_NO_TRACER, INVALID_SPAN, context, {}, None, done)
+    if attach:
+        hop.attach()
+    return hop
+
+
+def _dead_letter_link(context: Context, described: Attributes) -> Sequence[Link]:
+    """Link the attempt at a dead-lettered copy to the original, which has the same sender and the same id."""
+    sender = trace.get_current_span(context).get_span_context()
+    said = {name: described[name] for name in (MESSAGE_ID, DEAD_LETTER_RECEIVER) if name in described}
+    return (Link(sender, said),) if sender.is_valid else ()

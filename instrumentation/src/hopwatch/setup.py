@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module, util
 from importlib.metadata import entry_points, packages_distributions, version
@@ -14,6 +14,9 @@ from opentelemetry import propagate
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from opentelemetry.propagators.textmap import TextMapPropagator
 
+from hopwatch.hooks import Hook
+from hopwatch.hooks import forget as forget_hooks
+from hopwatch.hooks import install as install_hooks
 from hopwatch.optin import choose_calls
 from hopwatch.propagation import HopwatchPropagator
 from hopwatch.reports import reporter
@@ -75,6 +78,7 @@ def instrument(
     only: Collection[str] | None = None,
     exclude: Collection[str] = (),
     calls: str | None = None,
+    hooks: Mapping[str, Hook] | None = None,
 ) -> None:
     """Give every call and message of this process an id, a flow and an outcome.
 
@@ -82,17 +86,19 @@ def instrument(
     `http://127.0.0.1:4318` unless an `OTEL_*` variable says otherwise; `only` and `exclude` choose transports by
     the import name of their library (`nats`, `aio_pika`, `aiokafka`, `fastapi`, `grpc`, `httpx` …).
     `calls` says who records the calls of servers and gRPC: `native`, our wrappers, or `contrib`, OpenTelemetry's own
-    packages (`HOPWATCH_CALLS` says the same).
+    packages (`HOPWATCH_CALLS` says the same). `hooks` are a team's say in what is recorded of its messages, by the
+    import name of the library (see `hopwatch.Hook`).
 
     Libraries are instrumented as they are imported, so call it as early as you like. A second call adds
     transports, names the service if nobody has, and changes nothing else. Does nothing where `OTEL_SDK_DISABLED` is true.
 
     Raises:
-        ValueError: `only` or `exclude` names a transport that does not exist, `calls` a path that does not.
+        ValueError: `only`, `exclude` or `hooks` names a transport that does not exist, `calls` a path that does not.
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return
-    chosen = _choose(transports(), only, exclude)
+    chosen = _choose(transports(), only, exclude, hooks or {})
+    install_hooks(hooks or {})
     choose_calls(calls)
     if _state.before is None:
         from hopwatch.export import set_up_tracing  # the SDK is loaded only where it is used
@@ -113,6 +119,7 @@ def uninstrument() -> None:
     for instrumentor in _state.active.values():
         instrumentor.uninstrument()
     _state.active.clear()
+    forget_hooks()
     reporter.stop()
     if _state.before is not None:
         propagate.set_global_textmap(_state.before)
@@ -120,10 +127,13 @@ def uninstrument() -> None:
 
 
 def _choose(
-    known: Iterable[Transport], only: Collection[str] | None, exclude: Collection[str]
+    known: Iterable[Transport],
+    only: Collection[str] | None,
+    exclude: Collection[str],
+    hooked: Collection[str],
 ) -> list[Transport]:
     by_name = {transport.name: transport for transport in known}
-    unknown = (set(only or ()) | set(exclude)) - set(by_name)
+    unknown = {*(only or ()), *exclude, *hooked} - set(by_name)
     if unknown:
         raise ValueError(f"no such transport: {', '.join(sorted(unknown))}; there are: {', '.join(by_name)}")
     return [t for name, t in by_name.items() if (only is None or name in only) and name not in exclude]
