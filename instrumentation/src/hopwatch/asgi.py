@@ -127,7 +127,7 @@ class Requests:
         hop = self._calls.serve(*_described(scope), scope["headers"], headers_getter)
         exchange: Answer | Connection
         if scope["type"] == "websocket":
-            opening = Opening(scope.get("path", ""), scope["headers"], hop)
+            opening = Opening(scope.get("path", ""), scope["headers"], hop, partial(route_of, scope))
             exchange = Connection(self._sockets, opening, receive, send)
             receive = exchange.receive
         else:

@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from opentelemetry.util.types import AttributeValue
+
 from hopwatch.calls import CallHop
-from hopwatch.conventions import ENVELOPE_HEADER, HTTP_STATUS
+from hopwatch.conventions import ENVELOPE_HEADER, HTTP_ROUTE, HTTP_STATUS
 from hopwatch.sockets import Conversation, Sending, Sockets
 from hopwatch.w3c import TRAVELLING
 from hopwatch.wrapping import guarded
@@ -22,6 +24,8 @@ class Opening:
     path: str
     headers: Iterable[tuple[bytes, bytes]]
     hop: CallHop
+    route: Callable[[], str | None]
+    """Tells the route's template once a router has found it."""
 
     def fields(self) -> dict[str, str]:
         """Return what travels with the handshake."""
@@ -110,11 +114,19 @@ class Connection:
         offered = [(name.encode(), value.encode()) for name, value in self._sockets.offer().items()]
         return {**event, "headers": [*event.get("headers", ()), *offered]}
 
+    def _taken(self, hop: CallHop) -> dict[str, AttributeValue]:
+        """Name the handshake by the route that took it."""
+        route = self._opening.route()
+        if route is None:
+            return {}
+        hop.rename(f"GET {route}")
+        return {HTTP_ROUTE: route}
+
     @guarded
     def _sent(self, event: Message) -> None:
         kind, hop = event["type"], self._opening.hop
         if kind == "websocket.accept":
-            hop.end({HTTP_STATUS: 101})
+            hop.end(self._taken(hop) | {HTTP_STATUS: 101})
         elif kind == "websocket.http.response.start":
             hop.end({HTTP_STATUS: event["status"]})
         elif kind == "websocket.close":

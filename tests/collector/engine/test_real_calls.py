@@ -4,7 +4,10 @@ import asyncio
 import socket
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
+import grpc
+import grpc.aio
 import httpx
 import pytest
 from ledger_support import flat, judged
@@ -14,10 +17,14 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
 
 from hopwatch.processor import HopSpanProcessor
 from hopwatch.propagation import HopwatchPropagator
+from hopwatch.transports.grpc import GrpcInstrumentor
 from hopwatch.transports.httpx import HTTPXClientInstrumentor
+from hopwatch.transports.websockets import WebSocketsInstrumentor
 from hopwatch_collector.engine import Store
 
 TIMEOUT_S = 20.0
@@ -27,16 +34,19 @@ NOW = 4_000.0
 
 @pytest.fixture
 def recorded() -> Iterator[InMemorySpanExporter]:
-    """What an instrumented httpx records, through a provider of this test's own."""
+    """What instrumented libraries record, through a provider of this test's own."""
     memory = InMemorySpanExporter()
     provider = TracerProvider(resource=Resource({"service.name": "shop"}), shutdown_on_exit=False)
     provider.add_span_processor(HopSpanProcessor())
     provider.add_span_processor(SimpleSpanProcessor(memory))
     before = propagate.get_global_textmap()
     propagate.set_global_textmap(HopwatchPropagator(before))
-    HTTPXClientInstrumentor().instrument(tracer_provider=provider)
+    instrumentors = HTTPXClientInstrumentor(), WebSocketsInstrumentor(), GrpcInstrumentor()
+    for instrumentor in instrumentors:
+        instrumentor.instrument(tracer_provider=provider)
     yield memory
-    HTTPXClientInstrumentor().uninstrument()
+    for instrumentor in instrumentors:
+        instrumentor.uninstrument()
     propagate.set_global_textmap(before)
 
 
@@ -77,3 +87,56 @@ async def test_an_answer_decides(
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, httpx.AsyncClient() as client:
         await client.get(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
     assert verdicts(store, recorded) == [("shop", verdict, ["producer"])]
+
+
+async def test_a_conversation_is_settled_message_by_message(
+    store: Store, recorded: InMemorySpanExporter
+) -> None:
+    """The handshake is a call, each message after it a delivery of its own to the peer."""
+
+    async def talk(connection: ServerConnection) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    async with (
+        asyncio.timeout(TIMEOUT_S),
+        serve(talk, "127.0.0.1", 0) as server,
+        connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/room") as connection,
+    ):
+        await connection.send("one")
+        await connection.recv()
+    found = verdicts(store, recorded)
+    assert found == [("shop", "settled", ["producer", "consumer"])] * 3
+
+
+async def test_a_grpc_call_nobody_takes_is_returned(store: Store, recorded: InMemorySpanExporter) -> None:
+    """Nobody listens there."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.RpcError):
+            await channel.unary_unary("/shop.Till/Pay")(b"7")
+    assert verdicts(store, recorded) == [("shop", "returned", ["producer"])]
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"), [(grpc.StatusCode.NOT_FOUND, "settled"), (grpc.StatusCode.INTERNAL, "failed")]
+)
+async def test_a_grpc_status_decides(
+    store: Store, recorded: InMemorySpanExporter, code: grpc.StatusCode, verdict: str
+) -> None:
+    """What the callee says of itself counts: a status that is an answer settles, one that is its fault does not."""
+
+    async def pay(request: bytes, context: Any) -> bytes:
+        await context.abort(code, "no")
+        return b""
+
+    handler = grpc.unary_unary_rpc_method_handler(pay)
+    server = grpc.aio.server(handlers=(grpc.method_handlers_generic_handler("shop.Till", {"Pay": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.RpcError):
+            await channel.unary_unary("/shop.Till/Pay")(b"7")
+    await server.stop(None)
+    assert verdicts(store, recorded) == [("shop", verdict, ["producer", "consumer"])]
