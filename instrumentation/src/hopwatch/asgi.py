@@ -206,8 +206,8 @@ def route_of(scope: Scope) -> str | None:
     template = getattr(included, "path_format", None) or getattr(route, "path_format", None)
     if template is None:
         return None
-    mounted = scope.get("root_path", "").removeprefix(scope.get("app_root_path", ""))
-    return f"{mounted}{template}"
+    root = scope.get("root_path", "")
+    return f"{root.removeprefix(scope.get('app_root_path', root))}{template}"
 
 
 def excluded_urls(framework: str) -> re.Pattern[str] | None:

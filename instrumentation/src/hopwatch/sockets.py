@@ -30,7 +30,7 @@ from hopwatch.conventions import (
     System,
 )
 from hopwatch.hops import MAX_REASON_LENGTH, ProcessHop, SendHop
-from hopwatch.ids import new_message_id
+from hopwatch.ids import is_message_id, new_message_id
 from hopwatch.places import Destination
 from hopwatch.recorder import Recorder
 from hopwatch.wrapping import guarded, service_name
@@ -88,7 +88,7 @@ class Conversation:
         place = general(path)
         self._destination = Destination(place, place)
         self._fields = dict(fields)
-        if MESSAGE_ID_HEADER not in self._fields:  # the other end knows nothing of us
+        if not _names_a_message(self._fields):  # the other end knows nothing of us
             self._fields = {}
             propagate.inject(self._fields, context)
         self._id = self._fields.get(MESSAGE_ID_HEADER) or new_message_id()
@@ -155,7 +155,7 @@ class Conversation:
     def _begin(self, fields: Mapping[str, str]) -> None:
         self._received += 1
         derived = derived_id(self._id, self._in, self._received)
-        carrier = fields if MESSAGE_ID_HEADER in fields else {**self._fields, MESSAGE_ID_HEADER: derived}
+        carrier = fields if _names_a_message(fields) else {**self._fields, MESSAGE_ID_HEADER: derived}
         self._hop = self._sockets.recorder.process(
             "process", self._destination, receiver=service_name(), carrier=carrier
         )
@@ -199,6 +199,10 @@ class Sending:
             self._hop.end(PublishOutcome.REFUSED, error=error)
         else:
             self._hop.end(PublishOutcome.RETURNED if closed else PublishOutcome.UNCONFIRMED, error=error)
+
+
+def _names_a_message(fields: Mapping[str, str]) -> bool:
+    return is_message_id(fields.get(MESSAGE_ID_HEADER, ""))
 
 
 def derived_id(connection: str, direction: str, number: int) -> str:

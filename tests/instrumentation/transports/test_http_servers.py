@@ -150,6 +150,19 @@ async def test_a_nested_route_is_named_in_full(shop: httpx.AsyncClient, hops: An
     assert [span.attributes[HTTP_ROUTE] for span in await served(hops)] == ["/admin/orders/{order}"]
 
 
+async def test_where_a_proxy_puts_an_application_is_no_part_of_its_routes(
+    serve: Serve, instrumented: Any, hops: Any
+) -> None:
+    """A root path, unlike a mount, is not the application's."""
+    instrumented(FastAPIInstrumentor())
+    app = fastapi_app(Gate())
+    app.root_path = "/api/v7"
+    host = await serve(app)
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(f"http://{host}/orders/7")).json() == 7
+    assert [span.attributes[HTTP_ROUTE] for span in await served(hops)] == ["/orders/{order}"]
+
+
 async def test_what_matches_no_route_has_no_template(shop: httpx.AsyncClient, hops: Any) -> None:
     """An address anybody may make up does not become a name."""
     assert (await shop.get("/made/up")).status_code == 404

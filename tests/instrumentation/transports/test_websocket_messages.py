@@ -36,6 +36,7 @@ from hopwatch.conventions import (
     SETTLE_OUTCOME,
     WEBSOCKET_CLOSE_CODE,
 )
+from hopwatch.ids import is_message_id
 from hopwatch.transports.fastapi import FastAPIInstrumentor
 from hopwatch.transports.websockets import WebSocketsInstrumentor
 
@@ -251,6 +252,16 @@ async def test_an_envelope_carries_each_messages_context(enveloping: None, url: 
     for send, attempt in pairs(hops).values():
         assert attempt.parent.span_id == send.context.span_id
     assert any(span.parent and span.parent.span_id == order.context.span_id for span in hops.sends())
+
+
+async def test_an_id_made_up_by_a_stranger_is_not_believed(serve: Any, instrumented: Any, hops: Any) -> None:
+    """A handshake with something else where the id should be is one without an id."""
+    instrumented(FastAPIInstrumentor())
+    url = f"ws://{await serve(fastapi_app())}/rooms/42"
+    async with asyncio.timeout(TIMEOUT_S), connect(url, additional_headers={"hopwatch-id": "mine"}) as plain:
+        assert [await plain.recv(), await say(plain, "one")] == ["hello", "one"]
+    await hops.until(lambda: hops.processes())
+    assert all(is_message_id(span.attributes[MESSAGE_ID]) for span in (*hops.sends(), *hops.processes()))
 
 
 async def test_what_is_no_message_has_no_number(url: str, hops: Any) -> None:

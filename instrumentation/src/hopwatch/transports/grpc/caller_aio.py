@@ -78,11 +78,12 @@ class AioCaller:
 
     @guarded
     def _begin(self, callable_: Any, args: Args, kwargs: Kwargs) -> Begun | None:
+        target = callable_._channel.target
         return begin(
             self._calls,
             self._services,
             callable_._method,
-            callable_._channel.target,
+            target() if callable(target) else target,  # a method in older versions
             args,
             kwargs,
             sends=isinstance(callable_, _STREAMS_REQUESTS),

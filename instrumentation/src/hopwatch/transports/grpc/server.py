@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
 from functools import wraps
 from typing import Any, Final, TypeVar
 
@@ -180,9 +181,10 @@ def _async_stream(behavior: Behavior, begin: Begin) -> Behavior:
         # Never detached: the task is this call's own, and a generator may be closed from another.
         otel_context.attach(exchange.context)
         try:
-            async for response in behavior(_requests(request, exchange), context):
-                exchange.note_sent()
-                yield response
+            async with aclosing(behavior(_requests(request, exchange), context)) as responses:
+                async for response in responses:
+                    exchange.note_sent()
+                    yield response
         except BaseException as error:
             _end(exchange, context, error)
             raise
