@@ -166,6 +166,7 @@ SERVERS = {
         "127.0.0.1:PORT",
         "application:app",
     ),
+    "gunicorn's own worker": ("gunicorn", "-w", "2", "-k", "asgi", "-b", "127.0.0.1:PORT", "application:app"),
     "gunicorn, preloaded": (
         *("gunicorn", "--preload", "-w", "2", "-k", "uvicorn.workers.UvicornWorker"),
         *("-b", "127.0.0.1:PORT", "application:app"),

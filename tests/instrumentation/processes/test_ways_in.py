@@ -80,6 +80,19 @@ def test_opentelemetry_instrument_records_each_send_once(
     assert {service for service, _ in sink.spans()} == {"orders"}
 
 
+def test_opentelemetry_instrument_without_a_provider_gets_ours(
+    sink: Sink, kafka_bootstrap: str, topic: str
+) -> None:
+    """Where nothing configures an SDK, spans go through the lean pipeline."""
+    settings = {"KAFKA": kafka_bootstrap, "TOPIC": topic, "OTEL_PYTHON_CONFIGURATOR": "none"}
+    own = {"OTEL_SERVICE_NAME": "orders", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+    done = run_code(SEND_TO_KAFKA, OTEL_INSTRUMENT, endpoint=sink.url, **settings, **own)
+    assert done.returncode == 0, done.stderr
+    sent = [(scope, span.name) for _, scope, span in sink.received() if topic in span.name]
+    assert sent == [("hopwatch.aiokafka", f"send {topic}")]
+    assert "hopwatch" in sink.headers[0]["user-agent"]
+
+
 def test_what_is_disabled_stays_as_opentelemetry_has_it(sink: Sink, kafka_bootstrap: str, topic: str) -> None:
     """`hopwatch` among the disabled instrumentations leaves all to the others."""
     settings = SDK_OVER_HTTP | {"KAFKA": kafka_bootstrap, "TOPIC": topic}
