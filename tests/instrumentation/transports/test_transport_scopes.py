@@ -110,6 +110,21 @@ class ScopeSuite(OnBroker):
         assert caused == {message_id: f"{span.context.span_id:016x}" for message_id, span in attempts.items()}
         assert len({send.parent.span_id for send in hops.sends()[3:]}) == 3
 
+    async def test_a_loop_may_go_from_task_to_task(
+        self, broker: Adapter, unique: str, hops: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Taken in one task and ended in another: no context is detached where it was not attached."""
+        await broker.receivers(unique, "a")
+        async with broker.pull(unique, "a", 3) as messages:
+            for body in (b"1", b"2", b"3"):
+                await broker.send(unique, body)
+            for _ in range(3):
+                pulled = await asyncio.create_task(asyncio.wait_for(anext(messages), TIMEOUT_S))
+                await asyncio.create_task(pulled.settle())
+        assert len(await hops.processed(3)) == 3
+        assert not trace.get_current_span().get_span_context().is_valid
+        assert [record for record in caplog.records if record.name.startswith("opentelemetry")] == []
+
     async def test_a_cancelled_loop_ends_its_attempt(self, broker: Adapter, unique: str, hops: Any) -> None:
         """Cancellation arrives where it was sent, and the message was not settled."""
         await broker.receivers(unique, "a")

@@ -1,6 +1,6 @@
 """Transactions: what is sent and committed in one counts only once the transaction does."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -63,9 +63,7 @@ class Transactions:
     async def offsets(self, wrapped: Call[T], producer: AIOKafkaProducer, args: Args, kwargs: Kwargs) -> T:
         """Keep a group's positions until the transaction that moves them is committed."""
         result = await wrapped(*args, **kwargs)
-        offsets, group = argument(args, kwargs, 0, "offsets"), argument(args, kwargs, 1, "group_id")
-        commits = self._commits.setdefault(producer, [])
-        commits.append(partial(guarded(self._move), dict(offsets), group))
+        self._keep(producer, argument(args, kwargs, 0, "offsets"), argument(args, kwargs, 1, "group_id"))
         return result
 
     async def commit(self, wrapped: Call[T], producer: AIOKafkaProducer, args: Args, kwargs: Kwargs) -> T:
@@ -96,6 +94,11 @@ class Transactions:
         finally:
             reason = "the producer stopped before the transaction was committed"
             self._end(producer, PublishOutcome.REFUSED, reason, None)
+
+    @guarded
+    def _keep(self, producer: AIOKafkaProducer, offsets: Mapping[Any, Any], group: str) -> None:
+        commits = self._commits.setdefault(producer, [])
+        commits.append(partial(guarded(self._move), dict(offsets), group))
 
     @guarded
     def _committed(self, producer: AIOKafkaProducer) -> None:
