@@ -1,8 +1,8 @@
 """GraphQL operations: one span for each that is run or asked for, and for each event of a subscription; none per field."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -22,6 +22,8 @@ from hopwatch.conventions import (
 from hopwatch.hops import MAX_REASON_LENGTH
 from hopwatch.optin import OptIn
 from hopwatch.wrapping import guarded
+
+T = TypeVar("T")
 
 MAX_ERRORS: Final = 8
 """Failed fields of an answer that are told one by one; the others are counted."""
@@ -47,6 +49,26 @@ class Operation:
             yield
         finally:
             otel_context.detach(token)
+
+    def run(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call what carries the operation out; an exception ends it."""
+        try:
+            with self.current():
+                return call(*args, **kwargs)
+        except BaseException as error:
+            self.end(error=error)
+            raise
+
+    async def finish(self, result: Awaitable[T]) -> T:
+        """Await the operation's result; that ends it, or an exception does."""
+        try:
+            with self.current():
+                finished = await result
+        except BaseException as error:
+            self.end(error=error)
+            raise
+        self.end(finished)
+        return finished
 
     def attach(self) -> None:
         """Make the operation current for what the task does next, beyond the function that says so."""

@@ -49,12 +49,7 @@ class Asked:
         operation = self._begin(args, kwargs)
         if operation is None:
             return wrapped(*args, **kwargs)
-        try:
-            with operation.current():
-                result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            operation.end(error=error)
-            raise
+        result = operation.run(wrapped, *args, **kwargs)
         operation.end(result)
         return result
 
@@ -65,14 +60,7 @@ class Asked:
         operation = self._begin(args, kwargs)
         if operation is None:
             return await wrapped(*args, **kwargs)
-        try:
-            with operation.current():
-                result = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            operation.end(error=error)
-            raise
-        operation.end(result)
-        return result
+        return await operation.finish(wrapped(*args, **kwargs))
 
     def subscribe(
         self, wrapped: Callable[..., AsyncGenerator[T, None]], session: Any, args: Args, kwargs: Kwargs

@@ -1,12 +1,12 @@
 """graphql-core, and Strawberry, Ariadne and whatever else runs on it: one span per operation, and per event of a subscription."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.trace import Tracer
 
 from hopwatch.instrumentor import PatchingInstrumentor
-from hopwatch.operations import Operation, Operations
+from hopwatch.operations import Operations
 from hopwatch.wrapping import Args, Kwargs, Patches
 
 try:
@@ -31,26 +31,10 @@ class GraphQLInstrumentor(PatchingInstrumentor):
             operation = operations.begin(executor.operation)
             if operation is None:
                 return wrapped(*args, **kwargs)
-            try:
-                with operation.current():
-                    result = wrapped(*args, **kwargs)
-            except BaseException as error:
-                operation.end(error=error)
-                raise
+            result = operation.run(wrapped, *args, **kwargs)
             if executor.is_awaitable(result):
-                return _later(result, operation)
+                return operation.finish(result)
             operation.end(result)
             return result
 
         patches.wrap(Executor, "execute_operation", execute)
-
-
-async def _later(result: Awaitable[Any], operation: Operation) -> Any:
-    try:
-        with operation.current():
-            executed = await result
-    except BaseException as error:
-        operation.end(error=error)
-        raise
-    operation.end(executed)
-    return executed

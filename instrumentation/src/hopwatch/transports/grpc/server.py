@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from functools import wraps
 from typing import Any, Final, TypeVar
 
@@ -114,17 +114,8 @@ def _function(behavior: Behavior, begin: Begin) -> Behavior:
     def handle(request: Any, context: Any) -> Any:
         exchange = begin(context)
         context = telling(context)
-        token = otel_context.attach(exchange.context)
-        try:
-            response = behavior(_requests(request, exchange), context)
-        except BaseException as error:
-            _end(exchange, context, error)
-            raise
-        else:
-            _end(exchange, context)
-            return response
-        finally:
-            otel_context.detach(token)
+        with _ending(exchange, context), _current(exchange):
+            return behavior(_requests(request, exchange), context)
 
     return handle
 
@@ -133,26 +124,16 @@ def _stream(behavior: Behavior, begin: Begin) -> Behavior:
     def handle(request: Any, context: Any) -> Iterator[Any]:
         exchange = begin(context)
         context = telling(context)
-        responses: Iterator[Any] | None = None
-        try:
+        with _ending(exchange, context):
+            with _current(exchange):
+                responses = iter(behavior(_requests(request, exchange), context))
             while True:
-                token = otel_context.attach(
-                    exchange.context
-                )  # each response may be asked for by another thread
-                try:
-                    if responses is None:
-                        responses = iter(behavior(_requests(request, exchange), context))
+                with _current(exchange):  # each response may be asked for by another thread
                     response = next(responses, _OVER)
-                finally:
-                    otel_context.detach(token)
                 if response is _OVER:
-                    break
+                    return
                 exchange.note_sent()
                 yield response
-        except BaseException as error:
-            _end(exchange, context, error)
-            raise
-        _end(exchange, context)
 
     return handle
 
@@ -160,17 +141,8 @@ def _stream(behavior: Behavior, begin: Begin) -> Behavior:
 def _coroutine(behavior: Behavior, begin: Begin) -> Behavior:
     async def handle(request: Any, context: Any) -> Any:
         exchange = begin(context)
-        token = otel_context.attach(exchange.context)
-        try:
-            response = await behavior(_requests(request, exchange), counting(context, exchange))
-        except BaseException as error:
-            _end(exchange, context, error)
-            raise
-        else:
-            _end(exchange, context)
-            return response
-        finally:
-            otel_context.detach(token)
+        with _ending(exchange, context), _current(exchange):
+            return await behavior(_requests(request, exchange), counting(context, exchange))
 
     return handle
 
@@ -180,17 +152,32 @@ def _async_stream(behavior: Behavior, begin: Begin) -> Behavior:
         exchange = begin(context)
         # Never detached: the task is this call's own, and a generator may be closed from another.
         otel_context.attach(exchange.context)
-        try:
+        with _ending(exchange, context):
             async with aclosing(behavior(_requests(request, exchange), context)) as responses:
                 async for response in responses:
                     exchange.note_sent()
                     yield response
-        except BaseException as error:
-            _end(exchange, context, error)
-            raise
-        _end(exchange, context)
 
     return handle
+
+
+@contextmanager
+def _current(exchange: Exchange) -> Iterator[None]:
+    token = otel_context.attach(exchange.context)
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
+
+
+@contextmanager
+def _ending(exchange: Exchange, context: Any) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        _end(exchange, context, error)
+        raise
+    _end(exchange, context)
 
 
 _OVER: Final = object()
