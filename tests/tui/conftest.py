@@ -270,6 +270,8 @@ class StubApi:
         self.deliveries: list[models.Delivery] = []
         self.lag: list[models.LagRow] = []
         self.hits: list[models.SearchHit] = []
+        self.whys: dict[str, models.Why] = {}
+        self.causes: list[models.Cause] = []
         self.token = ""
         self.failing = ""
         self.quiet = False
@@ -339,6 +341,10 @@ class StubApi:
                 return found(next((one for one in known if name in (one.message_id, *one.aliases)), None))
             case "deliveries":
                 return found(models.DeliveryList(deliveries=self.deliveries, truncated=False))
+            case "why":
+                return found(self.whys.get(name))
+            case "undelivered":
+                return found(models.CauseList(causes=self.causes, truncated=False))
             case "lag":
                 return found(models.LagList(rows=self.lag, truncated=False))
             case "search":

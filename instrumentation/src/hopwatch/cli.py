@@ -15,6 +15,7 @@ _ELSEWHERE = {
     "show": "hopwatch[tui]",
     "undelivered": "hopwatch[tui]",
     "lag": "hopwatch[tui]",
+    "why": "hopwatch[tui]",
 }
 
 

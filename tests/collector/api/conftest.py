@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from hopwatch_collector.api.app import create_app, end_streams
 from hopwatch_collector.api.models import (
+    CauseList,
     DeliveryList,
     Flow,
     FlowList,
@@ -24,6 +25,7 @@ from hopwatch_collector.api.models import (
     Message,
     SearchResult,
     Topology,
+    Why,
 )
 from hopwatch_collector.api.ports import Sample
 from hopwatch_collector.metrics import Metrics
@@ -65,6 +67,14 @@ class Answers:
     def deliveries(self, window: object, **rest: object) -> DeliveryList:
         self._note("deliveries", {"window": window, **rest})
         return DeliveryList(truncated=False, deliveries=[])
+
+    def undelivered(self, window: object, **rest: object) -> CauseList:
+        self._note("undelivered", {"window": window, **rest})
+        return CauseList(truncated=False, causes=[])
+
+    def why(self, id_or_alias: str) -> Why | None:
+        self._note("why", id_or_alias)
+        return None
 
     def lag(self) -> LagList:
         self._note("lag", None)

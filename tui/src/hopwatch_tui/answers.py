@@ -42,6 +42,7 @@ class Delivery:
     message_id: str
     receiver: str
     verdict: str
+    cause: str
     reason: str
     witnesses: tuple[str, ...]
     since: datetime | None
@@ -57,6 +58,66 @@ class Delivery:
     flow_id: str
     trace_id: str
     keys: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One thing a witness saw of a delivery."""
+
+    witness: str
+    at: datetime | None
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why one delivery stands as it does."""
+
+    receiver: str
+    verdict: str
+    cause: str
+    reason: str
+    since: datetime | None
+    deadline: datetime | None
+    evidence: tuple[Evidence, ...]
+    missing: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Every delivery of a message, explained."""
+
+    message_id: str
+    system: str
+    destination: str
+    flow_id: str
+    explanations: tuple[Explanation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Undelivered messages that have a cause, a destination and a receiver in common."""
+
+    cause: str
+    verdict: str
+    reason: str
+    advice: str
+    system: str
+    destination: str
+    receiver: str
+    deliveries: int
+    first_at: datetime | None
+    last_at: datetime | None
+    sample_message_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CauseList:
+    """Causes, the most frequent first."""
+
+    causes: tuple[Cause, ...]
+    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)

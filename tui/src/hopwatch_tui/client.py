@@ -227,6 +227,14 @@ class Client:
         """Deliveries by verdict."""
         return self.get("deliveries", filters)
 
+    def why(self, message_id: str) -> Raw:
+        """Why every delivery of a message stands as it does."""
+        return self.get(f"why/{_part(message_id)}")
+
+    def undelivered(self, **filters: str | int | Sequence[str] | None) -> Raw:
+        """What was not delivered, by cause."""
+        return self.get("undelivered", filters)
+
     def lag(self) -> Raw:
         """How far each receiver is behind."""
         return self.get("lag")

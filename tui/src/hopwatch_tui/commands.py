@@ -1,4 +1,4 @@
-"""What a person types: `live`, `find`, `show`, `undelivered`, `lag`; plain functions that `hopwatch` registers.
+"""What a person types: `live`, `find`, `show`, `why`, `undelivered`, `lag`; plain functions that `hopwatch` registers.
 
 Exit codes: 0 found, 1 nothing found, 2 usage, 3 the collector is not reachable or failed. On a terminal they draw; into
 a pipe they write one line per row, columns apart by tabs, with full ids and UTC times.
@@ -15,7 +15,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from hopwatch_tui import report
-from hopwatch_tui.answers import Delivery, DeliveryList, Flow, LagList, Message, SearchResult
+from hopwatch_tui.answers import CauseList, Delivery, DeliveryList, Flow, LagList, Message, SearchResult, Why
 from hopwatch_tui.client import DEFAULT_COLLECTOR, ApiError, Client, NotFound, Raw
 from hopwatch_tui.text import clean
 
@@ -197,6 +197,39 @@ def show(
         _draw(report.message_view(answer))
 
 
+def why(
+    id: Annotated[str, typer.Argument(metavar="MESSAGE", help="A message id or alias.", show_default=False)],
+    receiver: ReceiverOption = "",
+    json: JsonOption = False,
+    collector: CollectorOption = DEFAULT_COLLECTOR,
+    token: TokenOption = "",
+) -> None:
+    """Explain where one message is: who was owed it, what every witness saw, what is missing, what to do.
+
+    \b
+    Examples:
+      hopwatch why 0199c1f2-7f7e-7c3a-9d53-5a1f0c7be001
+      hopwatch why 0199c1f2-7f7e-7c3a-9d53-5a1f0c7be001 --receiver billing
+
+    Exit codes: 0 found, 1 nothing found, 2 usage, 3 collector not reachable or failed.
+    """
+    with _reported(), Client(collector, token) as client:
+        try:
+            raw = client.why(id)
+        except NotFound:
+            _nothing(f"no message is known by {clean(id, limit=200)}", "Look for it with `hopwatch find`.")
+        answer = client.parse(Why, raw)
+    told = [one for one in answer.explanations if not receiver or one.receiver == receiver]
+    if not told:
+        _nothing(
+            f"it was not owed to {clean(receiver, limit=200)}", "Without --receiver, all receivers are told."
+        )
+    if json:
+        _print_raw(raw)
+    else:
+        _draw(report.why_view(answer, told))
+
+
 def undelivered(
     destination: DestinationOption = "",
     receiver: ReceiverOption = "",
@@ -205,6 +238,9 @@ def undelivered(
     since: SinceOption = "1h",
     until: UntilOption = "",
     limit: LimitOption = 100,
+    causes: Annotated[
+        bool, typer.Option("--causes", help="Grouped by cause, destination and receiver, with what to do.")
+    ] = False,
     json: JsonOption = False,
     collector: CollectorOption = DEFAULT_COLLECTOR,
     token: TokenOption = "",
@@ -214,11 +250,22 @@ def undelivered(
     \b
     Examples:
       hopwatch undelivered
+      hopwatch undelivered --causes
       hopwatch undelivered --destination orders.placed --since 2h
       hopwatch undelivered --verdict dead_lettered --json | jq '.deliveries[].reason'
 
     Exit codes: 0 some are, 1 none is, 2 usage, 3 collector not reachable or failed.
     """
+    if causes:
+        if verdict:
+            _fail(
+                "--causes and --verdict do not go together", "Causes are of all undelivered ones.", Exit.USAGE
+            )
+        asked = {"destination": destination, "receiver": receiver, "service": service}
+        _causes(
+            collector, token, json, since, until, {**asked, "since": since, "until": until, "limit": limit}
+        )
+        return
     with _reported(), Client(collector, token) as client:
         raw = client.deliveries(
             verdict=verdict or ["undelivered"],
@@ -237,6 +284,46 @@ def undelivered(
         draw=lambda: report.undelivered_table(result.deliveries, _now()),
         header=("verdict", "message_id", "destination", "receiver", "since", "attempts", "reason", "flow_id"),
         row=_delivery_row,
+        nothing="nothing undelivered "
+        + (f"in the last {since}" if not until else f"from {since} to {until}"),
+        hint="",
+        truncated=result.truncated,
+    )
+
+
+def _causes(
+    collector: str, token: str, json: bool, since: str, until: str, filters: dict[str, str | int]
+) -> None:
+    with _reported(), Client(collector, token) as client:
+        raw = client.undelivered(**filters)
+        result = client.parse(CauseList, raw)
+    _finish(
+        raw,
+        json,
+        result.causes,
+        draw=lambda: report.causes_view(result.causes, _now()),
+        header=(
+            "deliveries",
+            "verdict",
+            "destination",
+            "receiver",
+            "first_at",
+            "last_at",
+            "reason",
+            "advice",
+            "sample",
+        ),
+        row=lambda cause: (
+            str(cause.deliveries),
+            cause.verdict,
+            cause.destination,
+            cause.receiver,
+            _utc(cause.first_at),
+            _utc(cause.last_at),
+            cause.reason,
+            cause.advice,
+            " ".join(cause.sample_message_ids),
+        ),
         nothing="nothing undelivered "
         + (f"in the last {since}" if not until else f"from {since} to {until}"),
         hint="",

@@ -12,13 +12,16 @@ from rich.tree import Tree
 from hopwatch_tui import format as fmt
 from hopwatch_tui.answers import (
     Attempt,
+    Cause,
     Delivery,
     DeliveryDetail,
+    Explanation,
     Flow,
     FlowSummary,
     LagRow,
     Message,
     SearchHit,
+    Why,
 )
 from hopwatch_tui.format import ANSI, Sign, Tone
 from hopwatch_tui.hops import HopNode, MessageNode, hop_tree
@@ -107,6 +110,66 @@ def _table(*columns: tuple[str, str] | str) -> Table:
     for column in columns:
         name, justify = column if isinstance(column, tuple) else (column, "left")
         table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
+    return table
+
+
+def why_view(answer: Why, explanations: Sequence[Explanation]) -> RenderableType:
+    """A message's deliveries one by one: the verdict, the evidence under it, what is missing and what to do."""
+    head = styled(
+        (answer.message_id, Tone.STRONG),
+        (f"  {answer.system} {answer.destination}  flow {answer.flow_id}", Tone.DIM),
+    )
+    return Group(head, *(_explained(one) for one in explanations))
+
+
+def _explained(one: Explanation) -> RenderableType:
+    line = styled(("→ ", Tone.DIM), one.receiver or "nobody", "  ")
+    line.append_text(sign_text(fmt.verdict(one.verdict)))
+    line.append(f"  {one_line(one.reason)}")
+    table = _table("", "", "")
+    table.show_header = False
+    for evidence in one.evidence:
+        table.add_row(
+            styled((evidence.at.strftime("%H:%M:%S.%f")[:-3] if evidence.at else "", Tone.DIM)),
+            styled((evidence.witness, Tone.KEY)),
+            Text(one_line(evidence.says)),
+        )
+    notes = [
+        styled((f"{name}: ", Tone.STRONG), text)
+        for name, text in (("missing", one.missing), ("what to do", one.advice))
+        if text
+    ]
+    return Padding(Group(line, Padding(Group(table, *notes), (0, 0, 0, 2))), (1, 0, 0, 0))
+
+
+def causes_view(causes: Sequence[Cause], now: datetime | None) -> RenderableType:
+    """Undelivered messages by cause, destination and receiver, each with when, a sample, and what to do."""
+    table = _table(
+        ("COUNT", "right"),
+        "VERDICT",
+        "DESTINATION → RECEIVER",
+        "WHY, AND WHAT TO DO",
+        ("FIRST", "right"),
+        ("LAST", "right"),
+        "SAMPLE",
+    )
+    table.columns[1].no_wrap = True
+    table.columns[6].overflow = "ellipsis"
+    table.columns[6].no_wrap = True
+    table.columns[6].min_width = 12
+    for cause in causes:
+        words = Text(one_line(cause.reason))
+        if cause.advice:
+            words.append(f"\n{cause.advice}", ANSI[Tone.DIM])
+        table.add_row(
+            fmt.count(cause.deliveries),
+            sign_text(fmt.verdict(cause.verdict)),
+            Text(f"{cause.destination} → {cause.receiver or 'nobody'}"),
+            words,
+            Text(fmt.age(cause.first_at, now)),
+            Text(fmt.age(cause.last_at, now)),
+            styled((fit_middle(next(iter(cause.sample_message_ids), ""), 36), Tone.DIM)),
+        )
     return table
 
 

@@ -62,6 +62,9 @@ class Delivery(Model):
     message_id: str
     receiver: str = Field(description="empty where nobody is known to have been owed it")
     verdict: Verdict
+    cause: str = Field(
+        default="", description="the verdict and its ground, the same for programs as `reason` for people"
+    )
     reason: str = Field(description="the verdict in words")
     witnesses: list[Witness]
     since: datetime = Field(description="when the delivery came into this state")
@@ -104,6 +107,58 @@ class DeliveryDetail(Delivery):
     """A delivery with its single attempts, oldest first."""
 
     history: list[Attempt]
+
+
+class Evidence(Model):
+    """One thing a witness saw of a delivery."""
+
+    witness: Witness
+    at: datetime | None
+    says: str
+
+
+class Explanation(Model):
+    """Why one delivery stands as it does."""
+
+    receiver: str
+    verdict: Verdict
+    cause: str
+    reason: str
+    since: datetime
+    deadline: datetime | None = Field(
+        description="when a message that waits or is in hand turns overdue or stuck"
+    )
+    evidence: list[Evidence] = Field(
+        description="in the order of time; what has no time of its own comes last"
+    )
+    missing: str = Field(description="of `unknown`: what would settle the doubt")
+    advice: str = Field(description="what to do about it, empty where nothing is")
+
+
+class Why(Model):
+    """Every delivery of a message, explained."""
+
+    message_id: str
+    system: str
+    destination: str
+    flow_id: str
+    explanations: list[Explanation]
+
+
+class Cause(Model):
+    """Undelivered messages that have a cause, a destination and a receiver in common."""
+
+    cause: str
+    verdict: Verdict
+    reason: str = Field(description="the cause in words, as the newest of them has it")
+    advice: str = Field(description="what to do about it")
+    system: str
+    destination: str
+    receiver: str
+    deliveries: int
+    first_at: datetime = Field(description="when the first of them was sent")
+    last_at: datetime
+    sample_message_ids: list[str] = Field(description="the newest of them, at most 5")
 
 
 class FlowSummary(Model):
@@ -192,6 +247,10 @@ class FlowList(Page):
 
 class DeliveryList(Page):
     deliveries: list[Delivery]
+
+
+class CauseList(Page):
+    causes: list[Cause] = Field(description="the most frequent first")
 
 
 class LagRow(Model):

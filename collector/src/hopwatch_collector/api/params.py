@@ -146,15 +146,9 @@ class FlowsAsked(TimeAsked):
     limit: Limit = DEFAULT_LIMIT
 
 
-class DeliveriesAsked(TimeAsked):
-    """Parameters of /deliveries."""
+class UndeliveredAsked(TimeAsked):
+    """Parameters of /undelivered."""
 
-    verdict: list[VerdictAsked] = Field(
-        default=[],
-        max_length=len(Verdict) + 1,
-        description="Repeatable; `undelivered` stands for every verdict a person should look at",
-        examples=[["undelivered"]],
-    )
     destination: Text | None = Field(
         default=None, description="Where it was sent", examples=["orders.placed"]
     )
@@ -163,6 +157,17 @@ class DeliveriesAsked(TimeAsked):
         default=None, description="Its producer or its consumer", examples=["orders"]
     )
     limit: Limit = DEFAULT_LIMIT
+
+
+class DeliveriesAsked(UndeliveredAsked):
+    """Parameters of /deliveries."""
+
+    verdict: list[VerdictAsked] = Field(
+        default=[],
+        max_length=len(Verdict) + 1,
+        description="Repeatable; `undelivered` stands for every verdict a person should look at",
+        examples=[["undelivered"]],
+    )
 
     @property
     def verdicts(self) -> frozenset[Verdict] | None:

@@ -6,6 +6,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 from hopwatch_collector.api.models import (
+    CauseList,
     DeliveryList,
     Flow,
     FlowList,
@@ -17,6 +18,7 @@ from hopwatch_collector.api.models import (
     SearchResult,
     Topology,
     Verdict,
+    Why,
 )
 from hopwatch_collector.query.window import SearchQuery, Window
 
@@ -51,6 +53,18 @@ class QueryPort(Protocol):
         service: str | None,
         limit: int,
     ) -> DeliveryList: ...
+
+    def undelivered(
+        self,
+        window: Window,
+        *,
+        destination: str | None,
+        receiver: str | None,
+        service: str | None,
+        limit: int,
+    ) -> CauseList: ...
+
+    def why(self, id_or_alias: str) -> Why | None: ...
 
     def lag(self) -> LagList: ...
 

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from hopwatch_collector.api.models import (
     UNDELIVERED,
+    Cause,
+    CauseList,
     DeliveryDetail,
     DeliveryList,
     Edge,
@@ -24,9 +26,11 @@ from hopwatch_collector.api.models import (
     Topology,
     Verdict,
     VerdictCount,
+    Why,
 )
 from hopwatch_collector.engine import Row, Store
-from hopwatch_collector.query import metrics, search
+from hopwatch_collector.query import metrics, search, why
+from hopwatch_collector.query.advice import advice_on
 from hopwatch_collector.query.rows import (
     attempt,
     delivery,
@@ -207,6 +211,30 @@ class Queries:
             deliveries=[delivery(row) for row in rows[:limit]], truncated=more or len(rows) > limit
         )
 
+    def undelivered(
+        self,
+        window: Window,
+        destination: str | None = None,
+        receiver: str | None = None,
+        service: str | None = None,
+        limit: int = 100,
+    ) -> CauseList:
+        """Return what was not delivered in the window by cause, destination and receiver, the most frequent first."""
+        judged, cut = self._affordable(window)
+        asked: dict[str, Any] = {
+            "undelivered": sorted(UNDELIVERED),
+            "destination": destination or "",
+            "receiver": receiver or "",
+            "service": service or "",
+        }
+        rows = self._store.query("causes", self._judge(judged, **asked, top=limit + 1))
+        return CauseList(causes=[_cause(row) for row in rows[:limit]], truncated=cut or len(rows) > limit)
+
+    def why(self, id_or_alias: str) -> Why | None:
+        """Return every delivery of a message with its evidence, None if the message is unknown."""
+        message = self.message(id_or_alias)
+        return None if message is None else why.explain(self._store, message, self._deadline_s)
+
     def _affordable(self, window: Window) -> tuple[Window, bool]:
         """Return the latest part of a window that can be judged at once, and whether there is more of it."""
         span = _span_of(window)
@@ -345,6 +373,22 @@ def _message(rows: Sequence[Row], aliases: list[str], history: Sequence[Row]) ->
             )
             for one in rows
         ],
+    )
+
+
+def _cause(row: Row) -> Cause:
+    return Cause(
+        cause=row["cause"],
+        verdict=Verdict(row["verdict"]),
+        reason=row["why"],
+        advice=advice_on(row["cause"]),
+        system=row["system"],
+        destination=row["destination"],
+        receiver=row["receiver"],
+        deliveries=row["deliveries"],
+        first_at=row["first_at"],
+        last_at=row["last_at"],
+        sample_message_ids=[message_id(key) for key in row["samples"]],
     )
 
 

@@ -64,6 +64,7 @@ def delivery_fields(row: Row) -> dict[str, Any]:
         "message_id": message_id(row["message"]),
         "receiver": row["receiver"],
         "verdict": Verdict(row["verdict"]),
+        "cause": row["cause"],
         "reason": row["why"],
         "witnesses": list(row["witnesses"]),
         "since": row["since"],

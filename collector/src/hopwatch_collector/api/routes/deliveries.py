@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from hopwatch_collector.api.models import DeliveryList
-from hopwatch_collector.api.params import DeliveriesAsked
+from hopwatch_collector.api.models import CauseList, DeliveryList
+from hopwatch_collector.api.params import DeliveriesAsked, UndeliveredAsked
 from hopwatch_collector.api.routes.base import PREFIX, Answering
 
 
@@ -25,6 +25,23 @@ def routes(answering: Answering) -> APIRouter:
             lambda: answering.queries.deliveries(
                 asked.window,
                 verdicts=asked.verdicts,
+                destination=asked.destination,
+                receiver=asked.receiver,
+                service=asked.service,
+                limit=asked.limit,
+            ),
+        )
+
+    @router.get(
+        "/undelivered",
+        response_model=CauseList,
+        summary="What was not delivered, by cause, destination and receiver, with what to do about it",
+    )
+    async def undelivered(asked: Annotated[UndeliveredAsked, Query()]) -> Response:
+        return await answering.answer(
+            "undelivered",
+            lambda: answering.queries.undelivered(
+                asked.window,
                 destination=asked.destination,
                 receiver=asked.receiver,
                 service=asked.service,

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
-from hopwatch_collector.api.models import Message
+from hopwatch_collector.api.models import Message, Why
 from hopwatch_collector.api.params import MAX_TEXT
 from hopwatch_collector.api.routes.base import PREFIX, Answering
 
@@ -33,5 +33,13 @@ def routes(answering: Answering) -> APIRouter:
         return await answering.answer_one(
             "message", lambda: answering.queries.message(message_id), message_id
         )
+
+    @router.get(
+        "/why/{message_id:path}",
+        response_model=Why,
+        summary="Why every delivery of a message stands as it does: the evidence, what is missing, what to do",
+    )
+    async def why(message_id: MessageId) -> Response:
+        return await answering.answer_one("why", lambda: answering.queries.why(message_id), message_id)
 
     return router

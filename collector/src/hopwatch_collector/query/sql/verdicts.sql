@@ -159,6 +159,7 @@ SELECT
     message,
     receiver,
     if(finding = 'duplicate', 'refused', splitByChar('.', finding)[1]) AS verdict,
+    finding AS cause,
     concat(
         transform(finding,
             ['settled.answered', 'settled.ack', 'settled.auto', 'settled.', 'settled.committed', 'settled.callee unseen',

@@ -1,0 +1,187 @@
+"""Why a delivery stands as it does: everything each witness saw of it, in words, with the time it saw it."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from hopwatch_collector.api.models import DeliveryDetail, Evidence, Explanation, Message, Verdict, Why
+from hopwatch_collector.engine import Row, Store
+from hopwatch_collector.query.advice import MISSING, advice_on
+from hopwatch_collector.query.rows import moment
+
+MAX_CLAIMS: Final = 20
+"""Claims told per receiver."""
+_AWAY_AFTER: Final = timedelta(seconds=30)
+_OPEN: Final = frozenset({Verdict.WAITING, Verdict.OVERDUE, Verdict.IN_FLIGHT, Verdict.STUCK})
+_BROKERS: Final = frozenset({"kafka", "nats", "rabbitmq"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is known besides the ledger, by receiver."""
+
+    claims: Mapping[str, list[Row]]
+    positions: Mapping[str, list[Row]]
+    sightings: Mapping[str, list[Row]]
+    watch: Row | None
+
+
+def explain(store: Store, message: Message, deadline_s: float) -> Why:
+    """Return every delivery of a message with its evidence."""
+    now = datetime.now(UTC)
+    told = _ask(store, message, now)
+    return Why(
+        message_id=message.message_id,
+        system=message.system,
+        destination=message.destination,
+        flow_id=message.flow_id,
+        explanations=[
+            _explanation(message, delivery, told, deadline_s, now) for delivery in message.deliveries
+        ],
+    )
+
+
+def _ask(store: Store, message: Message, now: datetime) -> _Told:
+    receivers = [delivery.receiver for delivery in message.deliveries if delivery.receiver]
+    at = {"system": message.system, "receivers": receivers}
+    watches = store.query("watches", {"now": now}) if message.system in _BROKERS else []
+    place = {"system": message.system, "partition": message.partition, "offset": message.offset}
+    return _Told(
+        _by_receiver(store.query("receiver_claims", {**at, "top": MAX_CLAIMS})),
+        _by_receiver(store.query("receiver_positions", at)),
+        _by_receiver(store.query("message_sightings", place) if message.offset is not None else []),
+        next((watch for watch in watches if watch["system"] == message.system), None),
+    )
+
+
+def _by_receiver(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row["receiver"]].append(row)
+    return found
+
+
+def _explanation(
+    message: Message, delivery: DeliveryDetail, told: _Told, deadline_s: float, now: datetime
+) -> Explanation:
+    seen = [
+        *_sender(message),
+        *_entitled(delivery, told),
+        *_attempts(delivery),
+        *_broker(message, delivery, told, now),
+    ]
+    dated = sorted((one for one in seen if one.at is not None), key=lambda one: one.at or now)
+    return Explanation(
+        receiver=delivery.receiver,
+        verdict=delivery.verdict,
+        cause=delivery.cause,
+        reason=delivery.reason,
+        since=delivery.since,
+        deadline=delivery.since + timedelta(seconds=deadline_s) if delivery.verdict in _OPEN else None,
+        evidence=[*dated, *(one for one in seen if one.at is None)],
+        missing=MISSING.get(delivery.cause, ""),
+        advice=advice_on(delivery.cause),
+    )
+
+
+def _sender(message: Message) -> Iterator[Evidence]:
+    if message.sent_at is None:
+        yield Evidence(witness="producer", at=None, says="the sender was not seen")
+        return
+    where = "" if message.offset is None else f", at {message.partition}:{message.offset}"
+    why = f": {message.publish_reason}" if message.publish_reason else ""
+    said = f"{message.producer} sent it to {message.destination}; the send was {message.publish_outcome or 'not answered'}"
+    yield Evidence(witness="producer", at=message.sent_at, says=f"{said}{where}{why}")
+
+
+def _entitled(delivery: DeliveryDetail, told: _Told) -> Iterator[Evidence]:
+    for claim in told.claims.get(delivery.receiver, []):
+        left = f", until {claim['left_at']:%H:%M:%S}" if claim["left_at"] > claim["last_at"] else ""
+        by = claim["service"]
+        since = claim["first_at"] if claim["first_at"].year < 2299 else None
+        yield Evidence(
+            witness="consumer" if by else "broker",
+            at=moment(since) if since else None,
+            says=f"{delivery.receiver} is owed {claim['pattern']}{f', says {by}' if by else ''}{left}",
+        )
+
+
+def _attempts(delivery: DeliveryDetail) -> Iterator[Evidence]:
+    for attempt in delivery.history:
+        how = (
+            f"settled by {attempt.settle_outcome}"
+            if attempt.settle_outcome not in ("", "none")
+            else "not settled"
+        )
+        took = (
+            f"ended after {(attempt.ended_at - attempt.received_at).total_seconds():.3f} s"
+            if attempt.ended_at and attempt.received_at
+            else "has not ended"
+        )
+        error = f"; it failed: {attempt.error}" if attempt.error else ""
+        yield Evidence(
+            witness="consumer",
+            at=attempt.received_at,
+            says=f"attempt {attempt.number} at {attempt.service} {took}, {how}{error}",
+        )
+    if not delivery.history and delivery.receiver:
+        yield Evidence(witness="consumer", at=None, says="no attempt was seen")
+
+
+def _broker(message: Message, delivery: DeliveryDetail, told: _Told, now: datetime) -> Iterator[Evidence]:
+    for sighting in told.sightings.get(delivery.receiver, []):
+        yield Evidence(witness="broker", at=sighting["at"], says=_sighted(sighting))
+    for row in told.positions.get(delivery.receiver, []):
+        if message.partition in ("", row["partition"]) or not row["partition"]:
+            yield Evidence(witness="broker", at=None, says=_stands(row, message))
+    if message.system in _BROKERS:
+        yield Evidence(witness="broker", at=None, says=_watched(message.system, told.watch, now))
+
+
+def _sighted(sighting: Row) -> str:
+    if sighting["kind"] == "max_deliveries":
+        return f"the server gave it up after {sighting['attempts']} deliveries"
+    return f"the consumer terminated it{': ' + sighting['reason'] if sighting['reason'] else ''}"
+
+
+def _stands(row: Row, message: Message) -> str:
+    stands: Mapping[str, Any] = row["stands"]
+    name = row["receiver"] + (f" on {row['destination'] or row['partition']}" if row["partition"] else "")
+    if stands["state"] == "gone":
+        return f"{name} was deleted; noticed at {row['at']:%H:%M:%S}"
+    facts = []
+    if stands["next"] >= 0:
+        facts.append(
+            f"holds offsets {stands['first']} to {stands['end'] - 1}, next to hand out is {stands['next']}"
+        )
+        if stands["done"] != stands["next"]:
+            facts.append(f"all before {stands['done']} are settled")
+    if stands["waiting"] >= 0:
+        facts.append(f"{stands['waiting']} wait")
+    if stands["in_hand"] >= 0:
+        facts.append(f"{stands['in_hand']} are handed out and not settled")
+    if stands["published"] >= 0:
+        facts.append(
+            f"{stands['published']} came in, {stands['handed']} were handed out, {stands['acked']} settled so far"
+        )
+    if stands["ttl_ms"] >= 0:
+        facts.append(f"time to live {stands['ttl_ms'] / 1000:g} s")
+    if stands["max_length"] >= 0:
+        facts.append(f"at most {stands['max_length']} long")
+    if stands["dead_letters"]:
+        facts.append("has a dead-letter exchange")
+    if stands["consumers"] == 0 or stands["state"] == "empty":
+        facts.append("nobody is reading")
+    return f"{name}: {'; '.join(facts)}; unchanged since {row['at']:%H:%M:%S}"
+
+
+def _watched(system: str, watch: Row | None, now: datetime) -> str:
+    if watch is None:
+        return f"{system} is not watched: start the collector with --watch-{system}"
+    if now - watch["ok_at"] > _AWAY_AFTER:
+        last = f"last at {watch['ok_at']:%H:%M:%S}" if watch["ok_at"].year > 1970 else "never yet"
+        trouble = f": {watch['trouble']}" if watch["trouble"] else ""
+        return f"{system} at {watch['broker']} is not being asked now ({last}){trouble}"
+    return f"{system} at {watch['broker']} was last asked at {watch['ok_at']:%H:%M:%S}"

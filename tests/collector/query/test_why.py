@@ -1,0 +1,153 @@
+"""Why a delivery stands as it does, and what is undelivered by cause."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from ledger_support import S, at, in_kafka, processed, sent, subscribed, take
+
+from hopwatch_collector.api.models import UNDELIVERED, Verdict
+from hopwatch_collector.engine import Store
+from hopwatch_collector.engine.sqlfiles import sql_text
+from hopwatch_collector.metrics import Metrics
+from hopwatch_collector.query import Queries
+from hopwatch_collector.query.advice import ADVICE, MISSING, advice_on
+from hopwatch_collector.query.window import Window
+from hopwatch_collector.witness.model import Claim, Look, Place, Position
+from hopwatch_collector.witness.watch import Watch
+
+WINDOW = Window(at(-60), at(7200))
+
+
+def findings() -> set[str]:
+    """Every finding that verdicts.sql can come to, from its list of words."""
+    words = re.search(r"transform\(finding,\s*\[(.*?)\],", sql_text("verdicts"), re.DOTALL)
+    assert words is not None
+    return set(re.findall(r"'([^']*)'", re.sub(r"--[^\n]*", "", words[1])))
+
+
+def test_there_is_a_word_on_every_cause_of_non_delivery() -> None:
+    """Whatever is undelivered comes with what to do about it, and whatever is unknown with what would settle it."""
+    verdict = {
+        finding: "refused" if finding == "duplicate" else finding.partition(".")[0] for finding in findings()
+    }
+    causes = {finding for finding, of in verdict.items() if Verdict(of) in UNDELIVERED}
+    assert causes == set(ADVICE) | set(MISSING)
+    assert all(advice_on(cause).endswith(".") for cause in causes)
+
+
+class Scripted:
+    """A witness that saw what the test says."""
+
+    system = "kafka"
+    broker = "kafka:9092"
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+
+    async def look(self) -> Look:
+        return self._look
+
+    async def close(self) -> None: ...
+
+
+def behind() -> Look:
+    """The group billing has read up to offset 5 of a log that reaches to 9."""
+    position = Position(first=0, end=9, next=5, done=5, waiting=4, consumers=0, state="empty")
+    return Look(
+        frozenset({Claim("orders", "billing", since=at(-10))}),
+        {Place("billing", "0", "orders"): position},
+        requests=3,
+    )
+
+
+@pytest.fixture
+async def overdue(store: Store) -> S:
+    """A message that Kafka holds for a group that is not there."""
+    send = sent("orders", "kafka", **in_kafka(7))
+    take(store, send)
+    await Watch(Scripted(behind()), store, Metrics()).once()
+    return send
+
+
+def test_the_evidence_of_every_witness_is_told(store: Store, overdue: S) -> None:
+    """The sender's word, the title, the lack of attempts and the broker's position, with what to do."""
+    why = Queries(store).why(overdue.message)
+    assert why is not None
+    (one,) = why.explanations
+    assert (one.receiver, one.verdict, one.cause) == ("billing", Verdict.OVERDUE, "overdue.held")
+    said = [(evidence.witness, evidence.says) for evidence in one.evidence]
+    assert ("producer", "shop sent it to orders; the send was confirmed, at 0:7") in said
+    assert ("broker", "billing is owed orders") in said
+    assert ("consumer", "no attempt was seen") in said
+    position = next(
+        says for witness, says in said if witness == "broker" and says.startswith("billing on orders")
+    )
+    assert "next to hand out is 5; 4 wait; nobody is reading" in position
+    assert any("kafka at kafka:9092 was last asked at" in says for _, says in said)
+    assert one.advice.startswith("Start the receiver")
+    assert one.deadline == one.since + timedelta(seconds=30)
+
+
+def test_evidence_comes_in_the_order_of_time(store: Store) -> None:
+    """What has a time is told in its order, the rest after it."""
+    send = sent("orders", "nats")
+    take(
+        store,
+        subscribed("orders", "billing", start=-5.0),
+        send,
+        processed(send, error="ValueError: no such order", settle="none"),
+    )
+    why = Queries(store).why(send.message)
+    assert why is not None
+    times = [evidence.at for evidence in why.explanations[0].evidence]
+    dated = [time for time in times if time is not None]
+    assert dated == sorted(dated)
+    assert times[: len(dated)] == dated
+    assert any(
+        "it failed: ValueError: no such order" in evidence.says for evidence in why.explanations[0].evidence
+    )
+
+
+def test_a_broker_that_is_not_watched_is_named(store: Store) -> None:
+    """What would be needed to know more is said, down to the option."""
+    send = sent("orders", "nats")
+    take(store, send)
+    why = Queries(store).why(send.message)
+    assert why is not None
+    assert "nats is not watched: start the collector with --watch-nats" in [
+        e.says for e in why.explanations[0].evidence
+    ]
+
+
+def test_nothing_is_said_of_a_message_nobody_knows(store: Store) -> None:
+    """An unknown id has no explanation."""
+    assert Queries(store).why("01890a5d-ac96-774b-bcce-b302099a8057") is None
+
+
+def test_undelivered_messages_are_grouped_by_cause(store: Store) -> None:
+    """Same cause, destination and receiver: one line with how many, since when, the newest of them and what to do."""
+    sends = [sent("orders", start=float(second), outcome="returned") for second in range(7)]
+    other = sent("payments", start=3.0, outcome="refused")
+    settled = sent("orders", start=1.0)
+    take(store, *sends, other, settled, processed(settled))
+    found = Queries(store).undelivered(WINDOW)
+    assert [(cause.cause, cause.destination, cause.deliveries) for cause in found.causes] == [
+        ("returned", "orders", 7), ("refused", "payments", 1),
+    ]  # fmt: skip
+    first = found.causes[0]
+    assert (first.first_at, first.last_at) == (at(0), at(6))
+    assert first.sample_message_ids == [send.message for send in reversed(sends[2:])]
+    assert first.advice == ADVICE["returned"]
+    assert not found.truncated
+
+
+def test_causes_are_cut_off_at_the_limit_and_say_so(store: Store) -> None:
+    """Of more causes than asked for the most frequent are shown."""
+    take(store, sent("a", outcome="returned"), sent("a", outcome="returned"), sent("b", outcome="returned"))
+    found = Queries(store).undelivered(WINDOW, limit=1)
+    assert [cause.destination for cause in found.causes] == ["a"]
+    assert found.truncated
+    assert [cause.destination for cause in Queries(store).undelivered(WINDOW, destination="b").causes] == [
+        "b"
+    ]
