@@ -55,9 +55,12 @@ def tag(**keys: object) -> Iterator[None]:
 
 def key_attributes(context: Context | None = None) -> Mapping[str, str]:
     """Return the business keys in force as span attributes; what arrived from outside is bounded here too."""
+    carried = baggage.get_all(context)
+    if not carried:
+        return {}
     found = {
         KEY_PREFIX + name.removeprefix(BAGGAGE_KEY_PREFIX): str(value)[:MAX_VALUE_LENGTH]
-        for name, value in baggage.get_all(context).items()
+        for name, value in carried.items()
         if name.startswith(BAGGAGE_KEY_PREFIX) and _NAME.fullmatch(name.removeprefix(BAGGAGE_KEY_PREFIX))
     }
     return dict(list(found.items())[:MAX_KEYS])

@@ -17,6 +17,7 @@ from hopwatch.wrapping import Args, Kwargs, argument, guarded, with_argument
 
 _HEADERS_AT: Final = 5
 _ROOM_FOR_HEADERS: Final = 1024
+_BYTES: Final = (bytes, bytearray)
 
 
 class _Sending(NamedTuple):
@@ -86,6 +87,6 @@ def _fits(producer: AIOKafkaProducer, value: Any, record_key: Any) -> bool:
     """Whether our headers leave a message below the producer's limit, as far as its size is known unserialised."""
     size = _ROOM_FOR_HEADERS
     for part in (value, record_key):
-        if isinstance(part, bytes | bytearray):
+        if isinstance(part, _BYTES):
             size += len(part)
     return bool(size <= producer._max_request_size)
