@@ -77,7 +77,10 @@ def test_json_of_nothing_is_still_json(hopwatch: Run) -> None:
 def test_lag_prints_numbers(api: Any, make: Any, hopwatch: Run) -> None:
     """Numbers in a pipe are bare."""
     api.lag = [make.lag_row(waiting=12345)]
-    assert hopwatch("lag").stdout.splitlines()[1] == b"kafka\torders.placed\tbilling\t12345\t1\t4.250"
+    assert (
+        hopwatch("lag").stdout.splitlines()[1]
+        == b"kafka\torders.placed\tbilling\t12345\t1\t4.250\t\t\tservices"
+    )
 
 
 def test_find_prints_what_matched(api: Any, hopwatch: Run) -> None:

@@ -238,15 +238,30 @@ class DeliveryList:
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionLag:
+    """How far one receiver is behind on one partition."""
+
+    partition: str
+    waiting: int
+    oldest_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class LagRow:
-    """How far one receiver is behind on one destination."""
+    """How far one receiver is behind on one destination; an empty one stands for all of the receiver's together."""
 
     system: str
     destination: str
     receiver: str
     waiting: int
+    known_waiting: int
+    by_broker: bool
     in_flight: int
     oldest_s: float
+    growth_per_s: float | None
+    drain_s: float | None
+    consumers: int | None
+    partitions: tuple[PartitionLag, ...]
     pending_reported: int | None
     last_received_at: datetime | None
     sample_flow_ids: tuple[str, ...]

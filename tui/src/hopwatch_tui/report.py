@@ -209,21 +209,42 @@ def undelivered_summary(deliveries: Sequence[Delivery]) -> RenderableType:
 
 
 def lag_table(rows: Sequence[LagRow]) -> RenderableType:
-    """How far each receiver is behind, the furthest first."""
+    """How far each receiver is behind, the furthest first; where its broker tells, all that it holds."""
     table = _table(
-        "SYSTEM", "DESTINATION", "RECEIVER", ("WAITING", "right"), ("IN FLIGHT", "right"), ("OLDEST", "right")
+        "SYSTEM",
+        "DESTINATION",
+        "RECEIVER",
+        ("WAITING", "right"),
+        ("IN FLIGHT", "right"),
+        ("OLDEST", "right"),
+        ("PER MIN", "right"),
+        ("DRAINED IN", "right"),
+        "TOLD BY",
     )
     for row in sorted(rows, key=lambda row: (-row.waiting, -row.oldest_s)):
         behind = Tone.WARN if row.waiting else Tone.PLAIN
         table.add_row(
             styled((row.system, Tone.DIM)),
-            Text(row.destination),
+            Text(row.destination or "(all)"),
             Text(row.receiver),
             styled((fmt.count(row.waiting), behind)),
             fmt.count(row.in_flight),
-            styled((fmt.duration(row.oldest_s * 1000) if row.waiting else "–", behind)),
+            styled((fmt.duration(row.oldest_s * 1000) if row.waiting and row.oldest_s else "–", behind)),
+            "–" if row.growth_per_s is None else f"{row.growth_per_s * 60:+.0f}",
+            _drained(row),
+            styled(("broker" if row.by_broker else "services", Tone.DIM)),
         )
     return table
+
+
+def _drained(row: LagRow) -> Text:
+    if not row.waiting:
+        return Text("–")
+    if row.drain_s is not None:
+        return Text(fmt.duration(row.drain_s * 1000))
+    if row.consumers == 0:
+        return styled(("nobody reads", Tone.WARN))
+    return styled(("growing", Tone.WARN)) if row.growth_per_s else Text("–")
 
 
 def flows_table(flows: Sequence[FlowSummary], now: datetime | None) -> RenderableType:

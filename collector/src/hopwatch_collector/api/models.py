@@ -253,15 +253,43 @@ class CauseList(Page):
     causes: list[Cause] = Field(description="the most frequent first")
 
 
+class PartitionLag(Model):
+    """How far one receiver is behind on one partition, as the broker tells."""
+
+    partition: str
+    waiting: int
+    oldest_s: float | None
+
+
 class LagRow(Model):
     """How far one receiver is behind on one destination."""
 
     system: str
-    destination: str
+    destination: str = Field(
+        description="empty: all destinations of this receiver together, as its broker counts them"
+    )
     receiver: str
-    waiting: int = Field(description="messages owed and not yet received")
+    waiting: int = Field(
+        description="messages owed and not yet handed out: all the broker holds, where it is asked"
+    )
+    known_waiting: int = Field(default=0, description="those of them that hopwatch saw being sent")
+    by_broker: bool = Field(
+        default=False, description="whether the broker tells; else hopwatch counts what it saw"
+    )
     in_flight: int = Field(description="received and not settled")
-    oldest_s: float = Field(description="seconds the oldest waiting message has waited, 0 if none")
+    oldest_s: float = Field(
+        description="seconds the oldest waiting message has waited, 0 if none or not told"
+    )
+    growth_per_s: float | None = Field(
+        default=None, description="how fast the number that waits grows, over five minutes"
+    )
+    drain_s: float | None = Field(
+        default=None, description="seconds until nothing waits at this rate, null if not in sight"
+    )
+    consumers: int | None = Field(default=None, description="who is reading now, where the broker tells")
+    partitions: list[PartitionLag] = Field(
+        default_factory=list, description="of a receiver with several partitions"
+    )
     pending_reported: int | None = Field(description="what the client last said still waited, where it says")
     last_received_at: datetime | None
     sample_flow_ids: list[str] = Field(description="flows behind the number, oldest first, at most 5")

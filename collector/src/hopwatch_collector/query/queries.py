@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from hopwatch_collector.api.models import (
     Why,
 )
 from hopwatch_collector.engine import Row, Store
+from hopwatch_collector.query import lag as lagging
 from hopwatch_collector.query import metrics, search, why
 from hopwatch_collector.query.advice import advice_on
 from hopwatch_collector.query.rows import (
@@ -61,6 +63,7 @@ MAX_JUDGED: Final = 20_000
 """Messages judged for one list of flows; those beyond are in no flow's state."""
 MAX_EDGES: Final = 1_000
 MAX_LAG_ROWS: Final = 1_000
+MAX_LAG_SHOWN: Final = 200
 LIVE_FLOWS: Final = 50
 _STATE_CANDIDATES: Final = 1_000
 """Flows looked at to find those in a given state, which is only known once their deliveries are judged."""
@@ -249,10 +252,12 @@ class Queries:
         now = datetime.now(UTC)
         window, cut = self._affordable(Window(now - LAG_WINDOW, now))
         rows = self._store.query("lag", self._judge(window, now, top=MAX_LAG_ROWS + 1))
-        return LagList(
-            rows=[lag_row(row, now) for row in rows[:MAX_LAG_ROWS]],
-            truncated=cut or len(rows) > MAX_LAG_ROWS,
-        )
+        known = [lag_row(row, now) for row in rows[:MAX_LAG_ROWS]]
+        told = lagging.merged(known, self._held(now))
+        return LagList(rows=told[:MAX_LAG_ROWS], truncated=cut or max(len(rows), len(told)) > MAX_LAG_ROWS)
+
+    def _held(self, now: datetime) -> Mapping[lagging.Key, lagging.Held]:
+        return lagging.held(self._store.query("broker_lag", {"now": now, "back": lagging.TREND_S}), now)
 
     def topology(self, window: Window) -> Topology:
         """Return who reached whom through what."""
@@ -297,7 +302,7 @@ class Queries:
             window_s=window_s,
             flows=[flow_summary(row, standing.flows.get(row["flow_id"], {})) for row in rows],
             verdicts=[VerdictCount(verdict=v, deliveries=n) for v, n in sorted(standing.verdicts.items())],
-            lag=standing.lag,
+            lag=lagging.merged(standing.lag, self._held(now))[:MAX_LAG_SHOWN],
             undelivered=standing.undelivered,
             spans_per_s=rate,
             truncated=cut or len(heads) > LIVE_FLOWS or standing.truncated,
@@ -308,7 +313,9 @@ class Queries:
         now = datetime.now(UTC)
         window, _ = self._affordable(Window(now - LAG_WINDOW, now))
         params = self._judge(window, now, flows=[], undelivered=[], top=0)
-        yield from metrics.samples(self._store, Standing.read(self._store.query("standing", params), now))
+        standing = Standing.read(self._store.query("standing", params), now)
+        rows = lagging.counted_once(lagging.merged(standing.lag, self._held(now)))
+        yield from metrics.samples(self._store, replace(standing, lag=rows))
 
     def _judge(self, window: Window, now: datetime | None = None, **others: Any) -> dict[str, Any]:
         """Return the parameters of verdicts.sql and `others`."""

@@ -182,6 +182,7 @@ def lag_row(row: Row, now: datetime) -> LagRow:
         destination=row["destination"],
         receiver=row["receiver"],
         waiting=row["waiting"],
+        known_waiting=row["waiting"],
         in_flight=row["in_flight"],
         oldest_s=max(0.0, (now - row["oldest"]).total_seconds()) if row["waiting"] else 0.0,
         pending_reported=row["last_pending"] if row["last_pending"] >= 0 else None,

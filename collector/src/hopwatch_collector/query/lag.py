@@ -1,0 +1,137 @@
+"""How far receivers are behind: what the ledger knows to wait, and what brokers say waits, put together."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from hopwatch_collector.api.models import LagRow, PartitionLag
+from hopwatch_collector.engine import Row
+from hopwatch_collector.query.rows import NEVER
+
+TREND_S: Final = 300
+"""Seconds over which a trend is taken."""
+_SHORTEST_TREND_S: Final = 10.0
+
+Key = tuple[str, str, str]
+"""System, receiver, and the destination where the broker tells (Kafka's topic), else ''."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a broker says of one receiver, all its partitions together."""
+
+    waiting: int
+    in_hand: int | None
+    consumers: int | None
+    oldest_s: float | None
+    growth_per_s: float | None
+    partitions: tuple[PartitionLag, ...]
+
+    @property
+    def drain_s(self) -> float | None:
+        """Seconds until nothing waits at the present rate; None where that is not in sight."""
+        if not self.waiting:
+            return 0.0
+        shrinking = -(self.growth_per_s or 0.0)
+        return self.waiting / shrinking if shrinking > 0 else None
+
+
+def held(rows: Iterable[Row], now: datetime) -> Mapping[Key, Held]:
+    """Sort the rows of broker_lag.sql by receiver."""
+    found: dict[Key, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row["system"], row["receiver"], row["destination"]].append(row)
+    return {key: _together(places, now) for key, places in found.items()}
+
+
+def _together(places: Sequence[Row], now: datetime) -> Held:
+    told = [place["last"] for place in places]
+    waiting = sum(one[0] for one in told)
+    since = max((now - place["before_at"]).total_seconds() for place in places)
+    grown = waiting - sum(max(0, place["waiting_before"]) for place in places)
+    partitions = [
+        PartitionLag(
+            partition=place["partition"], waiting=place["last"][0], oldest_s=_age(place["last"][3], now)
+        )
+        for place in sorted(places, key=lambda place: (len(place["partition"]), place["partition"]))
+    ]
+    return Held(
+        waiting=waiting,
+        in_hand=_sum(one[1] for one in told),
+        consumers=_sum(one[2] for one in told[:1]),
+        oldest_s=max((one.oldest_s for one in partitions if one.oldest_s is not None), default=None),
+        growth_per_s=grown / since if since >= _SHORTEST_TREND_S else None,
+        partitions=tuple(partitions) if len(partitions) > 1 else (),
+    )
+
+
+def _age(oldest_at: datetime, now: datetime) -> float | None:
+    """Never negative: clocks of senders may be ahead of ours."""
+    return max(0.0, (now - oldest_at).total_seconds()) if oldest_at > NEVER else None
+
+
+def _sum(values: Iterable[int]) -> int | None:
+    told = [value for value in values if value >= 0]
+    return sum(told) if told else None
+
+
+def merged(rows: Iterable[LagRow], told: Mapping[Key, Held]) -> list[LagRow]:
+    """Put what brokers say into the ledger's rows, those furthest behind first.
+
+    A queue or durable counts all its destinations together: where the ledger knows several, it gets a row of its own,
+    without a destination.
+    """
+    ledger = list(rows)
+    destinations: dict[tuple[str, str], list[LagRow]] = defaultdict(list)
+    for row in ledger:
+        destinations[row.system, row.receiver].append(row)
+    left = dict(told)
+    result = []
+    for row in ledger:
+        key = row.system, row.receiver, row.destination if row.system == "kafka" else ""
+        alone = row.system == "kafka" or len(destinations[row.system, row.receiver]) == 1
+        result.append(_with(row, left.pop(key)) if alone and key in left else row)
+    result += [_with(_unknown(key), one) for key, one in left.items()]
+    return sorted(
+        result, key=lambda row: (-row.waiting, -row.in_flight, row.system, row.destination, row.receiver)
+    )
+
+
+def counted_once(rows: Sequence[LagRow]) -> list[LagRow]:
+    """Leave out what a broker counts over all destinations of a receiver whose destinations are there too."""
+    single = {(row.system, row.receiver) for row in rows if row.destination}
+    return [row for row in rows if row.destination or (row.system, row.receiver) not in single]
+
+
+def _with(row: LagRow, told: Held) -> LagRow:
+    return row.model_copy(
+        update={
+            "by_broker": True,
+            "waiting": told.waiting,
+            "in_flight": row.in_flight if told.in_hand is None else told.in_hand,
+            "oldest_s": 0.0 if not told.waiting else row.oldest_s if told.oldest_s is None else told.oldest_s,
+            "growth_per_s": told.growth_per_s,
+            "drain_s": told.drain_s,
+            "consumers": told.consumers,
+            "partitions": list(told.partitions),
+        }
+    )
+
+
+def _unknown(key: Key) -> LagRow:
+    """A receiver that only its broker knows."""
+    system, receiver, destination = key
+    return LagRow(
+        system=system,
+        destination=destination,
+        receiver=receiver,
+        waiting=0,
+        known_waiting=0,
+        in_flight=0,
+        oldest_s=0.0,
+        pending_reported=None,
+        last_received_at=None,
+        sample_flow_ids=[],
+    )

@@ -1,0 +1,15 @@
+-- What brokers say waits, per receiver and place, now and some minutes ago. Parameters: now; back (seconds).
+SELECT
+    system, destination, receiver, partition,
+    argMax((p.waiting, p.in_hand, p.consumers, p.oldest_at, p.state), p.at) AS last,
+    -- The last row from before the stretch still held when it began; else the first one in it.
+    if(countIf(at <= begin) > 0, argMaxIf(p.waiting, p.at, at <= begin), argMin(p.waiting, p.at)) AS waiting_before,
+    greatest(begin, min(p.at)) AS before_at
+FROM
+(
+    SELECT *, {now:DateTime64(6)} - toIntervalSecond({back:UInt32}) AS begin
+    FROM positions
+    WHERE at >= {now:DateTime64(6)} - INTERVAL 1 HOUR AND day >= toDate({now:DateTime64(6)} - INTERVAL 1 HOUR)
+) AS p
+GROUP BY system, destination, receiver, partition, begin
+HAVING last.5 != 'gone' AND last.1 >= 0
