@@ -167,3 +167,12 @@ def test_attribute_names_cost_no_start_up() -> None:
     """Importing the names alone, as the collector does, loads neither OpenTelemetry nor any library."""
     code = "import sys, hopwatch.conventions\nprint([n for n in sys.modules if n.startswith(('opentelemetry', 'wrapt'))])"
     assert run(code, endpoint="http://127.0.0.1:9").stdout == "[]\n"
+
+
+def test_a_hook_where_none_is_asked_is_told(sink: Sink) -> None:
+    """A hook for calls, which have none, is said on standard error; the calls are recorded as ever."""
+    done = run(
+        "import hopwatch, httpx\nhopwatch.instrument(hooks={'httpx': hopwatch.Hook()})", endpoint=sink.url
+    )
+    assert done.returncode == 0
+    assert "httpx takes no hook" in done.stderr

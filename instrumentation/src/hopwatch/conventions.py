@@ -20,7 +20,7 @@ ENVELOPE_HEADER: Final = "hopwatch-envelope"
 """WebSocket handshake, both ways: this side puts what travels with a message in front of it, if the other does too."""
 
 TRACESTATE_KEY: Final = "hw"
-"""Our member of W3C tracestate; its value is the flow id, 32 lower-case hex digits."""
+"""Our member of W3C tracestate; its value is the flow id, 32 lower-case hex digits. Absent where that is the trace id."""
 
 BAGGAGE_KEY_PREFIX: Final = "hopwatch.key."
 """Baggage members with this prefix are business keys set by `hopwatch.tag(...)`."""

@@ -118,6 +118,7 @@ class EitherInstrumentor(PatchingInstrumentor):
 class TransportInstrumentor(PatchingInstrumentor):
     """Wraps a library that sends and receives messages: all its span work is the recorder's."""
 
+    takes_hooks: ClassVar[bool] = True
     system: ClassVar[System | str]
     """`messaging.system` of its messages; another package's library may have a name of its own."""
 

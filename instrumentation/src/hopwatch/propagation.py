@@ -44,7 +44,6 @@ from hopwatch.conventions import (
     MESSAGE_ID,
     MESSAGE_ID_HEADER,
     SERVER_ADDRESS,
-    TRACESTATE_KEY,
 )
 from hopwatch.ids import id_in, is_message_id, new_message_id
 
@@ -136,11 +135,10 @@ class HopwatchPropagator(TextMapPropagator):
         if self.delegate is not None:
             self.delegate.inject(carrier, self._visible_to(span, sending), setter)
         setter.set(carrier, MESSAGE_ID_HEADER, message_id)
-        flow = flow_id(sending)
-        if flow is not None:
-            state = span.get_span_context().trace_state
-            put = state.update if TRACESTATE_KEY in state else state.add
-            setter.set(carrier, w3c.TRACESTATE, put(TRACESTATE_KEY, flow).to_header())
+        span_context = span.get_span_context()
+        state = w3c.with_flow(span_context.trace_state, flow_id(sending), f"{span_context.trace_id:032x}")
+        if state is not span_context.trace_state:
+            setter.set(carrier, w3c.TRACESTATE, state.to_header())
 
     def _extract_by_hand(
         self, carrier: CarrierT, context: Context | None, getter: Getter[CarrierT]

@@ -14,7 +14,7 @@ from opentelemetry import propagate
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from opentelemetry.propagators.textmap import TextMapPropagator
 
-from hopwatch.hooks import Hook
+from hopwatch.hooks import Hook, hook_for
 from hopwatch.hooks import forget as forget_hooks
 from hopwatch.hooks import install as install_hooks
 from hopwatch.optin import choose_calls
@@ -170,6 +170,8 @@ def _activate(transport: Transport) -> None:
         if not instrumentor.is_instrumented_by_opentelemetry:
             instrumentor.instrument(skip_dep_check=True)
         _state.active[transport.name] = instrumentor
+        if hook_for(transport.name) is not None and not getattr(instrumentor, "takes_hooks", False):
+            _say(f"{transport.name} takes no hook: hooks are for messages, its calls are recorded as ever")
     except Exception as error:  # noqa: BLE001 — a guest never breaks its host; the rest still works
         _say(f"{transport.name} is not instrumented ({transport.release}): {type(error).__name__}: {error}")
         _log.debug("instrumenting %s failed", transport.name, exc_info=error)

@@ -116,15 +116,24 @@ def read(traceparent: str, tracestate: str | None) -> tuple[SpanContext, str, bo
 
 
 def write(context: SpanContext, kept_flow: str | None) -> dict[str, str]:
-    """Return the headers that carry a valid span context; `kept_flow` is its flow where its tracestate names none."""
+    """Return the headers that carry a valid span context; `kept_flow` is its flow where its tracestate names none.
+
+    A flow that is the trace itself is not written: every receiver takes it for that, and a header costs the client.
+    """
     number, span_id, _, flags, state, _ = context
     trace_id = f"{number:032x}"
-    return {
-        TRACEPARENT: f"00-{trace_id}-{span_id:016x}-{flags:02x}",
-        TRACESTATE: state.to_header()
-        if type(state) is FlowState
-        else _with_flow(state, kept_flow or trace_id),
-    }
+    fields = {TRACEPARENT: f"00-{trace_id}-{span_id:016x}-{flags:02x}"}
+    if state or (kept_flow is not None and kept_flow != trace_id):
+        fields[TRACESTATE] = with_flow(state, flow_in(state) or kept_flow, trace_id).to_header()
+    return fields
+
+
+def with_flow(state: TraceState, flow: str | None, trace_id: str) -> TraceState:
+    """Return a tracestate that names the flow, where that is not the trace itself."""
+    if flow is None or flow == trace_id:
+        return state
+    put = state.update if TRACESTATE_KEY in state else state.add
+    return put(TRACESTATE_KEY, flow)
 
 
 def flow_in(state: TraceState) -> str | None:
@@ -138,10 +147,3 @@ def flow_in(state: TraceState) -> str | None:
 def is_flow_id(text: str) -> bool:
     """Whether untrusted text has the form of a flow id."""
     return _FLOW_ID.fullmatch(text) is not None
-
-
-def _with_flow(state: TraceState, flow: str) -> str:
-    if not state:
-        return f"{TRACESTATE_KEY}={flow}"
-    put = state.update if TRACESTATE_KEY in state else state.add
-    return put(TRACESTATE_KEY, flow_in(state) or flow).to_header()
