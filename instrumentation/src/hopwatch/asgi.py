@@ -204,10 +204,27 @@ def route_of(scope: Scope) -> str | None:
     route = scope.get("route")
     included = scope.get("fastapi", {}).get("effective_route_context")
     template = getattr(included, "path_format", None) or getattr(route, "path_format", None)
+    if template is None and route is None:
+        prefix, template = _by_endpoint(getattr(scope.get("app"), "routes", ()), scope.get("endpoint"))
+        if prefix:
+            return f"{prefix}{template}"
     if template is None:
         return None
     root = scope.get("root_path", "")
     return f"{root.removeprefix(scope.get('app_root_path', root))}{template}"
+
+
+def _by_endpoint(routes: Iterable[Any], endpoint: Any, prefix: str = "") -> tuple[str, str | None]:
+    """Return mount and template of the route with this endpoint: older versions of Starlette tell no more."""
+    for route in routes if endpoint is not None else ():
+        if getattr(route, "endpoint", None) is endpoint:
+            return prefix, route.path_format
+        found = _by_endpoint(
+            getattr(route, "routes", None) or (), endpoint, prefix + getattr(route, "path", "")
+        )
+        if found[1] is not None:
+            return found
+    return "", None
 
 
 def excluded_urls(framework: str) -> re.Pattern[str] | None:

@@ -6,7 +6,6 @@ from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 from gql.client import AsyncClientSession, SyncClientSession
-from gql.transport.common.listener_queue import ListenerQueue
 from graphql import get_operation_ast
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -15,6 +14,13 @@ from opentelemetry.trace import Tracer
 from hopwatch.instrumentor import PatchingInstrumentor
 from hopwatch.operations import Operation, Operations
 from hopwatch.wrapping import Args, Kwargs, Patches, argument, guarded
+
+try:
+    from gql.transport.common.listener_queue import ListenerQueue
+except ImportError:  # gql 3
+    from gql.transport.websockets_base import (  # type: ignore[import-not-found,no-redef]
+        ListenerQueue,
+    )
 
 T = TypeVar("T")
 
@@ -101,7 +107,7 @@ class Asked:
 
     @guarded
     def _begin(self, args: Args, kwargs: Kwargs, context: Context | None = None) -> Operation | None:
-        request = argument(args, kwargs, 0, "request")
+        request = argument(args, kwargs, 0, "request") or kwargs.get("document")
         document = getattr(request, "document", request)  # gql 3 is given the document itself
         name = getattr(request, "operation_name", None) or kwargs.get("operation_name")
         return self._operations.begin(get_operation_ast(document, name), context)

@@ -29,7 +29,7 @@ class GrpcInstrumentor(EitherInstrumentor):
     """Wraps grpcio's multi-callables, and puts an interceptor before those of every new server."""
 
     library = "grpc"
-    requires = "grpcio >= 1.60, < 2"
+    requires = "grpcio >= 1.62, < 2"
 
     def patch(self, patches: Patches, tracer: Tracer) -> None:
         """Put the wrappers around callers and servers."""
@@ -67,6 +67,7 @@ def _patch_blocking(patches: Patches, caller: Caller) -> None:
 def _patch_aio(patches: Patches, caller: AioCaller) -> None:
     for kind in ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream"):
         patches.wrap(getattr(_aio_channel, f"{kind}MultiCallable"), "__call__", caller.started)
+    patches.wrap(_aio_channel.Channel, "__init__", caller.opened)
     patches.wrap(_aio_call.Call, "__init__", caller.made)
     patches.wrap(_aio_call._StreamResponseMixin, "_read", caller.received)
     patches.wrap(_aio_call._StreamRequestMixin, "_write", caller.sent)

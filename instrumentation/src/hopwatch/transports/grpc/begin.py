@@ -49,6 +49,8 @@ def _prepared(method: bytes | str, target: bytes | str) -> tuple[str, dict[str, 
 def _address(target: bytes | str) -> dict[str, AttributeValue]:
     """Return where a channel's target is: `dns:///host:port`, `ipv4:host:port`, `host:port`, `unix:path`."""
     text = target.decode(errors="replace") if isinstance(target, bytes) else target
+    if not text:
+        return {}
     scheme, separator, rest = text.partition(":///")
     place = rest if separator else text.removeprefix("ipv4:").removeprefix("ipv6:").removeprefix("dns:")
     host, colon, port = place.rpartition(":")

@@ -13,7 +13,7 @@ from grpc.aio._interceptor import InterceptedCall
 from hopwatch.calls import Calls
 from hopwatch.transports.grpc.begin import Begun, begin
 from hopwatch.transports.grpc.exchange import CODES, Exchange, Services
-from hopwatch.wrapping import Args, Kwargs, guarded
+from hopwatch.wrapping import Args, Kwargs, argument, guarded
 
 T = TypeVar("T")
 
@@ -31,6 +31,13 @@ class AioCaller:
         self._calls = calls
         self._services = Services()
         self._exchanges: WeakKeyDictionary[Any, Exchange] = WeakKeyDictionary()
+        self._targets: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+    def opened(self, wrapped: Callable[..., None], channel: Any, args: Args, kwargs: Kwargs) -> None:
+        """Remember where a channel goes, where it cannot tell."""
+        wrapped(*args, **kwargs)
+        if not hasattr(channel._channel, "target"):
+            self._targets[channel] = argument(args, kwargs, 0, "target")
 
     def started(self, wrapped: Callable[..., T], callable_: Any, args: Args, kwargs: Kwargs) -> T:
         """Record a call from here to its status."""
@@ -78,12 +85,14 @@ class AioCaller:
 
     @guarded
     def _begin(self, callable_: Any, args: Args, kwargs: Kwargs) -> Begun | None:
-        target = callable_._channel.target
+        target = getattr(callable_._channel, "target", None)
+        if target is None:
+            target = self._targets.get(callable_._references[0], "")
         return begin(
             self._calls,
             self._services,
             callable_._method,
-            target() if callable(target) else target,  # a method in older versions
+            target,
             args,
             kwargs,
             sends=isinstance(callable_, _STREAMS_REQUESTS),

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
 from opentelemetry.propagators.textmap import default_setter
 from opentelemetry.util.types import AttributeValue
+from websockets import exceptions
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidStatus, ProxyError
+from websockets.exceptions import InvalidStatus
 from websockets.uri import parse_uri
 
 from hopwatch.calls import CallHop, Calls
@@ -33,6 +34,7 @@ from hopwatch.wrapping import Args, Kwargs, argument, guarded, header_getter, wi
 
 T = TypeVar("T")
 
+_NOT_SENT = (ssl.SSLError, getattr(exceptions, "ProxyError", ssl.SSLError))  # no proxies before websockets 15
 _SWITCHED = 101
 _REDIRECTS = range(300, 400)
 
@@ -116,7 +118,7 @@ class Handshakes:
 
     @guarded
     def _unreached(self, uri: str, error: Exception) -> None:
-        not_sent = isinstance(error, ssl.SSLError | ProxyError)
+        not_sent = isinstance(error, _NOT_SENT)
         not_reached = isinstance(error, OSError) and not not_sent  # TimeoutError is one too
         if not_sent or not_reached:
             hop = self._calls.call(*_described(parse_uri(uri)), {}, default_setter)
@@ -128,7 +130,7 @@ class Handshakes:
         if not is_http_instrumentation_enabled():
             return None
         fields: dict[str, str] = {}
-        hop = self._calls.call(*_described(connection.protocol.uri), fields, default_setter)
+        hop = self._calls.call(*_described(_uri(connection.protocol)), fields, default_setter)
         given = argument(args, kwargs, 0, "additional_headers")
         headers = Headers(given if given is not None else ())
         for name, value in {**fields, **self._sockets.offer()}.items():
@@ -243,6 +245,11 @@ def _refused(hop: CallHop, error: BaseException) -> None:
     redirected = status in _REDIRECTS
     _asked.set(not redirected)
     hop.end({HTTP_STATUS: status}, error_type="" if redirected else str(status))
+
+
+def _uri(protocol: Any) -> Any:
+    """Return where a client connects to; it had another name before websockets 15."""
+    return protocol.uri if hasattr(protocol, "uri") else protocol.wsuri
 
 
 def _described(uri: Any) -> tuple[str, dict[str, AttributeValue]]:
