@@ -174,6 +174,19 @@ async def test_an_aborted_transaction_refuses_its_records(
     assert dict(record.headers)[MESSAGE_ID_HEADER].decode() == kept.attributes[MESSAGE_ID]
 
 
+async def test_a_committed_record_is_confirmed_though_nobody_waited_for_it(
+    produce: Producers, consume: Consumers, unique: str, hops: Any
+) -> None:
+    """Cancelling a send's future does not take the record back, and the commit answers for it; only its place is unknown."""
+    producer = await produce(transactional_id=unique)
+    async with producer.transaction():
+        (await producer.send(unique, b"1")).cancel()
+    assert outcomes(hops) == ["confirmed"]
+    assert KAFKA_OFFSET not in hops.sends()[0].attributes
+    consumer = await consume(group_id=None, isolation_level="read_committed")
+    assert (await asyncio.wait_for(consumer.getone(), TIMEOUT_S)).value == b"1"
+
+
 async def test_a_fenced_producer_has_confirmed_nothing(produce: Producers, unique: str, hops: Any) -> None:
     """A second producer with the same id ends the first one's transaction."""
     first = await produce(transactional_id=unique)

@@ -30,8 +30,11 @@ class _Sent:
     relative: int
 
     def committed(self) -> None:
-        """Readers see it: its own answer counts."""
-        answered(self.hop, self.future, self.relative)
+        """Readers see it: where, its own answer tells, if somebody waited for that."""
+        if self.future.cancelled():
+            self.hop.end(PublishOutcome.CONFIRMED)
+        else:
+            answered(self.hop, self.future, self.relative)
 
     def ended(self, outcome: PublishOutcome, reason: str, error: BaseException | None) -> None:
         """They do not, or nobody knows."""
