@@ -282,6 +282,7 @@ async def test_what_is_no_message_has_no_number(url: str, hops: Any) -> None:
 async def test_a_send_on_a_closed_connection_is_returned(url: str, hops: Any) -> None:
     """The exception is the library's own."""
     async with asyncio.timeout(TIMEOUT_S), connect(url) as connection:
+        await connection.recv()
         await connection.close()
         with pytest.raises(ConnectionClosedOK):
             await connection.send("late")

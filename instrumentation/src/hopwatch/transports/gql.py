@@ -108,6 +108,6 @@ class Asked:
     @guarded
     def _begin(self, args: Args, kwargs: Kwargs, context: Context | None = None) -> Operation | None:
         request = argument(args, kwargs, 0, "request") or kwargs.get("document")
-        document = getattr(request, "document", request)  # gql 3 is given the document itself
+        document: Any = getattr(request, "document", request)  # gql 3 is given the document itself
         name = getattr(request, "operation_name", None) or kwargs.get("operation_name")
         return self._operations.begin(get_operation_ast(document, name), context)
