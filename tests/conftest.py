@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scenario_table
 
 from hopwatch_demo.brokers import NAMES, Broker, Brokers, State
 
@@ -23,6 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """With several workers (`pytest -n 2`) the process that starts them has the brokers, all three."""
     config.stash[closing] = []
     config.stash[missing] = {}
+    if not _is_worker(config):
+        scenario_table.forget()
     if getattr(config.option, "numprocesses", None) and not _is_worker(config):
         config.pluginmanager.register(_Shared(config))
 
@@ -89,6 +92,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Close the run with what each broker was, below the figures, and end them, however it went."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     brokers = config.stash.get(running, None)
+    if not _is_worker(config):
+        scenario_table.write()
     if terminal and not _is_worker(config):
         for line in (*dict.fromkeys(config.stash[closing]), *([brokers.closing_line()] if brokers else ())):
             terminal.write_line(line)

@@ -1,12 +1,13 @@
 """The stage of a scenario, with the scenario's number and name for the table in the README."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 
 import pytest
 from ledger_support import engine, store
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from scenario_support import Stage, watching
+from scenario_table import leave
 
 from hopwatch_collector.engine import Store
 from hopwatch_collector.witness.model import Witness
@@ -39,15 +40,28 @@ async def stage(request: pytest.FixtureRequest, store: Store) -> AsyncIterator[O
 
 
 def _note(request: pytest.FixtureRequest, stage: Stage) -> None:
-    """Leave what was judged to the plugin that writes the README's table."""
+    """Leave what was judged for the README's table, if the scenario passed."""
     marker = request.node.get_closest_marker("scenario")
-    if marker is not None and stage.told:
+    if marker is not None and stage.told and getattr(request.node, "passed", False):
         number, name = marker.args
-        request.config.stash.setdefault(_table, {})[number] = (name, _cells(stage))
+        leave(
+            number,
+            name,
+            [(str(one.verdict), _words(one.reason), ", ".join(one.witnesses)) for one in stage.told],
+        )
 
 
-def _cells(stage: Stage) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((str(one.verdict), ", ".join(one.witnesses)) for one in stage.told))
+def _words(reason: str) -> str:
+    """The reason without what differs from run to run."""
+    return reason.partition(":")[0].replace("|", "/")
 
 
-_table = pytest.StashKey[dict[int, tuple[str, list[tuple[str, str]]]]]()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let fixtures know, when they end, whether their test passed."""
+    report = yield
+    if call.when == "call":
+        item.passed = report.passed  # type: ignore[attr-defined]  # for _note
+    return report
