@@ -1,5 +1,6 @@
 """The shape all transports share: an instrumentor that patches a library's classes, and a recorded callback."""
 
+import sys
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import wraps
@@ -96,7 +97,8 @@ class EitherInstrumentor(PatchingInstrumentor):
 
     def _instrument(self, **kwargs: Any) -> None:
         if calls_path() is CallsPath.NATIVE:
-            super()._instrument(**kwargs)
+            if not self._taken():
+                super()._instrument(**kwargs)
             return
         self._patches = Patches()
         free = [
@@ -113,6 +115,16 @@ class EitherInstrumentor(PatchingInstrumentor):
             contrib.uninstrument()
         self._turned_on = ()
         super()._uninstrument(**kwargs)
+
+    def _taken(self) -> bool:
+        """Whether somebody has turned OpenTelemetry's own instrumentation on: then a call is not recorded twice."""
+        if f"opentelemetry.instrumentation.{self.library}" not in sys.modules:
+            return False
+        patches = Patches()
+        try:
+            return any(contrib.is_instrumented_by_opentelemetry for contrib, _ in self.contribs(patches))
+        finally:
+            patches.undo()
 
 
 class TransportInstrumentor(PatchingInstrumentor):

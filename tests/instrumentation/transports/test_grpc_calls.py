@@ -21,6 +21,7 @@ from grpc_till import (
     by_aio,
     by_blocking,
 )
+from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient, GrpcAioInstrumentorServer
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -267,6 +268,21 @@ async def test_channels_made_before_are_covered(till: Till, hops: Any, instrumen
         with pytest.raises(grpc.RpcError):
             await multi(b"7")
     assert len(hops.of_kind(SpanKind.CLIENT)) == 1
+
+
+async def test_what_contrib_instruments_is_left_to_it(till: Till, hops: Any, instrumented: Any) -> None:
+    """Under `opentelemetry-instrument` a call is recorded once, by those who came first."""
+    instrumented(GrpcAioInstrumentorClient(), GrpcAioInstrumentorServer(), GrpcInstrumentor())
+    server = grpc.aio.server(
+        handlers=(grpc.method_handlers_generic_handler("shop.Till", async_handlers(till)),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    assert await by_aio(f"127.0.0.1:{port}", "UnaryUnary") == [b"7"]
+    await server.stop(None)
+    sent, served = await halves(hops)
+    assert sent.attributes[MESSAGE_ID] == served.attributes[MESSAGE_ID]
+    assert sent.instrumentation_scope.name == "opentelemetry.instrumentation.grpc"
 
 
 async def test_excluded_services_leave_no_trace(
