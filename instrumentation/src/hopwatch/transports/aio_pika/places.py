@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiormq
 import wrapt
@@ -37,6 +37,11 @@ from hopwatch.optin import OptIn
 from hopwatch.recorder import Attributes, Destination, StreamPosition
 from hopwatch.servers import Address, Servers
 from hopwatch.wrapping import as_text
+
+if TYPE_CHECKING:
+    _Proxy = wrapt.ObjectProxy[AbstractMessage]
+else:
+    _Proxy = wrapt.ObjectProxy  # takes no type arguments in older versions
 
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 _STREAM_OFFSET: Final = "x-stream-offset"
@@ -86,7 +91,7 @@ def server(channel: Any) -> Attributes:
     return servers.of(channel._connection)
 
 
-class Outgoing(wrapt.ObjectProxy[AbstractMessage]):
+class Outgoing(_Proxy):
     """A caller's message with headers and id of this one publish; the caller's own stays as it was."""
 
     def __init__(self, message: AbstractMessage, headers: dict[str, Any], message_id: str | None) -> None:

@@ -1,7 +1,7 @@
 """What a callee's context knows and does not: its status, whether its caller still waits, what is streamed through it."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -9,6 +9,11 @@ import wrapt
 
 from hopwatch.transports.grpc.exchange import CODES, Exchange
 from hopwatch.wrapping import guarded
+
+if TYPE_CHECKING:
+    _Proxy = wrapt.ObjectProxy[Any]
+else:
+    _Proxy = wrapt.ObjectProxy  # takes no type arguments in older versions
 
 
 class CountedAsync(AsyncIterator[Any]):
@@ -30,7 +35,7 @@ class CountedAsync(AsyncIterator[Any]):
         return request
 
 
-class _CountingContext(wrapt.ObjectProxy[Any]):
+class _CountingContext(_Proxy):
     """A context whose reads and writes are counted, for handlers that stream through it."""
 
     def __init__(self, context: Any, exchange: Exchange) -> None:
@@ -55,7 +60,7 @@ def counting(context: Any, exchange: Exchange) -> Any:
     return _CountingContext(context, exchange) if exchange.streams else context
 
 
-class _TellingContext(wrapt.ObjectProxy[Any]):
+class _TellingContext(_Proxy):
     """The context of a blocking handler on an asyncio server, which grpcio does not let tell its status."""
 
     def __init__(self, context: Any) -> None:
