@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from scenario_support import Stage
+from scenario_support import Stage, until
 
 from hopwatch.transports.aiokafka import AioKafkaInstrumentor
 from hopwatch_collector.witness.kafka import KafkaWitness
@@ -85,3 +85,111 @@ async def test_topic_without_groups(shop: Shop) -> None:
     """A record on a topic that no group reads has no receiver, and the broker says so too."""
     await shop.send("a")
     await shop.stage.judged({("a", ""): "no_receiver"}, broker=[("a", "")])
+
+
+@pytest.mark.scenario(3, "Kafka: group stopped")
+async def test_group_stopped(shop: Shop) -> None:
+    """A group that read and left is still owed what comes after; the broker holds it, and nobody is reading."""
+    await shop.send("a")
+    assert await shop.read("billing", 1) == ["a"]
+    await shop.stage.observe()
+    await shop.send("b")
+    expected = {("a", "billing"): "settled", ("b", "billing"): "overdue"}
+    await shop.stage.judged(expected, broker=[("b", "billing")], deadline_s=1.0)
+
+
+@pytest.mark.scenario(4, "Kafka: committed before processing, then crashed")
+async def test_committed_before_processing(shop: Shop) -> None:
+    """What a group's commit passed and nobody processed is skipped: its consumers tell what they process."""
+    await shop.send("a")
+    assert await shop.read("billing", 1) == ["a"]
+    await shop.send("b", "c")
+    async with shop.group("billing") as consumer:
+        # As automatic commits do when the process dies between the poll and the work: position first, nothing handled.
+        partition = TopicPartition(shop.topic, 0)
+        await until(lambda: partition in consumer.assignment(), "the partition")
+        await consumer.commit({partition: 3})
+    expected = {("a", "billing"): "settled", ("b", "billing"): "skipped", ("c", "billing"): "skipped"}
+    await shop.stage.judged(expected, broker=[("b", "billing")])
+
+
+@pytest.mark.scenario(5, "Kafka: seek past messages")
+async def test_seek_past_messages(shop: Shop) -> None:
+    """What a consumer moved over and committed past is skipped; what it read after that is settled."""
+    await shop.send("a")
+    assert await shop.read("billing", 1) == ["a"]
+    await shop.send("b", "c", "d")
+    async with shop.group("billing") as consumer:
+        partition = TopicPartition(shop.topic, 0)
+        await until(lambda: partition in consumer.assignment(), "the partition")
+        consumer.seek(partition, 3)
+        record = await consumer.getone()
+        assert record.value == b"d"
+        await consumer.commit({partition: 4})
+    expected = {
+        ("a", "billing"): "settled", ("b", "billing"): "skipped", ("c", "billing"): "skipped", ("d", "billing"): "settled",
+    }  # fmt: skip
+    await shop.stage.judged(expected, broker=[("b", "billing")])
+
+
+@pytest.mark.scenario(7, "Kafka: two groups, one behind")
+async def test_two_groups(shop: Shop) -> None:
+    """Each group has its own verdict on the same record."""
+    await shop.send("a", "b")
+    assert await shop.read("billing", 2) == ["a", "b"]
+    assert await shop.read("audit", 1) == ["a"]
+    expected = {
+        ("a", "billing"): "settled", ("b", "billing"): "settled", ("a", "audit"): "settled", ("b", "audit"): "waiting",
+    }  # fmt: skip
+    await shop.stage.judged(expected, broker=[("b", "audit")])
+
+
+@pytest.mark.scenario(10, "Kafka: a new group that starts at the latest")
+async def test_new_group_at_latest(shop: Shop) -> None:
+    """A group that begins at the end is not owed what was there before, only what comes after."""
+    await shop.send("a")
+    assert await shop.read("billing", 1) == ["a"]
+    await shop.stage.observe()
+    async with shop.group("newcomer", auto_offset_reset="latest") as consumer:
+        partition = TopicPartition(shop.topic, 0)
+        await until(lambda: partition in consumer.assignment(), "the partition")
+        assert await consumer.position(partition) == 1
+        await shop.send("b")
+        record = await consumer.getone()
+        assert record.value == b"b"
+        await consumer.commit({partition: 2})
+    assert await shop.read("billing", 1) == ["b"]
+    expected = {("a", "billing"): "settled", ("b", "billing"): "settled", ("b", "newcomer"): "settled"}
+    await shop.stage.judged(expected, broker=[("b", "newcomer")])
+
+
+@pytest.mark.scenario(11, "Kafka: uninstrumented consumer group")
+async def test_uninstrumented_group(shop: Shop) -> None:
+    """What a group that tells nothing committed past is settled on the broker's word; the rest waits for it."""
+    with shop.stage.unseen():
+        await shop.send("before")
+        assert await shop.read("legacy", 1) == ["before"]
+    await shop.stage.observe()
+    await shop.send("a", "b")
+    await shop.stage.judged(
+        {("a", "legacy"): "waiting", ("b", "legacy"): "waiting"}, broker=[("a", "legacy")]
+    )
+    with shop.stage.unseen():
+        assert await shop.read("legacy", 1) == ["a"]
+    told = await shop.stage.judged({("a", "legacy"): "settled", ("b", "legacy"): "waiting"})
+    assert told["a", "legacy"].witnesses == ["producer", "broker"]
+    assert told["a", "legacy"].reason == "the broker counts it as done; who processed it was not seen"
+
+
+@pytest.mark.scenario(13, "Kafka: replay by resetting offsets")
+async def test_replay(shop: Shop) -> None:
+    """Records read again after their group's offsets were set back are further attempts of the same deliveries."""
+    await shop.send("a", "b")
+    assert await shop.read("billing", 2) == ["a", "b"]
+    async with shop.group("billing") as consumer:
+        partition = TopicPartition(shop.topic, 0)
+        await until(lambda: partition in consumer.assignment(), "the partition")
+        await consumer.commit({partition: 0})
+    assert await shop.read("billing", 2) == ["a", "b"]
+    told = await shop.stage.judged({("a", "billing"): "settled", ("b", "billing"): "settled"})
+    assert [told[name, "billing"].attempts for name in "ab"] == [2, 2]

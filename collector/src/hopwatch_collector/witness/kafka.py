@@ -24,7 +24,7 @@ from hopwatch_collector.witness.model import NEVER, Claim, Look, Place, Position
 
 _TIMEOUT_S: Final = 10.0
 _AGE_TIMEOUT_S: Final = 2.0
-_AGES_AT_ONCE: Final = 50
+_AGES_AT_ONCE: Final = 200
 """Partitions whose oldest waiting record is read at one look."""
 _REMEMBERED: Final = 10_000
 _EMPTY_EVERY: Final = 10

@@ -51,7 +51,8 @@ class Writes(Protocol):
 class _Written:
     """What the engine has of a witness's last look."""
 
-    claims: dict[_Key, Claim] = field(default_factory=dict)
+    claims: dict[_Key, tuple[Claim, datetime]] = field(default_factory=dict)
+    """Each with when its title began."""
     positions: dict[Place, Position] = field(default_factory=dict)
     repeat_at: float = 0.0
     watch_at: float = 0.0
@@ -142,7 +143,7 @@ class Watch:
         """Learn what an earlier run wrote: what has gone since must be taken back."""
         for row in self._store.standing_claims(self.system, self._id):
             claim = Claim(row["pattern"], row["receiver"], bool(row["durable"]))
-            self._written.claims[_key(claim)] = claim
+            self._written.claims[_key(claim)] = claim, row["first_at"]
         for row in self._store.standing_places(self.system):
             place = Place(row["receiver"], row["partition"], row["destination"])
             self._written.positions[place] = Position()
@@ -152,10 +153,10 @@ class Watch:
         written = self._written
         repeat = time.monotonic() >= written.repeat_at
         before = written.claims
-        now = {_key(claim): claim for claim in look.claims}
-        begun = [claim for key, claim in now.items() if key not in before]
-        ended = [claim for key, claim in before.items() if key not in now]
-        kept = [claim for key, claim in now.items() if key in before] if repeat else []
+        now = {_key(claim): (claim, _began(claim, before.get(_key(claim)), at)) for claim in look.claims}
+        begun = [claim for key, (claim, began) in now.items() if key not in before or began < before[key][1]]
+        ended = [claim for key, (claim, _) in before.items() if key not in now]
+        kept = [claim for key, (claim, _) in now.items() if key in before] if repeat else []
         rows = [
             *(self._claim_row(claim, at, first=claim.since or at) for claim in begun),
             *(self._claim_row(claim, at, first=_FAR) for claim in kept),
@@ -212,6 +213,12 @@ class Watch:
         ]  # fmt: skip
         self._store.write("watches", _WATCH_COLUMNS, [row])
         written.trouble, written.watch_at = trouble, time.monotonic() + _WATCH_EVERY_S
+
+
+def _began(claim: Claim, known: tuple[Claim, datetime] | None, at: datetime) -> datetime:
+    """When a title began: the earliest that was ever told, else when it was first seen."""
+    told = claim.since or at
+    return told if known is None else min(told, known[1])
 
 
 def _key(claim: Claim) -> _Key:

@@ -1,5 +1,5 @@
 -- Claims that a witness has written and not taken back. Parameters: system; resource (its id).
-SELECT pattern, receiver, durable
+SELECT pattern, receiver, durable, min(r.first_at) AS first_at
 FROM receivers AS r
 WHERE system = {system:String} AND resource = {resource:UInt64}
 GROUP BY pattern, receiver, durable
