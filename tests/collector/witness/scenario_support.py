@@ -118,18 +118,19 @@ class Stage:
         expected: Expected,
         *,
         broker: Iterable[tuple[str, str]] = (),
+        only: Callable[[Delivery], bool] = lambda _: True,
         deadline_s: float = 30.0,
         within_s: float = WITHIN_S,
     ) -> dict[tuple[str, str], Delivery]:
         """Wait until the ledger says exactly this of exactly these deliveries, and return them.
 
-        Of those in `broker`, the broker must be a witness.
+        Of those in `broker`, the broker must be a witness; deliveries that are not `only` are left out.
         """
         until = time.monotonic() + within_s
         while True:
             await self.observe()
             found = await asyncio.to_thread(self.ledger, deadline_s)
-            said = {(self.name_of(one) or "", one.receiver): one for one in found}
+            said = {(self.name_of(one) or "", one.receiver): one for one in found if only(one)}
             right = {pair: str(one.verdict) for pair, one in said.items()} == dict(expected)
             if right and all("broker" in said[pair].witnesses for pair in broker):
                 self.told.extend(said[pair] for pair in expected)

@@ -85,9 +85,9 @@ def _add(lag: dict[str, Any], verdict: Verdict, row: Row) -> None:
     lag["last_received_at"] = max(lag["last_received_at"], row["last_received_at"])
     if row["last_pending"] >= 0 and row["pending_at"] > lag["pending_at"]:
         lag["last_pending"], lag["pending_at"] = row["last_pending"], row["pending_at"]
-    if verdict in WAITING:
+    if verdict in WAITING and row["lagging"]:
         lag["oldest"] = min(lag["oldest"].replace(tzinfo=NEVER.tzinfo), row["oldest"])
-        lag["waiting"] += row["deliveries"]
+        lag["waiting"] += row["lagging"]
         lag["samples"] = (row["samples"] + lag["samples"])[:5]
     elif verdict in IN_FLIGHT:
         lag["in_flight"] += row["deliveries"]

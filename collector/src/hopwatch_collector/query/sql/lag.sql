@@ -1,13 +1,13 @@
 -- How far each receiver is behind. Parameters besides those of the stages: top.
--- Waiting: owed and not yet received, or given back. In flight: received and not settled.
+-- Waiting: owed and not yet received, or given back, but not for later on purpose. In flight: received and not settled.
 -- stage: evidence_in_window
 -- stage: held
 -- stage: verdicts
 SELECT
     system, destination, receiver,
-    countIf(verdict IN ('waiting', 'overdue')) AS waiting,
+    countIf(verdict IN ('waiting', 'overdue') AND cause != 'waiting.delayed') AS waiting,
     countIf(verdict IN ('in_flight', 'stuck')) AS in_flight,
-    minIf(since, verdict IN ('waiting', 'overdue')) AS oldest,
+    minIf(since, verdict IN ('waiting', 'overdue') AND cause != 'waiting.delayed') AS oldest,
     max(received_at) AS last_received_at,
     -- What a client last said still waited; -1: none did.
     countIf(pending >= 0 AND attempts > 0) > 0 AS pending_said,

@@ -8,7 +8,9 @@ SELECT
     multiIf(grouping(verdict) = 1, 'undelivered', grouping(known_flow) = 0, 'flow', 'receiver') AS kind,
     system, destination, receiver, verdict, known_flow AS flow,
     count() AS deliveries,
-    min(since) AS oldest,
+    -- What waits on purpose is no lag.
+    countIf(cause != 'waiting.delayed') AS lagging,
+    minIf(since, cause != 'waiting.delayed') AS oldest,
     max(received_at) AS last_received_at,
     -- What a client last said still waited; -1: none did.
     countIf(pending >= 0 AND attempts > 0) > 0 AS pending_said,

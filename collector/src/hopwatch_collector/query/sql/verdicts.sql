@@ -46,7 +46,9 @@ weighed AS
         {now:DateTime64(6)} - toIntervalMillisecond({deadline:Float64} * 1000) AS deadline,
         {now:DateTime64(6)} - toIntervalMillisecond({grace:Float64} * 1000) AS grace_over,
         last_settle IN ('nack', 'requeue') AS given_back,
-        if(last_settle IN ('nack', 'requeue'), last_ended_at, sent_at) AS waits_since,
+        -- Given back for later on purpose: it waits for nobody before that.
+        if(last_settle = 'nack', toFloat64OrZero(extract(last_reason, '^again in ([0-9.]+) s')), 0) AS delay,
+        if(last_settle IN ('nack', 'requeue'), last_ended_at + toIntervalMillisecond(toInt64(least(delay, 1e9) * 1000)), sent_at) AS waits_since,
         -- Passed: the next offset to read lies beyond this one. A commit older than the message is of another topic of that name.
         if(next_commit > offset, next_commit_last_at >= first_at - INTERVAL 1 MINUTE, 0) AS passed_exactly,
         if(last_commit > offset, last_commit_at >= first_at - INTERVAL 1 MINUTE, 0) AS passed_by_now,
@@ -107,7 +109,10 @@ judged AS
                 last_settle = 'term',                  'dead_lettered.term',
                 if(broker = 'dropped', last_settle IN ('nack', 'requeue', 'reject'), 0),
                                                        if(now_at.dead_letters, 'dead_lettered.dropped', 'lost.given up'),
-                given_back,                            if(waits_too_long, 'overdue.given back', 'waiting.given back'),
+                given_back, multiIf(
+                    waits_since > {now:DateTime64(6)}, 'waiting.delayed',
+                    waits_too_long,                    'overdue.given back',
+                                                       'waiting.given back'),
                 last_ended_at = 0,                     if(takes_too_long, 'stuck.open', 'in_flight.open'),
                 last_settle = 'reject',                if(now_at.dead_letters, 'dead_lettered.reject', 'failed.reject'),
                 last_failed, multiIf(
@@ -171,7 +176,8 @@ SELECT
              'settled.done', 'settled.elsewhere', 'dead_lettered.max deliveries', 'dead_lettered.dropped', 'dead_lettered.reject',
              'dead_lettered.expired', 'dead_lettered.overflow', 'expired', 'evicted.log', 'evicted.overflow', 'lost.gone', 'lost.dropped',
              'lost.given up', 'unknown.shared', 'stuck.elsewhere', 'in_flight.elsewhere', 'overdue.held', 'waiting.held',
-             'unknown.witness away', 'no_receiver.broker', 'unknown.silent peer'],
+             'unknown.witness away', 'no_receiver.broker', 'unknown.silent peer',
+             'waiting.delayed'],
             ['answered without error', 'acknowledged by the receiver', 'processed without error; this receiver needs no acknowledgement',
              'processed without error; this receiver does not report settlement', 'processed without error and committed past',
              'answered without error; the callee was not seen',
@@ -195,7 +201,8 @@ SELECT
              'the queue no longer holds it; consumers that tell nothing took messages from it, and this may be one of them',
              'handed out for longer than the deadline, says the broker; to whom was not seen', 'handed out, says the broker; to whom was not seen',
              'the broker has held it for longer than the deadline', 'the broker holds it', 'the broker cannot be asked',
-             'the broker knows nobody who was owed it', 'the peer does not tell what it receives'],
+             'the broker knows nobody who was owed it', 'the peer does not tell what it receives',
+             'given back, to be delivered again later on purpose'],
             ''),
         if(detail = '', '', concat(': ', detail))) AS why,
     multiIf(
@@ -210,6 +217,7 @@ SELECT
         verdict IN ('returned', 'refused', 'unconfirmed'), confirmed_at,
         verdict = 'skipped', passed_at,
         verdict IN ('stuck', 'in_flight'), last_started_at,
+        finding = 'waiting.delayed', last_ended_at,
         verdict IN ('overdue', 'waiting'), waits_since,
         sender_seen, sent_at,
         first_at) AS since,
