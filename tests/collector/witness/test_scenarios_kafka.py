@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
 from scenario_support import Stage, until
 
 from hopwatch.transports.aiokafka import AioKafkaInstrumentor
@@ -193,3 +195,63 @@ async def test_replay(shop: Shop) -> None:
     assert await shop.read("billing", 2) == ["a", "b"]
     told = await shop.stage.judged({("a", "billing"): "settled", ("b", "billing"): "settled"})
     assert [told[name, "billing"].attempts for name in "ab"] == [2, 2]
+
+
+@pytest.mark.scenario(6, "Kafka: retention removes unread records")
+async def test_retention(shop: Shop) -> None:
+    """Records removed before a group had read them are evicted for it; those that are left wait."""
+    await shop.send("a")
+    assert await shop.read("billing", 1) == ["a"]
+    await shop.stage.observe()
+    await shop.send("b", "c", "d")
+    await shop.stage.observe()
+    admin = AIOKafkaAdminClient(bootstrap_servers=shop.bootstrap)
+    await admin.start()
+    await admin.delete_records({TopicPartition(shop.topic, 0): RecordsToDelete(3)})
+    await admin.close()
+    expected = {
+        ("a", "billing"): "settled", ("b", "billing"): "evicted", ("c", "billing"): "evicted", ("d", "billing"): "waiting",
+    }  # fmt: skip
+    await shop.stage.judged(expected, broker=[("b", "billing")])
+    # The group goes on behind the gap: what it missed stays evicted, it was not skipped.
+    assert await shop.read("billing", 1) == ["d"]
+    await shop.stage.judged({**expected, ("d", "billing"): "settled"})
+
+
+@pytest.mark.scenario(8, "Kafka: rebalance in mid-batch")
+async def test_rebalance_in_mid_batch(shop: Shop) -> None:
+    """What the old member had read and not committed is read again by the new one: two attempts, one delivery."""
+    await shop.send("a", "b", "c")
+    partition = TopicPartition(shop.topic, 0)
+    read: list[tuple[str, str]] = []
+    async with shop.group("billing") as old:
+        for _ in range(2):
+            read.append(("old", (await old.getone()).value.decode()))
+        await old.commit({partition: 1})
+    async with shop.group("billing") as new:
+        for _ in range(2):
+            read.append(("new", (await new.getone()).value.decode()))
+        await new.commit({partition: 3})
+    assert read == [("old", "a"), ("old", "b"), ("new", "b"), ("new", "c")]
+    told = await shop.stage.judged({(name, "billing"): "settled" for name in "abc"})
+    assert {name: told[name, "billing"].attempts for name in "abc"} == {"a": 1, "b": 2, "c": 1}
+
+
+@pytest.mark.scenario(9, "Kafka: aborted transaction")
+async def test_aborted_transaction(shop: Shop) -> None:
+    """A record of an aborted transaction is refused and owed to nobody, though the group's position passes it."""
+    producer = AIOKafkaProducer(bootstrap_servers=shop.bootstrap, transactional_id=shop.stage.unique)
+    async with producer:
+        await producer.begin_transaction()
+        with shop.stage.named("a"):
+            await producer.send_and_wait(shop.topic, b"a")
+        await producer.abort_transaction()
+        async with producer.transaction():
+            with shop.stage.named("b"):
+                await producer.send_and_wait(shop.topic, b"b")
+    async with shop.group("billing", isolation_level="read_committed") as consumer:
+        record = await consumer.getone()
+        assert record.value == b"b"
+        await consumer.commit({TopicPartition(shop.topic, 0): record.offset + 1})
+    told = await shop.stage.judged({("a", ""): "refused", ("b", "billing"): "settled"})
+    assert told["a", ""].reason == "the broker did not take it: the transaction was aborted"
