@@ -30,6 +30,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "stuck.elsewhere": "Look at the consumers of this receiver: one holds the message and does not settle it.",
     "overdue.given back": "Look why the handler gives the message back, and whether a consumer is there to take it again.",
     "overdue.owed": "Look whether the receiver runs and keeps up.",
+    "overdue.fetched": "Add consumers or let each fetch fewer messages at a time: a busy one sits on it.",
     "overdue.held": "Start the receiver, or add consumers: the broker still holds the message for it.",
     "no_receiver": "Subscribe somebody, or stop sending what nobody reads.",
     "no_receiver.broker": "Subscribe somebody, or stop sending what nobody reads.",

@@ -54,8 +54,10 @@ weighed AS
         if(last_commit > offset, last_commit_at >= first_at - INTERVAL 1 MINUTE, 0) AS passed_by_now,
         looked_at > 0 AS watched,
         looked_at >= {now:DateTime64(6)} - INTERVAL 30 SECOND AS sees,
-        -- Counters of a queue lag behind the messages by as much as the node's statistics do: five seconds by default.
-        looked_at >= greatest(confirmed_at, last_ended_at) + INTERVAL 7 SECOND AS counted,
+        -- Counters of a queue lag behind the messages by as much as the node's statistics do, five seconds by default, and
+        -- each by its own time: they say something once they moved after the message and have stood still for longer.
+        now_at.at >= greatest(confirmed_at, last_ended_at) AS counted,
+        looked_at >= now_at.at + INTERVAL 7 SECOND AS at_rest,
         now_at.published - published_before AS published_since,
         held_before + published_since - (now_at.acked - acked_before) - now_at.waiting - now_at.in_hand AS dropped_since
     FROM witnessed
@@ -81,9 +83,9 @@ timed AS
                                                                     'holds'),
             system != 'rabbitmq',                                   if(now_at.state = 'gone', 'gone', ''),
             now_at.state = 'gone',                                  'gone',
-            NOT counted,                                            '',
             now_at.waiting > 0,                                     'queued',
             now_at.in_hand > 0,                                     'in hand',
+            NOT counted OR NOT at_rest,                             '',
             dropped_since <= 0,                                     'drained',
             now_at.handed = handed_before OR tells,                 'dropped',
                                                                     'shared') AS broker
@@ -142,9 +144,11 @@ judged AS
                                                        'lost.dropped'),
                 broker = 'drained',                    'settled.elsewhere',
                 broker = 'shared',                     'unknown.shared',
+                -- From here on it rests on how things stand now.
+                if(watched AND receiver != '', NOT sees, 0), if(waits_too_long, 'unknown.witness away', 'waiting.owed'),
+                if(tells, broker = 'in hand', 0),      if(waits_too_long, 'overdue.fetched', 'waiting.fetched'),
                 broker = 'in hand',                    if(waits_too_long, 'stuck.elsewhere', 'in_flight.elsewhere'),
                 broker IN ('holds', 'queued'),         if(waits_too_long, 'overdue.held', 'waiting.held'),
-                if(watched, NOT sees, 0),              if(waits_too_long, 'unknown.witness away', 'waiting.owed'),
                 owed, multiIf(
                     NOT waits_too_long,                'waiting.owed',
                     held,                              'overdue.owed',
@@ -177,7 +181,7 @@ SELECT
              'dead_lettered.expired', 'dead_lettered.overflow', 'expired', 'evicted.log', 'evicted.overflow', 'lost.gone', 'lost.dropped',
              'lost.given up', 'unknown.shared', 'stuck.elsewhere', 'in_flight.elsewhere', 'overdue.held', 'waiting.held',
              'unknown.witness away', 'no_receiver.broker', 'unknown.silent peer',
-             'waiting.delayed'],
+             'waiting.delayed', 'overdue.fetched', 'waiting.fetched'],
             ['answered without error', 'acknowledged by the receiver', 'processed without error; this receiver needs no acknowledgement',
              'processed without error; this receiver does not report settlement', 'processed without error and committed past',
              'answered without error; the callee was not seen',
@@ -202,7 +206,8 @@ SELECT
              'handed out for longer than the deadline, says the broker; to whom was not seen', 'handed out, says the broker; to whom was not seen',
              'the broker has held it for longer than the deadline', 'the broker holds it', 'the broker cannot be asked',
              'the broker knows nobody who was owed it', 'the peer does not tell what it receives',
-             'given back, to be delivered again later on purpose'],
+             'given back, to be delivered again later on purpose',
+             'fetched by a client that has not begun on it within the deadline', 'fetched by a client that has not begun on it'],
             ''),
         if(detail = '', '', concat(': ', detail))) AS why,
     multiIf(
