@@ -88,7 +88,7 @@ def command(
     watch_kafka: Annotated[
         str | None,
         typer.Option(
-            help="Kafka: host:9092, or kafka[s]://user:password@host:9092?mechanism=SCRAM-SHA-512.",
+            help="Kafka: host:9092, or kafka://user:password@host:9092?mechanism=SCRAM-SHA-512 (kafkas:// with TLS).",
             envvar="HOPWATCH_WATCH_KAFKA",
             rich_help_panel=_WATCHING,
         ),
@@ -96,7 +96,7 @@ def command(
     watch_rabbitmq: Annotated[
         str | None,
         typer.Option(
-            help="RabbitMQ's management API: http://user:password@host:15672[/vhost].",
+            help="RabbitMQ's management API: http://user:password@host:15672, a virtual host other than / behind it.",
             envvar="HOPWATCH_WATCH_RABBITMQ",
             rich_help_panel=_WATCHING,
         ),

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     """Whole days kept; older ones are dropped."""
 
     watch_kafka: str | None = Field(default=None, repr=False)
-    """Kafka to ask what it holds: `host:9092[,…]`, or `kafka[s]://user:password@host:9092?mechanism=SCRAM-SHA-512`."""
+    """Kafka to ask what it holds: `host:9092[,…]`, or `kafka://user:password@host:9092?mechanism=SCRAM-SHA-512`, `kafkas://` with TLS."""
     watch_rabbitmq: str | None = Field(default=None, repr=False)
     """RabbitMQ's management API: `http://user:password@host:15672`; `/vhost` behind it for another than `/`."""
     watch_nats: str | None = Field(default=None, repr=False)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from hopwatch_collector.errors import SettingsError
 from hopwatch_collector.metrics import Metrics
@@ -44,16 +44,16 @@ def _witnesses(settings: Settings) -> Iterator[Witness]:
 
 
 def kafka_options(text: str) -> tuple[str, dict[str, Any]]:
-    """Return bootstrap servers and aiokafka's options of `host:port[,…]` or `kafka[s]://user:password@host:port?mechanism=…`.
+    """Return bootstrap servers and aiokafka's options of `host:port[,…]` or `kafka://user:password@host:port?mechanism=…`.
 
     Raises:
         SettingsError: it is neither.
     """
     if "://" not in text:
         return text, {}
-    parts = urlsplit(text)
+    parts = _split(text)
     if parts.scheme not in ("kafka", "kafkas") or not parts.netloc:
-        raise SettingsError("--watch-kafka is host:9092 or kafka[s]://user:password@host:9092")
+        raise SettingsError("--watch-kafka is host:9092 or kafka://user:password@host:9092")
     login, _, servers = parts.netloc.rpartition("@")
     transport = "SSL" if parts.scheme == "kafkas" else "PLAINTEXT"
     if not login:
@@ -67,8 +67,16 @@ def kafka_options(text: str) -> tuple[str, dict[str, Any]]:
     }
 
 
+def _split(text: str) -> SplitResult:
+    """An address in parts; one that is none has none."""
+    try:
+        return urlsplit(text)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+
+
 def _management(text: str) -> tuple[str, str]:
-    parts = urlsplit(text)
+    parts = _split(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SettingsError("--watch-rabbitmq is http://user:password@host:15672")
     vhost = unquote(parts.path.lstrip("/")) or "/"
