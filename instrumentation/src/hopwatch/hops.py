@@ -78,12 +78,11 @@ class SendHop:
             return
         self._ended = True
         try:
-            said = Ready({PUBLISH_OUTCOME: outcome._value_})
+            self._span.set_attribute(PUBLISH_OUTCOME, outcome._value_)
             if position is not None:
-                said.update(position.attributes())
+                self._span.set_attributes(Ready(position.attributes()))
             if reason or error is not None:
-                said[REASON] = (reason or words(error))[:MAX_REASON_LENGTH]
-            self._span.set_attributes(said)
+                self._span.set_attribute(REASON, (reason or words(error))[:MAX_REASON_LENGTH])
             bad = error is not None or outcome in _BAD_OUTCOMES
             if bad:
                 fail(self._span, error, reason or outcome._value_)

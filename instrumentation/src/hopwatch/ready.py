@@ -1,8 +1,10 @@
-"""Attributes that need no looking at: what hopwatch's own recorder hands to a span."""
+"""What hopwatch's own recorder and tracer agree on: attributes that need no looking at, and a quick way to begin."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span, SpanKind
     from opentelemetry.util.types import AnyValue
 
 
@@ -13,3 +15,15 @@ class Ready(dict[str, "AnyValue"]):
     """
 
     __slots__ = ()
+
+
+class Quick(Protocol):
+    """Begins a span of the recorder's without links, as `Tracer.start_span` would; `LeanTracer.quick` is one."""
+
+    def __call__(self, name: str, context: "Context", kind: "SpanKind", attributes: Ready) -> "Span | None":
+        """Return the span begun, None where something is set up that only `start_span` heeds."""
+        ...
+
+
+def never_quick(name: str, context: "Context", kind: "SpanKind", attributes: Ready) -> None:
+    """Leave it to `start_span`: the tracer is not ours."""

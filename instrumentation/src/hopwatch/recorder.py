@@ -41,7 +41,7 @@ from hopwatch.places import (
     plain,
 )
 from hopwatch.propagation import inject, pass_on, receive
-from hopwatch.ready import Ready
+from hopwatch.ready import Quick, Ready, never_quick
 from hopwatch.reports import Subscription, reporter
 from hopwatch.shapes import ShapedSpan, shape_of
 from hopwatch.tags import belong, key_attributes
@@ -68,6 +68,7 @@ class Recorder:
     def __init__(self, system: System | str, tracer: Tracer, hook: Hook | None = None) -> None:
         self._system = str(system)
         self._tracer = tracer
+        self._quick: Quick = getattr(tracer, "quick", never_quick)
         self._hook = hook
         self._shape = shape_of(str(system), hook)
         self._meters = Meters(str(system))
@@ -116,7 +117,9 @@ class Recorder:
                 return SendHop(INVALID_SPAN, "", done)
             if self._shape is not None:
                 described = Ready(self._shape(described))
-            span = self._tracer.start_span(span_name, context, SpanKind.PRODUCER, described, links)
+            span = None if links else self._quick(span_name, context, _PRODUCER, described)
+            if span is None:
+                span = self._tracer.start_span(span_name, context, _PRODUCER, described, links)
             inject(carrier, setter, span, context, message_id)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("send", fault)
@@ -176,7 +179,7 @@ class Recorder:
                 described.update(plain(attributes))
             described[ATTEMPT] = attempt
             if settled is not None:
-                described[SETTLE_OUTCOME] = settled.value
+                described[SETTLE_OUTCOME] = settled._value_
             if message_id is not None:
                 described[MESSAGE_ID] = message_id
             if flow is not None:
@@ -191,7 +194,9 @@ class Recorder:
             if self._shape is not None:
                 described = Ready(self._shape(described))
             links = _dead_letter_link(context, described) if DEAD_LETTER_RECEIVER in described else ()
-            span = self._tracer.start_span(span_name, context, SpanKind.CONSUMER, described, links)
+            span = None if links else self._quick(span_name, context, _CONSUMER, described)
+            if span is None:
+                span = self._tracer.start_span(span_name, context, _CONSUMER, described, links)
             context = Context({**context, SPAN_KEY: span})
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("process", fault)
@@ -260,6 +265,8 @@ class Recorder:
 
 
 _NO_TRACER: Final = NoOpTracer()
+_PRODUCER: Final = SpanKind.PRODUCER
+_CONSUMER: Final = SpanKind.CONSUMER
 
 
 def _unrecorded(context: Context, done: Done | None, attach: bool) -> ProcessHop:

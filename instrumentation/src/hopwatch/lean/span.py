@@ -16,6 +16,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import AnyValue, Attributes
 
 from hopwatch.lean.attributes import PLAIN, Store, cleaned, cleaned_value, put
+from hopwatch.w3c import span_context
 
 if TYPE_CHECKING:
     from hopwatch.lean.provider import LeanTracer
@@ -114,7 +115,7 @@ class LeanSpan(trace.Span, ReadableSpan):
         """Return what is propagated of this span; made on first use."""
         context = self._cached_context
         if context is None:
-            context = self._cached_context = SpanContext(
+            context = self._cached_context = span_context(
                 self._trace_id, self._span_id, False, self._trace_flags, self._trace_state
             )
         return context

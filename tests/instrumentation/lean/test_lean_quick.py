@@ -1,0 +1,164 @@
+"""The quick lane of hopwatch's own recorder: the same spans as by the API, and only where nothing unusual is set up."""
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
+from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
+
+from hopwatch.context import FLOW_KEY
+from hopwatch.conventions import PublishOutcome, SettleOutcome, System
+from hopwatch.lean.provider import LeanTracer, LeanTracerProvider
+from hopwatch.lean.span import LeanSpan
+from hopwatch.ready import Ready, never_quick
+from hopwatch.recorder import Destination, KafkaPosition, Recorder
+
+RESOURCE = Resource({"service.name": "under-test"})
+MESSAGE = "0191d3c0-0000-7000-8000-000000000000"
+ORDERS = Destination("orders", "orders", {"server.address": "broker", "server.port": 9092})
+
+flows = st.integers(1, 2**128 - 1).map("{:032x}".format)
+states = st.none() | flows.map(lambda flow: trace.TraceState([("hw", flow)]))
+parents = st.builds(
+    SpanContext,
+    st.integers(0, 2**128 - 1),
+    st.integers(0, 2**64 - 1),
+    st.booleans(),
+    st.integers(0, 255).map(TraceFlags),
+    states,
+)
+contexts = st.none() | parents
+values = st.text(max_size=20) | st.integers(-(2**63), 2**63 - 1) | st.booleans() | st.floats(allow_nan=False)
+attributes = st.dictionaries(st.text(min_size=1, max_size=12), values, max_size=140)
+
+
+class Kept:
+    """An outlet that keeps ended spans."""
+
+    def __init__(self) -> None:
+        self.spans: list[LeanSpan] = []
+        self.put = self.spans.append
+
+
+def around(parent: SpanContext | None) -> Context:
+    """Return a context whose current span is `parent`."""
+    return Context() if parent is None else trace.set_span_in_context(NonRecordingSpan(parent), Context())
+
+
+def own(provider: LeanTracerProvider) -> LeanTracer:
+    """Return the tracer of a recorder."""
+    tracer = provider.get_tracer("hopwatch.kafka")
+    assert isinstance(tracer, LeanTracer)
+    return tracer
+
+
+def told(span: Any) -> dict[str, Any]:
+    """Return all that a span tells, but for when."""
+    said: dict[str, Any] = json.loads(span.to_json())
+    return {name: value for name, value in said.items() if name not in ("start_time", "end_time")}
+
+
+@given(contexts, attributes, st.sampled_from(SpanKind), st.integers())
+def test_a_quick_span_is_the_one_start_span_makes(
+    parent: SpanContext | None, described: dict[str, Any], kind: SpanKind, seed: int
+) -> None:
+    """Wherever the quick lane answers, its span has every id, flag and attribute of the ordinary one."""
+    tracer = own(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON))
+    random.seed(seed)
+    ordinary = tracer.start_span("send orders", around(parent), kind, Ready(described))
+    random.seed(seed)
+    quick = tracer.quick("send orders", around(parent), kind, Ready(described))
+    sampled = parent is None or (parent.is_valid and parent.trace_flags.sampled)
+    assert (quick is not None) == (sampled and len(described) <= 128)
+    if quick is not None:
+        assert told(quick) == told(ordinary)
+        assert quick.get_span_context() == ordinary.get_span_context()
+
+
+@given(contexts, st.none() | flows, st.integers(), st.sampled_from(PublishOutcome))
+def test_a_recorder_tells_the_same_either_way(
+    parent: SpanContext | None, flow: str | None, seed: int, outcome: PublishOutcome
+) -> None:
+    """A send and the attempt at it, with headers and spans, do not depend on the lane."""
+    assert recorded(parent, flow, seed, outcome, quick=True) == recorded(
+        parent, flow, seed, outcome, quick=False
+    )
+
+
+def recorded(
+    parent: SpanContext | None, flow: str | None, seed: int, outcome: PublishOutcome, *, quick: bool
+) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Record a send and an attempt at it; return its headers and the spans."""
+    kept = Kept()
+    recorder = Recorder(System.KAFKA, own(LeanTracerProvider(RESOURCE, kept, sampler=DEFAULT_ON)))
+    if not quick:
+        recorder._quick = never_quick
+    random.seed(seed)
+    context = around(parent) if flow is None else Context({**around(parent), FLOW_KEY: flow})
+    carrier: dict[str, str] = {}
+    sent = recorder.send("send", ORDERS, carrier=carrier, context=context, message_id=MESSAGE)
+    sent.end(outcome, position=KafkaPosition(0, 17), reason="as told" if seed % 2 else "")
+    hop = recorder.process("process", ORDERS, receiver="till", carrier=carrier, attach=False)
+    hop.settled(SettleOutcome.ACK)
+    hop.end(ValueError("broken") if seed % 3 == 0 else None)
+    for span in kept.spans:
+        assert span.end_time is not None
+        for event in span._noted or ():
+            event.attributes.pop("exception.stacktrace", None)
+    return carrier, [without_times(told(span)) for span in kept.spans]
+
+
+def without_times(said: dict[str, Any]) -> dict[str, Any]:
+    """Leave out when events were."""
+    return {**said, "events": [{**event, "timestamp": None} for event in said["events"]]}
+
+
+class Watching(SpanProcessor):
+    """A processor of the application's."""
+
+
+@pytest.fixture
+def in_force(monkeypatch: pytest.MonkeyPatch) -> Iterator[SdkTracerProvider]:
+    """The application's own provider, set after ours."""
+    provider = SdkTracerProvider()
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    yield provider
+    provider.shutdown()
+
+
+def asked(provider: LeanTracerProvider, scope: str = "hopwatch.kafka") -> LeanSpan | None:
+    """Ask a provider for a quick span."""
+    tracer = provider.get_tracer(scope)
+    assert isinstance(tracer, LeanTracer)
+    return tracer.quick("send orders", Context(), SpanKind.PRODUCER, Ready(a=1, b=2))
+
+
+def test_nothing_unusual_is_passed_by() -> None:
+    """A sampler, a tight limit, a processor or another library's tracer each close the quick lane."""
+    assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON)) is not None
+    assert asked(LeanTracerProvider(RESOURCE, sampler=ALWAYS_ON)) is None
+    few, short = SpanLimits(max_span_attributes=1), SpanLimits(max_span_attribute_length=5)
+    assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, limits=few)) is None
+    assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, limits=short)) is None
+    assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON), "contrib") is None
+    watched = LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON)
+    watched.add_span_processor(Watching())
+    assert asked(watched) is None
+
+
+def test_a_provider_set_later_gets_the_recorder_s_spans(in_force: SdkTracerProvider) -> None:
+    """Ours stands in until the application sets its own: then the quick lane is closed, without a word to anyone."""
+    ours = LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, stands_in=True)
+    assert asked(ours) is None
+    span = own(ours).start_span("send orders", Context(), SpanKind.PRODUCER, Ready())
+    assert not isinstance(span, LeanSpan)
