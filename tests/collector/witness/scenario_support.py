@@ -26,7 +26,7 @@ import hopwatch
 from hopwatch.processor import HopSpanProcessor
 from hopwatch.propagation import HopwatchPropagator
 from hopwatch.reports import reporter
-from hopwatch_collector.api.models import Delivery
+from hopwatch_collector.api.models import UNDELIVERED, Delivery, Verdict
 from hopwatch_collector.engine import Store
 from hopwatch_collector.metrics import Metrics
 from hopwatch_collector.query import Queries
@@ -102,11 +102,18 @@ class Stage:
             self.store.insert_otlp(encode_spans(ended).SerializeToString(), f"scenario-{next(_tokens)}")
 
     def ledger(self, deadline_s: float = 30.0) -> list[Delivery]:
-        """Every delivery of this scenario's messages, as the collector's API would answer."""
-        queries = Queries(self.store, deadline_s)
-        now = datetime.now(UTC)
-        found = queries.deliveries(Window(self.began - timedelta(seconds=5), now), limit=200_000)
-        return [one for one in found.deliveries if self.name_of(one) is not None]
+        """Every delivery of this scenario's named messages, as the collector's API would answer."""
+        return [one for one in self._deliveries(deadline_s, None) if self.name_of(one) is not None]
+
+    def undelivered(self, deadline_s: float) -> list[Delivery]:
+        """Everything undelivered, named or not."""
+        return self._deliveries(deadline_s, UNDELIVERED)
+
+    def _deliveries(self, deadline_s: float, verdicts: frozenset[Verdict] | None) -> list[Delivery]:
+        window = Window(self.began - timedelta(seconds=5), datetime.now(UTC))
+        found = Queries(self.store, deadline_s).deliveries(window, verdicts, limit=20_000)
+        assert not found.truncated
+        return found.deliveries
 
     def name_of(self, delivery: Delivery) -> str | None:
         """The name of a delivery's message in this scenario, None if it is of another."""
@@ -119,17 +126,19 @@ class Stage:
         *,
         broker: Iterable[tuple[str, str]] = (),
         only: Callable[[Delivery], bool] = lambda _: True,
+        undelivered: bool = False,
         deadline_s: float = 30.0,
         within_s: float = WITHIN_S,
     ) -> dict[tuple[str, str], Delivery]:
         """Wait until the ledger says exactly this of exactly these deliveries, and return them.
 
-        Of those in `broker`, the broker must be a witness; deliveries that are not `only` are left out.
+        Of those in `broker`, the broker must be a witness; deliveries that are not `only` are left out. With
+        `undelivered` it is about all that is undelivered, and that only.
         """
         until = time.monotonic() + within_s
         while True:
             await self.observe()
-            found = await asyncio.to_thread(self.ledger, deadline_s)
+            found = await asyncio.to_thread(self.undelivered if undelivered else self.ledger, deadline_s)
             said = {(self.name_of(one) or "", one.receiver): one for one in found if only(one)}
             right = {pair: str(one.verdict) for pair, one in said.items()} == dict(expected)
             if right and all("broker" in said[pair].witnesses for pair in broker):

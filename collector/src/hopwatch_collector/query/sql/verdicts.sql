@@ -12,7 +12,7 @@ witnessed AS
         h.p AS now_at, h.begins AS begins, h.tells AS tells,
         b.published AS published_before, b.handed AS handed_before, b.acked AS acked_before, b.waiting + b.in_hand AS held_before,
         s.kind AS sighted, s.attempts AS sighted_attempts, s.at AS sighted_at,
-        w.ok_at AS looked_at, w.trouble AS watch_trouble
+        w.system != '' AS watched, w.ok_at AS looked_at, w.trouble AS watch_trouble
     FROM evidence AS e
     LEFT JOIN held AS h
         ON e.system = h.system AND e.receiver = h.receiver AND e.partition = h.partition AND if(e.system = 'kafka', e.destination, '') = h.destination
@@ -52,7 +52,6 @@ weighed AS
         -- Passed: the next offset to read lies beyond this one. A commit older than the message is of another topic of that name.
         if(next_commit > offset, next_commit_last_at >= first_at - INTERVAL 1 MINUTE, 0) AS passed_exactly,
         if(last_commit > offset, last_commit_at >= first_at - INTERVAL 1 MINUTE, 0) AS passed_by_now,
-        looked_at > 0 AS watched,
         looked_at >= {now:DateTime64(6)} - INTERVAL 30 SECOND AS sees,
         -- Counters of a queue lag behind the messages by as much as the node's statistics do, five seconds by default, and
         -- each by its own time: they say something once they moved after the message and have stood still for longer.
@@ -159,6 +158,7 @@ judged AS
                 system IN ('websocket', 'graphql'),    'unknown.silent peer',
                 sent_at >= grace_over,                 'waiting.nobody yet',
                 if(watched, looked_at > sent_at, 0),   'no_receiver.broker',
+                watched,                               if(waits_too_long, 'unknown.witness away', 'waiting.nobody yet'),
                                                        'no_receiver')) AS finding
     FROM timed
 )
@@ -241,6 +241,7 @@ FROM
             finding = 'dead_lettered.copy', dead_reason,
             not_published, if(publish_reason != '', publish_reason, publish_error),
             finding = 'failed.callee unseen', publish_error,
+            finding = 'unknown.witness away', watch_trouble,
             match(finding, '^failed'), if(last_error = '', last_reason, last_error),
             last_reason != '', if(given_back, last_reason, if(match(finding, '^failed|term$'), last_reason, '')),
             '') AS detail
