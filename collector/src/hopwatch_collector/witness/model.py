@@ -7,10 +7,20 @@ from typing import Final, Protocol
 NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 UNTOLD: Final = -1
 
+OTHERWISE: Final = "otherwise\x1f"
+"""Before a pattern: it counts only for messages that no other pattern lets through."""
+MAYBE: Final = "maybe\x1f"
+"""Before a pattern: it lets through what it ought not to, as more than the destination decides."""
+EXACTLY: Final = "exactly\x1f"
+"""Before a pattern: what looks like wildcards in it is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One receiver's title to a destination pattern, in the broker's own wildcards (see `receivers`)."""
+    """One receiver's title to a destination pattern, in the broker's own wildcards (see `receivers`).
+
+    `OTHERWISE`, `MAYBE` and `EXACTLY` may stand before it.
+    """
 
     pattern: str
     receiver: str
@@ -38,7 +48,7 @@ class Position:
     """How a receiver stands at one place. Offsets and counts are -1 where the broker does not tell."""
 
     first: int = UNTOLD
-    """Offset of the oldest message still held."""
+    """Offset of the oldest message still held. Of a queue: when its counters began, in seconds since 1970."""
     end: int = UNTOLD
     """Offset of the next message to be written."""
     next: int = UNTOLD

@@ -163,13 +163,16 @@ entitled AS
 ),
 
 -- Which patterns match which destinations. Wildcards become a regular expression over '.word.word…', everything else in
--- them quoted. NATS: `*` one word, `>` one or more at the end. AMQP: `*` one word, `#` any number, after `exchange:`.
+-- them quoted. NATS: `*` one word, `>` one or more at the end. AMQP: `*` one word, `#` any number, after `exchange:`
+-- (whose name may have colons of its own: the words that matter begin at the last one before the first wildcard).
+-- Before a pattern may stand: `otherwise` (for what no other pattern lets through), `maybe` (more than the destination
+-- decides), `exactly` (no wildcards).
 matched AS
 (
     SELECT
         d.system AS system,
         d.destination AS destination,
-        groupUniqArray((p.receiver, p.durable, p.from_at, p.until_at)) AS titles
+        groupUniqArray((p.receiver, p.durable, p.from_at, p.until_at, p.otherwise, p.maybe)) AS titles
     FROM
     (
         SELECT DISTINCT system, destination
@@ -180,24 +183,34 @@ matched AS
     (
         SELECT
             *,
+            splitByChar('\x1f', pattern) AS marked,
+            marked[-1] AS bare,
+            has(marked, 'otherwise') AS otherwise,
+            has(marked, 'maybe') AS maybe,
             multiIf(
-                system = 'nats' AND match(pattern, '(^|\\.)(\\*|>)(\\.|$)'),
+                has(marked, 'exactly'), '',
+                system = 'rabbitmq', extract(bare, '^(.*?:)(?:[^:]*\\.)?(?:\\*|#)(?:\\.|$)'),
+                '') AS prefix,
+            splitByChar('.', substring(bare, length(prefix) + 1)) AS words,
+            multiIf(
+                has(marked, 'exactly'), '',
+                system = 'nats' AND (has(words, '*') OR words[-1] = '>'),
                     concat('^', arrayStringConcat(arrayMap(word -> multiIf(
                         word = '*', '\\.[^.]+',
                         word = '>', '(\\.[^.]+)+',
-                        concat('\\.', regexpQuoteMeta(word))), splitByChar('.', pattern))), '$'),
-                system = 'rabbitmq' AND position(pattern, ':') > 0 AND match(pattern, '[:.](\\*|#)(\\.|$)'),
-                    concat('^\\.', regexpQuoteMeta(substring(pattern, 1, position(pattern, ':'))),
-                        arrayStringConcat(arrayMap(word -> multiIf(
-                            word = '*', '\\.[^.]+',
-                            word = '#', '(\\.[^.]*)*',
-                            concat('\\.', regexpQuoteMeta(word))), splitByChar('.', substring(pattern, position(pattern, ':') + 1)))), '$'),
+                        concat('\\.', regexpQuoteMeta(word))), words)), '$'),
+                prefix != '',
+                    concat('^', arrayStringConcat(arrayMap(word -> multiIf(
+                        word = '*', '\\.[^.]*',
+                        word = '#', '(\\.[^.]*)*',
+                        concat('\\.', regexpQuoteMeta(word))), words)), '$'),
                 '') AS expression
         FROM entitled
     ) AS p ON d.system = p.system
-    WHERE d.destination = p.pattern
-        OR p.expression != '' AND match(
-            if(d.system = 'rabbitmq', concat('.', replaceOne(d.destination, ':', ':.')), concat('.', d.destination)), p.expression)
+    WHERE d.destination = p.bare
+        OR p.expression != '' AND startsWith(d.destination, p.prefix) AND match(
+            -- No routing key is no word, not an empty one.
+            if(length(d.destination) = length(p.prefix), '', concat('.', substring(d.destination, length(p.prefix) + 1))), p.expression)
     GROUP BY d.system, d.destination
 ),
 
@@ -209,7 +222,10 @@ titled AS
     SELECT
         m.*,
         -- Entitled when the broker took it, which is some time between the call and its answer.
-        arrayFilter(t -> greatest(m.sent_at, m.confirmed_at) >= t.3 AND m.sent_at <= t.4, titles) AS valid,
+        arrayFilter(t -> greatest(m.sent_at, m.confirmed_at) >= t.3 AND m.sent_at <= t.4, titles) AS entitled_then,
+        arrayFilter(t -> NOT t.5 AND NOT t.6, entitled_then) AS plain,
+        if(notEmpty(plain), plain, arrayFilter(t -> t.5, entitled_then)) AS valid,
+        if(notEmpty(valid), 0, notEmpty(entitled_then)) AS maybe_owed,
         if(receiver_seen, 0, outcome IN ('returned', 'refused', 'unconfirmed', 'duplicate')) AS not_published,
         receivers.1 AS seen
     FROM messages AS m
@@ -252,7 +268,7 @@ standing AS
 evidence AS
 (
     SELECT
-        p.message AS message, p.receiver AS receiver, p.owed AS owed, p.held AS held,
+        p.message AS message, p.receiver AS receiver, p.owed AS owed, p.held AS held, p.maybe_owed AS maybe_owed,
         p.sender_seen AS sender_seen, p.not_published AS not_published, p.receiver_seen AS receiver_seen, p.sent_at AS sent_at, p.confirmed_at AS confirmed_at,
         p.first_at AS first_at, p.call AS call, p.system AS system, p.destination AS destination, p.producer AS producer,
         p.peer AS peer, p.trace_id AS trace_id, p.flow AS flow, p.outcome AS outcome, p.publish_reason AS publish_reason,

@@ -5,12 +5,16 @@ SELECT
     argMax(last, to_at) AS p,
     -- For every place where the log once began: how far the receiver had read by then.
     groupArray((first, least_next)) AS begins,
+    -- A queue may have been deleted and be there again, with other messages.
+    max(left_at) AS gone_at,
+    argMaxIf(last, to_at, last.state != 'gone') AS p_there,
     CAST(receiver IN (SELECT receiver FROM telling), 'UInt8') AS tells
 FROM
 (
     SELECT
         system, destination, receiver, partition, first,
         max(p.at) AS to_at,
+        maxIf(p.at, p.state = 'gone') AS left_at,
         min(p.next) AS least_next,
         argMax((p.at, p.first, p.next, p.done, p.waiting, p.in_hand, p.published, p.handed, p.acked, p.ttl_ms, p.max_length, p.dead_letters,
             p.state), p.at)::Tuple(at DateTime64(6, 'UTC'), first Int64, next Int64, done Int64, waiting Int64, in_hand Int64, published Int64,

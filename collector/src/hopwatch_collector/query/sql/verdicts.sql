@@ -9,8 +9,11 @@ witnessed AS
     SELECT
         e.* EXCEPT (system, destination, receiver, partition, offset, attempts),
         e.system AS system, e.destination AS destination, e.receiver AS receiver, e.partition AS partition, e.offset AS offset, e.attempts AS attempts,
-        h.p AS now_at, h.begins AS begins, h.tells AS tells,
-        b.published AS published_before, b.handed AS handed_before, b.acked AS acked_before, b.waiting + b.in_hand AS held_before,
+        h.p AS now_at, h.p_there AS there_at, h.gone_at AS gone_at, h.begins AS begins, h.tells AS tells,
+        b.at > 0 AND b.state != 'gone' AS known_before, b.first AS counted_before,
+        if(known_before, (b.published, b.handed, b.acked, b.waiting + b.in_hand), (0, 0, 0, 0)) AS before,
+        before.1 AS published_before, before.2 AS handed_before, before.3 AS acked_before, before.4 AS held_before,
+        a.published AS published_then,
         s.kind AS sighted, s.attempts AS sighted_attempts, s.at AS sighted_at,
         w.system != '' AS watched, w.ok_at AS looked_at, w.trouble AS watch_trouble
     FROM evidence AS e
@@ -18,11 +21,18 @@ witnessed AS
         ON e.system = h.system AND e.receiver = h.receiver AND e.partition = h.partition AND if(e.system = 'kafka', e.destination, '') = h.destination
     ASOF LEFT JOIN
     (
-        SELECT receiver, at, published, handed, acked, waiting, in_hand
+        SELECT receiver, at, first, published, handed, acked, waiting, in_hand, state
         FROM positions
         WHERE system = 'rabbitmq' AND receiver IN (SELECT receiver FROM evidence)
             AND at >= (SELECT min(first_at) FROM evidence) - INTERVAL 1 HOUR
     ) AS b ON e.receiver = b.receiver AND e.sent_at >= b.at
+    ASOF LEFT JOIN
+    (
+        SELECT receiver, at, published
+        FROM positions
+        WHERE system = 'rabbitmq' AND receiver IN (SELECT receiver FROM evidence)
+            AND at >= (SELECT min(first_at) FROM evidence) - INTERVAL 1 HOUR
+    ) AS a ON e.receiver = a.receiver AND addSeconds(greatest(e.sent_at, e.confirmed_at), 7) >= a.at
     LEFT JOIN
     (
         SELECT system, receiver, partition, offset, any(kind) AS kind, max(g.attempts) AS attempts, min(g.at) AS at
@@ -57,6 +67,10 @@ weighed AS
         -- each by its own time: they say something once they moved after the message and have stood still for longer.
         now_at.at >= greatest(confirmed_at, last_ended_at) AS counted,
         looked_at >= now_at.at + INTERVAL 7 SECOND AS at_rest,
+        -- A restart of the broker sets them to nought, and so does declaring a queue anew.
+        if(known_before, abs(now_at.first - counted_before) < 10 AND now_at.published >= published_before, 1) AS comparable,
+        -- What was never handed out waits in the order it came in: the latest ones.
+        now_at.published - now_at.waiting AS left_by_now,
         now_at.published - published_before AS published_since,
         held_before + published_since - (now_at.acked - acked_before) - now_at.waiting - now_at.in_hand AS dropped_since
     FROM witnessed
@@ -81,7 +95,15 @@ timed AS
                 now_at.next > offset,                               'in hand',
                                                                     'holds'),
             system != 'rabbitmq',                                   if(now_at.state = 'gone', 'gone', ''),
-            now_at.state = 'gone',                                  'gone',
+            if(now_at.state = 'gone', 1, gone_at > greatest(sent_at, confirmed_at)),
+                if(there_at.waiting + there_at.in_hand > 0 OR tells OR there_at.handed <= handed_before, 'gone', 'gone, shared'),
+            if(counted AND at_rest, NOT comparable, 0), multiIf(
+                now_at.waiting > 0,                                 'queued',
+                now_at.in_hand > 0,                                 'in hand',
+                                                                    'counts anew'),
+            if(counted AND at_rest AND dropped_since > 0 AND now_at.waiting > 0, published_before < left_by_now, 0), multiIf(
+                if(now_at.handed = handed_before, 1, tells AND now_at.in_hand = 0) AND published_then <= left_by_now, 'dropped',
+                                                                    'some dropped'),
             now_at.waiting > 0,                                     'queued',
             now_at.in_hand > 0,                                     'in hand',
             NOT counted OR NOT at_rest,                             '',
@@ -108,8 +130,11 @@ judged AS
             attempts > 0, multiIf(
                 if(broker = 'done', last_failed = 0 AND (system = 'nats' OR processed), 0), 'settled.done',
                 last_settle = 'term',                  'dead_lettered.term',
-                if(broker = 'dropped', last_settle IN ('nack', 'requeue', 'reject'), 0),
+                if(broker = 'dropped', last_settle IN ('nack', 'requeue'), 0),
                                                        if(now_at.dead_letters, 'dead_lettered.dropped', 'lost.given up'),
+                -- Its consumer went away: nobody has it in hand, and the queue holds it again.
+                if(broker = 'queued' AND now_at.in_hand = 0 AND now_at.at >= last_started_at AND NOT given_back, last_settle IN ('', 'none'), 0),
+                                                       if(waits_too_long, 'overdue.came back', 'waiting.came back'),
                 given_back, multiIf(
                     waits_since > {now:DateTime64(6)}, 'waiting.delayed',
                     waits_too_long,                    'overdue.given back',
@@ -137,8 +162,12 @@ judged AS
                     system = 'nats' OR (broker != '' AND NOT tells), 'settled.elsewhere',
                                                        'skipped'),
                 broker = 'gone',                       'lost.gone',
+                broker = 'gone, shared',               'unknown.gone',
+                broker = 'counts anew',                'unknown.counts anew',
+                broker = 'some dropped',               'unknown.some dropped',
                 broker = 'dropped', multiIf(
-                    now_at.ttl_ms >= 0,                if(now_at.dead_letters, 'dead_lettered.expired', 'expired'),
+                    if(now_at.ttl_ms >= 0, addMilliseconds(sent_at, now_at.ttl_ms) <= now_at.at, startsWith(publish_reason, 'expires after ')),
+                                                       if(now_at.dead_letters, 'dead_lettered.expired', 'expired'),
                     now_at.max_length >= 0,            if(now_at.dead_letters, 'dead_lettered.overflow', 'evicted.overflow'),
                                                        'lost.dropped'),
                 broker = 'drained',                    'settled.elsewhere',
@@ -157,6 +186,7 @@ judged AS
                 receiver != '',                        'unknown.undecided',
                 system IN ('websocket', 'graphql'),    'unknown.silent peer',
                 sent_at >= grace_over,                 'waiting.nobody yet',
+                maybe_owed,                            'unknown.headers',
                 if(watched, looked_at > sent_at, 0),   'no_receiver.broker',
                 watched,                               if(waits_too_long, 'unknown.witness away', 'waiting.nobody yet'),
                                                        'no_receiver')) AS finding
@@ -181,7 +211,8 @@ SELECT
              'dead_lettered.expired', 'dead_lettered.overflow', 'expired', 'evicted.log', 'evicted.overflow', 'lost.gone', 'lost.dropped',
              'lost.given up', 'unknown.shared', 'stuck.elsewhere', 'in_flight.elsewhere', 'overdue.held', 'waiting.held',
              'unknown.witness away', 'no_receiver.broker', 'unknown.silent peer',
-             'waiting.delayed', 'overdue.fetched', 'waiting.fetched'],
+             'waiting.delayed', 'overdue.fetched', 'waiting.fetched', 'unknown.headers', 'unknown.gone', 'unknown.counts anew',
+             'unknown.some dropped', 'overdue.came back', 'waiting.came back'],
             ['answered without error', 'acknowledged by the receiver', 'processed without error; this receiver needs no acknowledgement',
              'processed without error; this receiver does not report settlement', 'processed without error and committed past',
              'answered without error; the callee was not seen',
@@ -207,7 +238,13 @@ SELECT
              'the broker has held it for longer than the deadline', 'the broker holds it', 'the broker cannot be asked',
              'the broker knows nobody who was owed it', 'the peer does not tell what it receives',
              'given back, to be delivered again later on purpose',
-             'fetched by a client that has not begun on it within the deadline', 'fetched by a client that has not begun on it'],
+             'fetched by a client that has not begun on it within the deadline', 'fetched by a client that has not begun on it',
+             'where it went depends on more than its routing key, its headers perhaps: needs a consumer''s word',
+             'the queue was deleted; consumers that tell nothing took messages from it, and this may be one of them',
+             'the broker or the queue began anew after it was sent and counts from nought: needs its consumer''s word',
+             'the queue dropped some messages and holds others; which of them this is only its consumer can tell',
+             'its consumer went away, and the queue has held it again for longer than the deadline',
+             'its consumer went away without settling it; the queue holds it again'],
             ''),
         if(detail = '', '', concat(': ', detail))) AS why,
     multiIf(
@@ -227,7 +264,7 @@ SELECT
         sender_seen, sent_at,
         first_at) AS since,
     arrayFilter(w -> w != '', [if(sender_seen, 'producer', ''), if(attempts + dead > 0, 'consumer', ''),
-        if(broker != '' OR finding = 'no_receiver.broker', 'broker', '')]) AS witnesses,
+        if(broker != '' OR finding IN ('no_receiver.broker', 'unknown.headers'), 'broker', '')]) AS witnesses,
     system, destination, producer, consumer, trace_id, flow, keys, partition, offset, pending, conversation, attempts, call, owed,
     outcome, publish_reason,
     sender_seen, first_at, sent_at, received_at,
