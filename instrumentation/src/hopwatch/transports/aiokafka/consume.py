@@ -60,7 +60,7 @@ class Consuming:
         """Record one record; its hop ends when the task comes back for more."""
         handovers.back(consumer)
         record = await wrapped(*args, **kwargs)
-        self._give(consumer, {TopicPartition(record.topic, record.partition): (record,)}, attach=True)
+        self._give(consumer, record)
         return record
 
     async def getmany(
@@ -69,7 +69,7 @@ class Consuming:
         """Record every record of a batch; a loop over them makes each the current one in turn."""
         handovers.back(consumer)
         batches = await wrapped(*args, **kwargs)
-        self._give(consumer, batches, attach=False)
+        self._give_batches(consumer, batches)
         return {partition: Batch(batch, ends=True) for partition, batch in batches.items()}
 
     async def commit(self, wrapped: Call[T], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs) -> T:
@@ -104,20 +104,21 @@ class Consuming:
                 hop.end(keep_current=True)
 
     @guarded
-    def _give(
-        self,
-        consumer: AIOKafkaConsumer,
-        batches: Mapping[TopicPartition, Sequence[ConsumerRecord]],
-        *,
-        attach: bool,
+    def _give(self, consumer: AIOKafkaConsumer, record: ConsumerRecord) -> None:
+        reading = _Reading.of(consumer, TopicPartition(record.topic, record.partition))
+        handovers.gave(consumer, ((record, self._begin(reading, record, attach=True)),))
+
+    @guarded
+    def _give_batches(
+        self, consumer: AIOKafkaConsumer, batches: Mapping[TopicPartition, Sequence[ConsumerRecord]]
     ) -> None:
         begun: list[tuple[ConsumerRecord, ProcessHop]] = []
         for partition, records in batches.items():
             reading = _Reading.of(consumer, partition)
-            begun += [(record, self._begin(reading, record, attach)) for record in records]
+            begun += [(record, self._begin(reading, record, attach=False)) for record in records]
         handovers.gave(consumer, begun)
 
-    def _begin(self, reading: "_Reading", record: ConsumerRecord, attach: bool) -> ProcessHop:
+    def _begin(self, reading: "_Reading", record: ConsumerRecord, *, attach: bool) -> ProcessHop:
         attributes: dict[str, AttributeValue] = {
             MESSAGING_DESTINATION_PARTITION_ID: reading.partition,
             KAFKA_OFFSET: record.offset,
