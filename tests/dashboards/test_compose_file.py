@@ -48,7 +48,7 @@ SERVICE: dict[str, Any] = {
                 "type": "object",
                 "required": ["condition"],
                 "additionalProperties": False,
-                "properties": {"condition": {"const": "service_healthy"}},
+                "properties": {"condition": {"enum": ["service_started", "service_healthy"]}},
             },
         },
         "healthcheck": {
