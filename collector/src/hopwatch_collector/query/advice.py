@@ -46,6 +46,7 @@ MISSING: Final[Mapping[str, str]] = {
     "unknown.sender unseen": "instrumenting the sender",
     "unknown.shared": "instrumenting every consumer of this receiver",
     "unknown.witness away": "the broker's witness: see `trouble` under /healthz",
+    "unknown.witness blind": "what the broker's witness lacks: see `trouble` under /healthz",
     "unknown.silent peer": "instrumenting the peer",
 }
 """Cause of `unknown` → what would settle it."""

@@ -101,6 +101,8 @@ class Look:
     """What the look cost the broker."""
     blind: tuple[str, ...] = ()
     """What it was not allowed or able to see, in words."""
+    partial: bool = False
+    """Whether a list could not be had: what is missing from this look may still be there."""
 
 
 class WitnessAway(Exception):

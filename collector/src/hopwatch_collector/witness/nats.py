@@ -26,6 +26,9 @@ _KINDS: Final = {
     "io.nats.jetstream.advisory.v1.max_deliver": "max_deliveries",
     "io.nats.jetstream.advisory.v1.terminated": "terminated",
 }
+_NO_MONITORING: Final = (
+    "plain subscribers are not seen: name the server's monitoring endpoint (--watch-nats-monitoring)"
+)
 _OWN_STREAMS: Final = ("KV_", "OBJ_", "$")
 _FROM_THE_START: Final = ("all", "by_start_sequence", "by_start_time", "last_per_subject")
 
@@ -73,7 +76,8 @@ class NatsWitness:
             {_place(consumer): _position(stream, consumer) for stream, consumer in consumers},
             seen,
             self._requests,
-            tuple(blind),
+            tuple(blind) if self._monitoring else (*blind, _NO_MONITORING),
+            partial=bool(blind),
         )
 
     async def close(self) -> None:
@@ -125,6 +129,8 @@ class NatsWitness:
                     f"$JS.API.{what}", json.dumps({"offset": len(found)}).encode(), timeout=_TIMEOUT_S
                 )
             except (nats.errors.NoRespondersError, nats.errors.TimeoutError) as error:
+                if isinstance(error, nats.errors.NoRespondersError) and not _has_jetstream(client):
+                    return found
                 blind.append(
                     f"JetStream's {what} does not answer: off, or not allowed ({type(error).__name__})"
                 )
@@ -201,7 +207,11 @@ def _claims(stream: Mapping[str, Any], consumer: Mapping[str, Any]) -> Iterator[
 
 
 def _plain(connections: Iterable[Mapping[str, Any]]) -> Iterator[Claim]:
-    """Queue groups and clients with a name of their own; what instrumented services report themselves is no news."""
+    """Queue groups, and clients on their own.
+
+    These are spelled `client name:subject`: an instrumented service reports the same subscription as `service:subject`, and
+    nothing tells which client is whose. So the ledger counts a client only where no service reports that subject itself.
+    """
     for connection in connections:
         client = connection.get("name") or ""
         if client == "hopwatch-witness":
@@ -210,10 +220,13 @@ def _plain(connections: Iterable[Mapping[str, Any]]) -> Iterator[Claim]:
             subject = subscription["subject"]
             if subject.startswith(("_INBOX.", "$", "_R_")):
                 continue
-            receiver = (
-                subscription.get("qgroup") or f"{client or 'client ' + str(connection['cid'])}:{subject}"
-            )
+            receiver = subscription.get("qgroup") or f"client {client or connection['cid']}:{subject}"
             yield Claim(subject, receiver, durable=False, consumer=client)
+
+
+def _has_jetstream(client: Client) -> bool:
+    """Whether the server says it runs JetStream; if not, there is nothing to be seen of it."""
+    return bool(client._server_info.get("jetstream"))
 
 
 def _moment(text: str) -> datetime:

@@ -24,6 +24,8 @@ _IDLE_FACTOR: Final = 1.5
 """While nothing changes, looks grow rarer by this, up to `IDLE_S`."""
 IDLE_S: Final = 5.0
 _WATCH_EVERY_S: Final = 10.0
+_RENEW_EVERY_S: Final = 15.0
+"""Claims that last only while somebody is connected are written again so often: unrenewed, they end after 45 s."""
 _REPEAT_EVERY_S: Final = 900.0
 """Positions and claims are written again after so long though they did not change: old days are dropped."""
 
@@ -55,6 +57,7 @@ class _Written:
     """Each with when its title began."""
     positions: dict[Place, Position] = field(default_factory=dict)
     repeat_at: float = 0.0
+    renew_at: float = 0.0
     watch_at: float = 0.0
     trouble: str | None = None
 
@@ -152,17 +155,25 @@ class Watch:
     def _write_look(self, at: datetime, look: Look) -> bool:
         written = self._written
         repeat = time.monotonic() >= written.repeat_at
+        renew = time.monotonic() >= written.renew_at
         before = written.claims
-        now = {_key(claim): (claim, _began(claim, before.get(_key(claim)), at)) for claim in look.claims}
+        now = (before if look.partial else {}) | {
+            _key(claim): (claim, _began(claim, before.get(_key(claim)), at)) for claim in look.claims
+        }
         begun = [claim for key, (claim, began) in now.items() if key not in before or began < before[key][1]]
         ended = [claim for key, (claim, _) in before.items() if key not in now]
-        kept = [claim for key, (claim, _) in now.items() if key in before] if repeat else []
+        kept = [
+            claim
+            for key, (claim, _) in now.items()
+            if key in before and (repeat if claim.durable else renew) and claim in look.claims
+        ]
         rows = [
             *(self._claim_row(claim, at, first=claim.since or at) for claim in begun),
             *(self._claim_row(claim, at, first=_FAR) for claim in kept),
             *(self._claim_row(claim, at, first=_FAR, ended=True) for claim in ended),
         ]
-        gone = {place: GONE for place in written.positions if place not in look.positions}
+        missing = {} if look.partial else written.positions
+        gone = {place: GONE for place in missing if place not in look.positions}
         moved = {
             place: position
             for place, position in look.positions.items()
@@ -177,9 +188,11 @@ class Watch:
                 "positions", _POSITION_COLUMNS, list(self._position_rows(at, {**moved, **gone}))
             )
         written.claims = now
-        written.positions = dict(look.positions)
+        written.positions = (written.positions if look.partial else {}) | look.positions
         if repeat:
             written.repeat_at = time.monotonic() + _REPEAT_EVERY_S
+        if renew:
+            written.renew_at = time.monotonic() + _RENEW_EVERY_S
         return bool(begun or ended or gone or look.sightings or (moved and not repeat))
 
     def _claim_row(self, claim: Claim, at: datetime, *, first: datetime, ended: bool = False) -> list[Any]:

@@ -151,6 +151,10 @@ entitled AS
                             min(r.first_at) AS first_at, max(r.last_at) AS last_at, max(r.unsubscribed_at) AS unsubscribed_at
                         FROM receivers AS r
                         WHERE NOT durable
+                            -- A NATS client that only the server knows of may be a service that reports the subject itself.
+                            AND NOT (startsWith(receiver, 'client ') AND pattern IN (
+                                SELECT pattern FROM receivers
+                                WHERE system = 'nats' AND endsWith(receiver, concat(':', pattern)) AND NOT startsWith(receiver, 'client ')))
                             AND span_of_time BETWEEN {since:DateTime64(6)} - INTERVAL 2 MINUTE AND {until:DateTime64(6)} + INTERVAL 1 MINUTE
                         GROUP BY system, pattern, receiver, resource, span_of_time
                     )

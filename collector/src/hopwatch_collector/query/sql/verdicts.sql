@@ -15,7 +15,7 @@ witnessed AS
         before.1 AS published_before, before.2 AS handed_before, before.3 AS acked_before, before.4 AS held_before,
         a.published AS published_then,
         s.kind AS sighted, s.attempts AS sighted_attempts, s.at AS sighted_at,
-        w.system != '' AS watched, w.ok_at AS looked_at, w.trouble AS watch_trouble
+        w.system != '' AS watched, w.ok_at AS looked_at, w.trouble AS watch_trouble, w.blind AS blind
     FROM evidence AS e
     LEFT JOIN held AS h
         ON e.system = h.system AND e.receiver = h.receiver AND e.partition = h.partition AND if(e.system = 'kafka', e.destination, '') = h.destination
@@ -42,7 +42,7 @@ witnessed AS
     ) AS s ON e.system = s.system AND e.receiver = s.receiver AND e.partition = s.partition AND e.offset = s.offset
     LEFT JOIN
     (
-        SELECT system, maxIf(l.at, ok) AS ok_at, argMax(l.trouble, l.at) AS trouble
+        SELECT system, maxIf(l.at, ok) AS ok_at, argMax(l.trouble, l.at) AS trouble, argMaxIf(l.trouble, l.at, ok) AS blind
         FROM watches AS l
         WHERE at >= {now:DateTime64(6)} - INTERVAL 1 DAY AND day >= toDate({now:DateTime64(6)}) - 1
         GROUP BY system
@@ -187,7 +187,7 @@ judged AS
                 system IN ('websocket', 'graphql'),    'unknown.silent peer',
                 sent_at >= grace_over,                 'waiting.nobody yet',
                 maybe_owed,                            'unknown.headers',
-                if(watched, looked_at > sent_at, 0),   'no_receiver.broker',
+                if(watched, looked_at > sent_at, 0),   if(blind = '', 'no_receiver.broker', 'unknown.witness blind'),
                 watched,                               if(waits_too_long, 'unknown.witness away', 'waiting.nobody yet'),
                                                        'no_receiver')) AS finding
     FROM timed
@@ -211,7 +211,7 @@ SELECT
              'dead_lettered.expired', 'dead_lettered.overflow', 'expired', 'evicted.log', 'evicted.overflow', 'lost.gone', 'lost.dropped',
              'lost.given up', 'unknown.shared', 'stuck.elsewhere', 'in_flight.elsewhere', 'overdue.held', 'waiting.held',
              'unknown.witness away', 'no_receiver.broker', 'unknown.silent peer',
-             'waiting.delayed', 'overdue.fetched', 'waiting.fetched', 'unknown.headers', 'unknown.gone', 'unknown.counts anew',
+             'unknown.witness blind', 'waiting.delayed', 'overdue.fetched', 'waiting.fetched', 'unknown.headers', 'unknown.gone', 'unknown.counts anew',
              'unknown.some dropped', 'overdue.came back', 'waiting.came back'],
             ['answered without error', 'acknowledged by the receiver', 'processed without error; this receiver needs no acknowledgement',
              'processed without error; this receiver does not report settlement', 'processed without error and committed past',
@@ -237,7 +237,7 @@ SELECT
              'handed out for longer than the deadline, says the broker; to whom was not seen', 'handed out, says the broker; to whom was not seen',
              'the broker has held it for longer than the deadline', 'the broker holds it', 'the broker cannot be asked',
              'the broker knows nobody who was owed it', 'the peer does not tell what it receives',
-             'given back, to be delivered again later on purpose',
+             'no receiver is known, but the broker''s witness does not see everything', 'given back, to be delivered again later on purpose',
              'fetched by a client that has not begun on it within the deadline', 'fetched by a client that has not begun on it',
              'where it went depends on more than its routing key, its headers perhaps: needs a consumer''s word',
              'the queue was deleted; consumers that tell nothing took messages from it, and this may be one of them',
@@ -279,6 +279,7 @@ FROM
             not_published, if(publish_reason != '', publish_reason, publish_error),
             finding = 'failed.callee unseen', publish_error,
             finding = 'unknown.witness away', watch_trouble,
+            finding = 'unknown.witness blind', blind,
             match(finding, '^failed'), if(last_error = '', last_reason, last_error),
             last_reason != '', if(given_back, last_reason, if(match(finding, '^failed|term$'), last_reason, '')),
             '') AS detail
