@@ -63,7 +63,7 @@ async def read(url: str, durable: str, count: int) -> list[str]:
 @pytest.mark.scenario(39, "Any: broker restarted in mid-flight")
 async def test_restarted_in_mid_flight(stage, own: Brokers) -> None:
     """What the broker kept over its restart still waits; while it is down the witness says so, then it looks again."""
-    one = stage(NatsWitness(own.nats.url), NatsInstrumentor())
+    one = stage(NatsWitness(own.nats.url, own.nats.monitoring_url), NatsInstrumentor())
     await durable(own.nats.url, "billing")
     await one.observe()
     await publish(one, own.nats.url, "abc")
@@ -110,7 +110,7 @@ def unique() -> str:
 @pytest.mark.scenario(41, "Any: collector down for a while")
 async def test_collector_down(stage, own: Brokers) -> None:
     """A collector that comes back learns what happened meanwhile: what was read, what was not, and who is gone."""
-    one = stage(NatsWitness(own.nats.url), NatsInstrumentor())
+    one = stage(NatsWitness(own.nats.url, own.nats.monitoring_url), NatsInstrumentor())
     await durable(own.nats.url, "billing", "audit")
     await one.observe()
     await publish(one, own.nats.url, "ab")
@@ -124,7 +124,7 @@ async def test_collector_down(stage, own: Brokers) -> None:
     client = await nats.connect(own.nats.url)
     await client.jetstream().delete_consumer("ORDERS", "audit")
     await client.close()
-    one.watch = watching(NatsWitness(own.nats.url), one.store)
+    one.watch = watching(NatsWitness(own.nats.url, own.nats.monitoring_url), one.store)
     expected = {
         ("a", billing): "settled", ("b", billing): "waiting", ("a", audit): "lost", ("b", audit): "lost",
     }  # fmt: skip

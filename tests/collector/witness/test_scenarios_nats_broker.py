@@ -1,6 +1,5 @@
-"""What can be said of NATS messages when the server restarts, tells little, or was not watched for a while."""
+"""What can be said of NATS messages when the server tells little, or of clients that only it knows of."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import nats
@@ -33,29 +32,6 @@ async def shop(stage, own: Brokers) -> AsyncIterator[Shop]:
     await client.close()
 
 
-@pytest.mark.scenario(39, "NATS: server restarted in mid-flight")
-async def test_restart(shop: Shop, own: Brokers) -> None:
-    """What a durable stream held before the server went down still waits after it, and is settled when read."""
-    await shop.stream()
-    billing = await shop.durable("billing")
-    await shop.send("ab")
-    assert await shop.read("billing", 1) == ["a"]
-    await shop.stage.judged({("a", billing): "settled", ("b", billing): "waiting"})
-    await asyncio.to_thread(own.stop, "nats")
-    await until(lambda: not shop.client.is_connected, "the client to notice")
-    await shop.stage.observe()
-    assert "NATS at" in (shop.stage.watch.trouble or "")
-    await asyncio.to_thread(own.restart, "nats")
-    await until(lambda: shop.client.is_connected, "the client to come back")
-    told = await shop.stage.judged(
-        {("a", billing): "settled", ("b", billing): "waiting"}, broker=[("b", billing)]
-    )
-    assert told["b", billing].reason.startswith("the broker holds it")
-    assert await shop.read("billing", 1) == ["b"]
-    await shop.stage.judged({("a", billing): "settled", ("b", billing): "settled"})
-    assert shop.stage.watch.trouble is None
-
-
 @pytest.mark.scenario(40, "NATS: monitoring endpoint not given")
 async def test_no_monitoring(stage, own: Brokers) -> None:
     """Without the monitoring endpoint nobody can tell that a plain subject has no subscriber: unknown, and why."""
@@ -73,31 +49,6 @@ async def test_no_monitoring(stage, own: Brokers) -> None:
     assert "--watch-nats-monitoring" in told["a", ""].reason
     assert "--watch-nats-monitoring" in (one.watch.trouble or "")
     await client.close()
-
-
-@pytest.mark.scenario(41, "NATS: collector down for a while")
-async def test_collector_down(shop: Shop, own: Brokers) -> None:
-    """What happened while nobody watched is caught up with, and what was deleted meanwhile is taken back."""
-    await shop.stream()
-    billing, audit = await shop.durable("billing"), await shop.durable("audit")
-    await shop.send("a")
-    await shop.stage.judged({("a", billing): "waiting", ("a", audit): "waiting"})
-    await shop.stage.watch._witness.close()
-    with shop.stage.unseen():
-        assert await shop.read("billing", 1) == ["a"]
-        await shop.js.delete_consumer(shop.stage.unique, "audit")
-    again = NatsWitness(own.nats.url, own.nats.monitoring_url)
-    shop.stage.watch = watching(again, shop.stage.store)
-    await shop.send("b")
-    await shop.stage.judged(
-        {("a", billing): "settled", ("b", billing): "waiting", ("a", audit): "lost"},
-        only=lambda one: (shop.stage.name_of(one), one.receiver) != ("b", audit),
-    )
-    await shop.send("c")
-    await shop.stage.judged(
-        {("c", billing): "waiting"}, only=lambda one: shop.stage.name_of(one) == "c", broker=[("c", billing)]
-    )
-    await again.close()
 
 
 async def test_plain_subscriber_is_one_receiver(shop: Shop) -> None:
