@@ -124,3 +124,12 @@ def test_what_was_seen_once_stays_true_without_a_witness(store: Store) -> None:
     assert finding(store, 10.0) == "no_receiver.broker"
     looked(store, "kafka", 20.0, ok=False)
     assert finding(store, 90.0) == "no_receiver.broker"
+
+
+def test_a_witness_that_never_got_through_knows_nobody_and_nothing(store: Store) -> None:
+    """Whether anybody was owed it, only the broker could have told: that is unknown, with the witness's trouble."""
+    take(store, sent("orders", "kafka", **in_kafka(7)))
+    looked(store, "kafka", 5.0, ok=False)
+    assert finding(store, 10.0) == "waiting.nobody yet"
+    (row,) = judged(store, now=40.0)
+    assert (row["cause"], row["why"]) == ("unknown.witness away", "the broker cannot be asked: login refused")

@@ -4,6 +4,7 @@ Needs DESCRIBE on the cluster's groups and topics, and READ on topics to tell ho
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -13,7 +14,8 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, KafkaError
 from aiokafka.protocol.admin import (
     DescribeGroupsRequest_v3,
     DescribeGroupsResponse_v2,
@@ -27,8 +29,10 @@ _AGE_TIMEOUT_S: Final = 2.0
 _AGES_AT_ONCE: Final = 200
 """Partitions whose oldest waiting record is read at one look."""
 _REMEMBERED: Final = 10_000
-_EMPTY_EVERY: Final = 10
-"""Looks after which the offsets of groups without members are asked for again."""
+_RIGHTS: Final = "its login needs DESCRIBE on all groups and topics"
+_CLIENT: Final = "hopwatch-witness"
+_EMPTY_AFTER_S: Final = 5.0
+"""Seconds after which the offsets of groups without members are asked for again."""
 
 # aiokafka 0.14 reads answers of this version by the schema of the one before, which loses every group but the first.
 if DescribeGroupsRequest_v3.RESPONSE_TYPE is DescribeGroupsResponse_v2:
@@ -52,13 +56,13 @@ class KafkaWitness:
     def __init__(self, bootstrap: str, **options: Any) -> None:
         """`options` go to aiokafka's clients: security_protocol, sasl_mechanism, and the like."""
         self.broker = bootstrap
-        self._options = {"bootstrap_servers": bootstrap, "client_id": "hopwatch-witness", **options}
+        self._options = {"bootstrap_servers": bootstrap, "client_id": _CLIENT, **options}
         self._admin: AIOKafkaAdminClient | None = None
         self._reader: AIOKafkaConsumer | None = None
         self._ages: dict[tuple[TopicPartition, int], datetime] = {}
         self._coordinators: dict[str, int] = {}
         self._known: dict[str, Mapping[TopicPartition, int]] = {}
-        self._looks = 0
+        self._empty_due = 0.0
         self._requests = 0
 
     async def look(self) -> Look:
@@ -67,10 +71,13 @@ class KafkaWitness:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 admin, reader = await self._connected()
+                sees_all = await self._may_see_groups(admin)
                 groups = await self._groups(admin)
                 offsets = await self._offsets(admin, groups)
                 partitions = sorted({partition for known in offsets.values() for partition in known})
                 first, end = await self._bounds(reader, partitions)
+                if not groups and (not sees_all or not reader._client.cluster.topics()):
+                    raise WitnessAway(f"Kafka at {self.broker} shows no groups: {_RIGHTS}")
         except (KafkaError, TimeoutError, OSError) as error:
             await self.close()
             raise WitnessAway(f"Kafka at {self.broker}: {type(error).__name__}: {error}") from error
@@ -83,7 +90,8 @@ class KafkaWitness:
             if partition in end
         }
         aged = await self._aged(reader, positions)
-        return Look(frozenset(_claims(aged)), aged, requests=self._requests)
+        blind = () if sees_all else (f"Kafka at {self.broker} may not show all groups: {_RIGHTS}",)
+        return Look(frozenset(_claims(aged)), aged, requests=self._requests, blind=blind)
 
     async def close(self) -> None:
         """Disconnect."""
@@ -106,9 +114,27 @@ class KafkaWitness:
                 auto_offset_reset="none",
                 isolation_level="read_uncommitted",
             )
-            await self._admin.start()
-            await self._reader.start()
+            try:
+                await self._admin.start()
+                await self._reader.start()
+            except KafkaConnectionError:
+                await self._knock()
+                raise
         return self._admin, self._reader
+
+    async def _knock(self) -> None:
+        """Raise why a broker does not let us in, which aiokafka's clients only log."""
+        host, port, _ = collect_hosts(self.broker, randomize=False)[0]
+        login = {k: v for k, v in self._options.items() if k.startswith(("security_", "sasl_", "ssl_"))}
+        (await create_conn(host, port, **login)).close()
+
+    async def _may_see_groups(self, admin: AIOKafkaAdminClient) -> bool:
+        """Whether we may see any group there is: of those we may not, a list of groups just says nothing."""
+        try:
+            await self._coordinator(admin, _CLIENT)
+        except GroupAuthorizationFailedError:
+            return False
+        return True
 
     async def _groups(self, admin: AIOKafkaAdminClient) -> list[_Group]:
         listed = await admin.list_consumer_groups()
@@ -137,8 +163,10 @@ class KafkaWitness:
         self, admin: AIOKafkaAdminClient, groups: Iterable[_Group]
     ) -> Mapping[str, Mapping[TopicPartition, int]]:
         """Committed offsets per group; those of groups without members only change by hand, and are asked for less often."""
-        self._looks += 1
-        old = {} if self._looks % _EMPTY_EVERY == 0 else self._known
+        due = time.monotonic() >= self._empty_due
+        if due:
+            self._empty_due = time.monotonic() + _EMPTY_AFTER_S
+        old = {} if due else self._known
         wanted = [group.name for group in groups if group.members or group.name not in old]
         told = await asyncio.gather(*(self._offsets_of(admin, name) for name in wanted))
         fresh = dict(zip(wanted, told, strict=True))
