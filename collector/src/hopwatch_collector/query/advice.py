@@ -29,6 +29,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "stuck.unsettled": "Have the handler acknowledge or commit what it has processed.",
     "stuck.elsewhere": "Look at the consumers of this receiver: one holds the message and does not settle it.",
     "overdue.given back": "Look why the handler gives the message back, and whether a consumer is there to take it again.",
+    "overdue.came back": "Look why its consumer went away, and whether another is there to take it again.",
     "overdue.owed": "Look whether the receiver runs and keeps up.",
     "overdue.fetched": "Add consumers or let each fetch fewer messages at a time: a busy one sits on it.",
     "overdue.held": "Start the receiver, or add consumers: the broker still holds the message for it.",
@@ -47,6 +48,10 @@ MISSING: Final[Mapping[str, str]] = {
     "unknown.shared": "instrumenting every consumer of this receiver",
     "unknown.witness away": "the broker's witness: see `trouble` under /healthz",
     "unknown.witness blind": "what the broker's witness lacks: see `trouble` under /healthz",
+    "unknown.headers": "the message's headers, by which its exchange decides: instrumenting the receiver",
+    "unknown.gone": "instrumenting every consumer the queue had before it was deleted",
+    "unknown.counts anew": "the receiver's word: the queue's counters began anew since it was sent",
+    "unknown.some dropped": "the receiver's word: the queue dropped some and kept others within a few seconds",
     "unknown.silent peer": "instrumenting the peer",
 }
 """Cause of `unknown` → what would settle it."""

@@ -166,7 +166,7 @@ judged AS
                 broker = 'counts anew',                'unknown.counts anew',
                 broker = 'some dropped',               'unknown.some dropped',
                 broker = 'dropped', multiIf(
-                    if(now_at.ttl_ms >= 0, addMilliseconds(sent_at, now_at.ttl_ms) <= now_at.at, startsWith(publish_reason, 'expires after ')),
+                    if(now_at.ttl_ms >= 0, addMilliseconds(sent_at, now_at.ttl_ms) <= now_at.at, 0),
                                                        if(now_at.dead_letters, 'dead_lettered.expired', 'expired'),
                     now_at.max_length >= 0,            if(now_at.dead_letters, 'dead_lettered.overflow', 'evicted.overflow'),
                                                        'lost.dropped'),
