@@ -10,8 +10,13 @@ from typing import Any
 
 import pytest
 import scenario_table
+from hypothesis import settings
 
 from hopwatch_demo.brokers import NAMES, Broker, Brokers, State
+
+# How long an example takes depends on what else the machine does: no test fails on speed.
+settings.register_profile("hopwatch", deadline=None)
+settings.load_profile("hopwatch")
 
 FIXTURES = {"nats_url": "nats", "rabbitmq_url": "rabbitmq", "kafka_bootstrap": "kafka"}
 running = pytest.StashKey[Brokers]()
