@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import scenario_table
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from hopwatch_demo.brokers import NAMES, Broker, Brokers, State
 
 # How long an example takes depends on what else the machine does: no test fails on speed.
-settings.register_profile("hopwatch", deadline=None)
+settings.register_profile("hopwatch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("hopwatch")
 
 FIXTURES = {"nats_url": "nats", "rabbitmq_url": "rabbitmq", "kafka_bootstrap": "kafka"}
