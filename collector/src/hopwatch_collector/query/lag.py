@@ -1,6 +1,6 @@
 """How far receivers are behind: what the ledger knows to wait, and what brokers say waits, put together."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,14 +84,12 @@ def merged(rows: Iterable[LagRow], told: Mapping[Key, Held]) -> list[LagRow]:
     without a destination.
     """
     ledger = list(rows)
-    destinations: dict[tuple[str, str], list[LagRow]] = defaultdict(list)
-    for row in ledger:
-        destinations[row.system, row.receiver].append(row)
+    destinations = Counter((row.system, row.receiver) for row in ledger)
     left = dict(told)
     result = []
     for row in ledger:
         key = row.system, row.receiver, row.destination if row.system == "kafka" else ""
-        alone = row.system == "kafka" or len(destinations[row.system, row.receiver]) == 1
+        alone = row.system == "kafka" or destinations[row.system, row.receiver] == 1
         result.append(_with(row, left.pop(key)) if alone and key in left else row)
     result += [_with(_unknown(key), one) for key, one in left.items()]
     return sorted(
