@@ -4,13 +4,14 @@ import asyncio
 import socket
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
 import grpc.aio
 import httpx
 import pytest
-from ledger_support import flat, judged
+from ledger_support import T0, flat, judged
 from opentelemetry import propagate
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
@@ -28,8 +29,8 @@ from hopwatch.transports.websockets import WebSocketsInstrumentor
 from hopwatch_collector.engine import Store
 
 TIMEOUT_S = 20.0
-NOW = 4_000.0
-"""Seconds into the story of `ledger_support`, which began an hour ago, when all that was just recorded lies back."""
+LATER_S = 400.0
+"""When the verdicts are asked for: long after every deadline."""
 
 
 @pytest.fixture
@@ -54,7 +55,8 @@ def verdicts(store: Store, recorded: InMemorySpanExporter) -> list[tuple[object,
     """What the store makes of the calls recorded."""
     body = encode_spans(recorded.get_finished_spans()).SerializeToString()
     store.insert_otlp(body, str(uuid.uuid4()))
-    return flat(judged(store, now=NOW, until=NOW), "producer", "verdict", "witnesses")
+    later = (datetime.now(UTC) - T0).total_seconds() + LATER_S
+    return flat(judged(store, now=later, until=later), "producer", "verdict", "witnesses")
 
 
 def test_a_refused_connection_is_returned(store: Store, recorded: InMemorySpanExporter) -> None:
