@@ -20,6 +20,9 @@ from hopwatch.wrapping import guarded
 
 M = TypeVar("M")
 
+_running_loop: Final = asyncio._get_running_loop
+"""The loop this runs in, None for none; documented for implementers of loops, and free of an exception."""
+
 WORKED_S: Final = 0.001
 """Seconds a loop body must have taken to count as the processing of its message (see `Batch`)."""
 
@@ -47,15 +50,21 @@ class _Source(ref[Any]):
     __slots__ = ("key", "takers")
 
     key: int
-    takers: "dict[int, _Taker]"
+    takers: "dict[int, Taker]"
 
 
-class _Taker(ref[Any]):
+class Taker(ref[Any]):
     """A task, without holding it, and what it has in hand from one source."""
 
-    __slots__ = ("messages",)
+    __slots__ = ("loop", "messages")
 
+    loop: asyncio.AbstractEventLoop | None
     messages: list[_Handed]
+
+    def over(self) -> bool:
+        """Whether the task has ended."""
+        task = self()
+        return task is None or (isinstance(task, asyncio.Task) and task.done())
 
 
 class Handovers:
@@ -68,65 +77,84 @@ class Handovers:
         self._woken: asyncio.AbstractEventLoop | None = None
         """The loop that will see to what was dropped: one call is enough, each is a write to its pipe."""
 
-    @guarded
     def called(self, message: Any, hop: ProcessHop) -> None:
         """Note a message handed to a callback: whoever called it ends its hop."""
-        if self._dropped:
-            self._drain()
-        handed = _Called(message, self._gone)
-        handed.key, handed.hop, handed.loop = id(message), hop, None
-        self._by_message[handed.key] = handed
+        try:
+            if self._dropped:
+                self._drain()
+            handed = _Called(message, self._gone)
+            handed.key = key = id(message)
+            handed.hop, handed.loop = hop, None
+            self._by_message[key] = handed
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("handover", fault)
 
     def gave(self, source: Any, messages: Iterable[tuple[Any, ProcessHop]]) -> None:
         """Note messages given to the current task by `source` (a subscription, a queue, a consumer)."""
         try:
-            if self._dropped:
-                self._drain()
-            task, loop = _here()
-            known = self._by_source.get(id(source))
-            if known is None or known() is not source:
-                known = self._source(source)
-            taker = known.takers.get(id(task))
-            if taker is None or taker() is not task:
-                taker = known.takers[id(task)] = _Taker(task)
-                taker.messages = []
+            taker = self._taker(source)
             for message, hop in messages:
-                handed = _Handed(message, self._gone)
-                handed.key = key = id(message)
-                handed.hop = hop
-                handed.loop = loop
-                self._by_message[key] = handed
-                taker.messages.append(handed)
+                self.give(taker, message, hop)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("handover", fault)
 
-    def back(self, source: Any, error: BaseException | None = None) -> None:
+    def give(self, taker: Taker, message: Any, hop: ProcessHop) -> None:
+        """Note a message given to the task that came `back`."""
+        handed = _Handed(message, self._gone)
+        handed.key = key = id(message)
+        handed.hop = hop
+        handed.loop = taker.loop
+        self._by_message[key] = handed
+        taker.messages.append(handed)
+
+    def back(self, source: Any, error: BaseException | None = None, *, forget: bool = False) -> Taker | None:
         """Note that the current task is back for more: it is done with what it got from `source` before.
 
-        So is a task that has ended, such as the one `asyncio.wait_for` runs a fetch in.
+        So is a task that has ended, such as the one `asyncio.wait_for` runs a fetch in. What ends here is not found by
+        its message any more where the caller says `forget`: nobody settles it later.
         """
         try:
-            if self._dropped:
-                self._drain()
-            known = self._by_source.get(id(source))
-            if known is None or known() is not source:
-                return
-            current, _ = _here()
-            for key, taker in [*known.takers.items()]:
-                task = taker()
-                if task is not current:
-                    if task is not None and not (isinstance(task, asyncio.Task) and task.done()):
+            taker = self._taker(source)
+            if taker.messages:
+                self._done(taker, error, forget)
+            takers = self._by_source[id(source)].takers
+            if len(takers) > 1:
+                for key, other in [*takers.items()]:
+                    if other is taker or not other.over():
                         continue
-                    del known.takers[key]
-                messages, taker.messages = taker.messages, []
-                for handed in messages:
-                    hop = handed.hop
-                    if hop.ended:
-                        hop.detach()  # settled, and still the current one for what its handler had to do
-                    else:
-                        hop.end(error)
+                    del takers[key]
+                    self._done(other, error, forget)
+            return taker
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("handover", fault)
+            return None
+
+    def _taker(self, source: Any) -> Taker:
+        """Return what the current task has in hand from `source`."""
+        if self._dropped:
+            self._drain()
+        loop = _running_loop()
+        task = _NO_TASK if loop is None else asyncio.current_task(loop) or _NO_TASK
+        known = self._by_source.get(id(source))
+        if known is None or known() is not source:
+            known = self._source(source)
+        taker = known.takers.get(id(task))
+        if taker is None or taker() is not task:
+            over = taker  # a task that is gone, whose address this one has got: it will not come back itself
+            taker = known.takers[id(task)] = Taker(task)
+            taker.loop, taker.messages = loop, [] if over is None else over.messages
+        return taker
+
+    def _done(self, taker: Taker, error: BaseException | None, forget: bool) -> None:
+        messages, taker.messages = taker.messages, []
+        for handed in messages:
+            hop = handed.hop
+            if hop.ended:
+                hop.detach()  # settled, and still the current one for what its handler had to do
+            else:
+                hop.end(error)
+            if forget and self._by_message.get(handed.key) is handed:
+                del self._by_message[handed.key]
 
     @guarded
     def closed(self, source: Any, error: BaseException | None = None) -> None:
@@ -294,12 +322,3 @@ class _NoTask:
 
 
 _NO_TASK: Final = _NoTask()
-
-
-def _here() -> tuple[object, asyncio.AbstractEventLoop | None]:
-    """Return the task this runs in, or what stands for none, and its loop."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return _NO_TASK, None
-    return asyncio.current_task(loop) or _NO_TASK, loop

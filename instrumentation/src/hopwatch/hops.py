@@ -1,7 +1,7 @@
 """The two halves of a hop, as its transport holds them: what became of a send, how an attempt ended."""
 
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
@@ -24,16 +24,19 @@ from hopwatch.conventions import (
 )
 from hopwatch.faults import swallowed
 from hopwatch.meters import Done
-from hopwatch.places import Attributes, Destination, Position, naming
+from hopwatch.places import Attributes, Destination, Position, Prepared, naming
 from hopwatch.ready import Ready
 from hopwatch.reports import reporter
 from hopwatch.shapes import ShapedSpan
+
+if TYPE_CHECKING:
+    from hopwatch.lean.span import LeanSpan
 
 MAX_REASON_LENGTH: Final = 256
 """Characters of a broker's or exception's words that are kept as a reason."""
 
 _BAD_OUTCOMES: Final = frozenset(
-    {PublishOutcome.RETURNED, PublishOutcome.REFUSED, PublishOutcome.UNCONFIRMED}
+    outcome.value for outcome in (PublishOutcome.RETURNED, PublishOutcome.REFUSED, PublishOutcome.UNCONFIRMED)
 )
 _ENDINGS: Final = frozenset({SETTLE_OUTCOME, REASON, ERROR_TYPE})
 """What a span says of how an attempt ended: none of it belongs to what is told of the attempt elsewhere."""
@@ -45,10 +48,13 @@ HopSpan = Span | ShapedSpan
 class SendHop:
     """The sending half of a hop, from the call to the broker's answer."""
 
-    __slots__ = ("_done", "_ended", "_span", "message_id")
+    __slots__ = ("_done", "_ended", "_quick", "_span", "message_id")
 
-    def __init__(self, span: HopSpan, message_id: str, done: Done | None = None) -> None:
+    def __init__(
+        self, span: HopSpan, message_id: str, done: Done | None = None, quick: "LeanSpan | None" = None
+    ) -> None:
         self._span = span
+        self._quick = quick
         self._done = done
         self._ended = False
         self.message_id = message_id
@@ -78,17 +84,20 @@ class SendHop:
             return
         self._ended = True
         try:
-            self._span.set_attribute(PUBLISH_OUTCOME, outcome._value_)
-            if position is not None:
-                self._span.set_attributes(Ready(position.attributes()))
+            last = position.attributes() if position is not None else {}
+            said = last[PUBLISH_OUTCOME] = outcome._value_
+            if self._quick is not None and error is None and not reason and said not in _BAD_OUTCOMES:
+                self._quick.finish(last)
+                return
+            self._span.set_attributes(Ready(last))
             if reason or error is not None:
                 self._span.set_attribute(REASON, (reason or words(error))[:MAX_REASON_LENGTH])
-            bad = error is not None or outcome in _BAD_OUTCOMES
+            bad = error is not None or said in _BAD_OUTCOMES
             if bad:
-                fail(self._span, error, reason or outcome._value_)
+                fail(self._span, error, reason or said)
             self._span.end()
             if self._done is not None:
-                self._done((_type_of(error) or outcome._value_) if bad else None)
+                self._done((_type_of(error) or said) if bad else None)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("send", fault)
 
@@ -101,6 +110,7 @@ class ProcessHop:
         "_before",
         "_done",
         "_error_type",
+        "_place",
         "_span",
         "_tracer",
         "context",
@@ -129,11 +139,13 @@ class ProcessHop:
         attributes: Attributes,
         settled: SettleOutcome | None = None,
         done: Done | None = None,
+        place: Prepared | None = None,
     ) -> None:
         self._tracer = tracer
         self._span = span
         self.context = context
         self._attributes = attributes
+        self._place = place
         self.outcome = settled
         self.ended = False
         self._done = done
@@ -211,11 +223,12 @@ class ProcessHop:
 
     def report(self) -> None:
         """Tell of an attempt still in progress: a zero-length child span that repeats its attributes."""
+        said = self._identity()
         self._tracer.start_span(
-            f"{Report.OPEN} {self._attributes.get(MESSAGING_DESTINATION_NAME, '')}",
+            f"{Report.OPEN} {said.get(MESSAGING_DESTINATION_NAME, '')}",
             context=self.context,
             kind=SpanKind.INTERNAL,
-            attributes={**self._identity(), REPORT: Report.OPEN.value},
+            attributes={**said, REPORT: Report.OPEN.value},
         ).end()
 
     def _settle_late(self, outcome: SettleOutcome, reason: str) -> None:
@@ -227,12 +240,13 @@ class ProcessHop:
         }
         if reason:
             attributes[REASON] = reason[:MAX_REASON_LENGTH]
-        name = f"{outcome} {self._attributes.get(MESSAGING_DESTINATION_NAME, '')}"
+        name = f"{outcome} {attributes.get(MESSAGING_DESTINATION_NAME, '')}"
         self._tracer.start_span(name, context=self.context, kind=SpanKind.CLIENT, attributes=attributes).end()
 
     def _identity(self) -> dict[str, AttributeValue]:
         """Return whose attempt this is; a lean span keeps its own attributes in the same dict."""
-        return {name: value for name, value in list(self._attributes.items()) if name not in _ENDINGS}
+        said = {name: value for name, value in list(self._attributes.items()) if name not in _ENDINGS}
+        return said if self._place is None else {**self._place.attributes, **said}
 
 
 def words(error: BaseException | None) -> str:

@@ -1,31 +1,48 @@
 """Message ids: UUIDv7 (RFC 9562), minted at each send, time-ordered so that the store can find them by time."""
 
+import os
 import re
 import time
+from itertools import count
 from random import getrandbits
 from typing import Final
 
 id_in: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 """Whether untrusted text has the form of a message id (any UUID version, lower-case hex): a match, or None."""
 
-_VARIANT: Final = 0b10 << 74
-_beginning = (0, "")
-"""The last millisecond an id was minted in, and how ids of it begin; replaced as one, so that threads do not mix."""
+_VARIANT: Final = 0b10 << 14
+
+_beginning: tuple[int, str, "count[int]"] = (0, "", count())
+"""The last millisecond an id was minted in, how its ids begin, and their counter; replaced as one, so that threads
+do not mix."""
 
 
 def new_message_id() -> str:
-    """Return a UUIDv7 in its 36-character form: 48 bits of Unix milliseconds, 74 bits of randomness."""
+    """Return a UUIDv7 in its 36-character form, for a third of what 74 random bits for each would cost.
+
+    Every millisecond draws 26 random bits anew, and 47 more from which its last field counts up (RFC 9562, 6.2,
+    method 1: a counter with a random beginning).
+    """
     global _beginning
     now = time.time_ns() // 1_000_000
-    then, beginning = _beginning
+    then, beginning, counter = _beginning
     if then != now:
         digits = f"{now:012x}"
-        beginning = f"{digits[:8]}-{digits[8:]}-7"
-        _beginning = (now, beginning)
-    digits = f"{_VARIANT | getrandbits(74):019x}"
-    return f"{beginning}{digits[1:4]}-{digits[0]}{digits[4:7]}-{digits[7:]}"
+        beginning = f"{digits[:8]}-{digits[8:]}-7{getrandbits(12):03x}-{_VARIANT | getrandbits(14):04x}-"
+        counter = count(getrandbits(47))
+        _beginning = (now, beginning, counter)
+    return f"{beginning}{next(counter):012x}"
 
 
 def is_message_id(text: str) -> bool:
     """Whether untrusted text has the form of a message id (any UUID version, lower-case hex, 36 characters)."""
     return id_in(text) is not None
+
+
+def _after_fork() -> None:
+    """In a forked child the parent's counter is the parent's."""
+    global _beginning
+    _beginning = (0, "", count())
+
+
+os.register_at_fork(after_in_child=_after_fork)

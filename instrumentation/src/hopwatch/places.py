@@ -16,10 +16,8 @@ from hopwatch.conventions import (
     MESSAGING_SYSTEM,
     RECEIVER,
     SEQUENCE,
-    SETTLE_OUTCOME,
     STREAM,
     Operation,
-    SettleOutcome,
     System,
 )
 
@@ -44,8 +42,8 @@ class Destination(NamedTuple):
 class Position(Protocol):
     """Where a message lies in its broker, as span attributes."""
 
-    def attributes(self) -> Attributes:
-        """Return the attributes that name the position."""
+    def attributes(self) -> dict[str, AttributeValue]:
+        """Return the attributes that name the position, as a new dict."""
         ...
 
 
@@ -55,7 +53,7 @@ class KafkaPosition(NamedTuple):
     partition: int
     offset: int
 
-    def attributes(self) -> Attributes:
+    def attributes(self) -> dict[str, AttributeValue]:
         """Return partition id and offset as the conventions spell them."""
         return {MESSAGING_DESTINATION_PARTITION_ID: str(self.partition), KAFKA_OFFSET: self.offset}
 
@@ -66,57 +64,60 @@ class StreamPosition(NamedTuple):
     stream: str
     sequence: int
 
-    def attributes(self) -> Attributes:
+    def attributes(self) -> dict[str, AttributeValue]:
         """Return stream and sequence; no convention exists for them."""
         return {STREAM: self.stream, SEQUENCE: self.sequence}
 
 
-class Prepared(NamedTuple):
-    """What all hops of one kind to one destination share."""
+class Prepared:
+    """What all hops of one kind to one destination share; nobody changes it."""
 
-    span_name: str
-    attributes: dict[str, AttributeValue]
-    destination: Destination
+    __slots__ = ("attributes", "destination", "encoded", "span_name")
+
+    def __init__(
+        self, span_name: str, attributes: dict[str, AttributeValue], destination: Destination
+    ) -> None:
+        self.span_name = span_name
+        self.attributes = attributes
+        self.destination = destination
+        self.encoded: tuple[bytes, bytes] | None = None
+        """Name and attributes as the exporter writes them, once it has."""
 
 
 class Preparations:
-    """The last destinations of one transport; a hop to one of them copies what was prepared for it."""
+    """The last destinations of one operation of a transport; all hops to one of them share what was prepared for it."""
 
     LIMIT: Final = 1_024
     """Destinations kept. Subjects that hold ids are without number: then all are forgotten, and most come back."""
 
-    def __init__(self, system: System | str) -> None:
+    def __init__(self, system: System | str, operation: Operation) -> None:
         self._system = str(system)
-        self._known: dict[tuple[object, ...], Prepared] = {}
+        self._operation = operation.value
+        self._known: dict[tuple[str, str, str, str | None], Prepared] = {}
 
-    def of(
-        self, name: str, operation: Operation, destination: Destination, receiver: str | None = None
-    ) -> Prepared:
-        """Return what was prepared for this operation, prepared now if it is the first of its kind."""
-        key = (name, operation, destination.name, destination.address, receiver)
+    def of(self, name: str, destination: Destination, receiver: str | None = None) -> Prepared:
+        """Return what was prepared for this destination, prepared now if it is the first time."""
+        title, address, attributes = destination
+        key = (name, title, address, receiver)
         known = self._known.get(key)
         if known is not None:
-            given, kept = destination.attributes, known.destination.attributes
-            if given is kept or given == kept:
+            kept = known.destination.attributes
+            if attributes is kept or attributes == kept:
                 return known
         if len(self._known) >= self.LIMIT:
             self._known.clear()
-        prepared = self._known[key] = self._prepare(name, operation, destination, receiver)
+        prepared = self._known[key] = self._prepare(name, destination, receiver)
         return prepared
 
-    def _prepare(
-        self, name: str, operation: Operation, destination: Destination, receiver: str | None
-    ) -> Prepared:
+    def _prepare(self, name: str, destination: Destination, receiver: str | None) -> Prepared:
         attributes: dict[str, AttributeValue] = {
             MESSAGING_SYSTEM: self._system,
             MESSAGING_OPERATION_NAME: name,
-            MESSAGING_OPERATION_TYPE: operation.value,
+            MESSAGING_OPERATION_TYPE: self._operation,
             **plain(naming(destination)),
         }
         if receiver is not None:
             attributes[RECEIVER] = receiver
-        if operation is Operation.PROCESS:
-            attributes[SETTLE_OUTCOME] = SettleOutcome.NONE.value  # until it is settled
         return Prepared(f"{name} {destination.name}", attributes, destination)
 
 

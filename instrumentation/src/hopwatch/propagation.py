@@ -6,7 +6,7 @@ extract through OpenTelemetry's global propagator.
 
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from opentelemetry import baggage, propagate, trace
@@ -45,13 +45,19 @@ from hopwatch.conventions import (
     MESSAGE_ID_HEADER,
     SERVER_ADDRESS,
 )
-from hopwatch.ids import id_in, is_message_id, new_message_id
+from hopwatch.ids import is_message_id, new_message_id
+
+if TYPE_CHECKING:
+    from hopwatch.lean.span import LeanSpan
 
 _INTERNAL_SUFFIXES = (".local", ".internal", ".svc", ".cluster.local", ".localhost")
 
 
 Received = tuple[Context, str | None, str | None]
 """The context of what is done for a message, its id, and its flow where the trace it came with is not the flow's own."""
+
+Sender = tuple[SpanContext, str | None, str, bool]
+"""Who sent a message: span context, the message's id, its flow, and whether that is another than the sender's trace."""
 
 
 class HopwatchPropagator(TextMapPropagator):
@@ -69,6 +75,7 @@ class HopwatchPropagator(TextMapPropagator):
         self._baggage_hosts = baggage_hosts
         self._baggage = _w3c_baggage(delegate)
         """The default's half for baggage, where `delegate` is the default: then the rest is done by hand."""
+        self.by_hand = self._baggage is not None
 
     def inject(
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
@@ -143,16 +150,11 @@ class HopwatchPropagator(TextMapPropagator):
     def _extract_by_hand(
         self, carrier: CarrierT, context: Context | None, getter: Getter[CarrierT]
     ) -> Received:
-        at_once = getattr(getter, "fields", None)
-        fields = at_once(carrier) if at_once is not None else _fields(carrier, getter)
-        traceparent = fields.get(w3c.TRACEPARENT)
-        clean = w3c.read(traceparent, fields.get(w3c.TRACESTATE)) if traceparent is not None else None
+        fields = _fields(carrier, getter)
+        clean = w3c.sender(fields)
         if clean is None:
             return received(self._extract_generally(carrier, context, getter))
-        sender, flow, foreign = clean
-        message_id = fields.get(MESSAGE_ID_HEADER)
-        if message_id is not None and id_in(message_id) is None:
-            message_id = None
+        sender, message_id, flow, foreign = clean
         values = {SPAN_KEY: NonRecordingSpan(sender), INCOMING_KEY: message_id, FLOW_KEY: flow}
         extracted = Context({**context, **values} if context else values)
         if w3c.BAGGAGE in fields and self._baggage is not None:
@@ -199,6 +201,40 @@ def inject(
         )
 
 
+def inject_quickly(
+    carrier: Any, setter: Setter[Any], span: "LeanSpan", context: Context, message_id: str
+) -> None:
+    """Do what `inject` does, at once where the ids of a span of our own provider are all that travels."""
+    propagator = propagate.get_global_textmap()
+    if type(propagator) is HopwatchPropagator and propagator.by_hand and span._trace_state is None:
+        traceparent = span.traceparent()
+        # Where a context holds a flow that is the trace itself, the trace says it.
+        if not context or (
+            BAGGAGE_KEY not in context and context.get(FLOW_KEY, traceparent[3:35]) == traceparent[3:35]
+        ):
+            at_once = getattr(setter, "ids", None)
+            if at_once is not None:
+                at_once(carrier, traceparent, message_id)
+            elif setter is default_setter and type(carrier) is dict:
+                carrier[w3c.TRACEPARENT] = traceparent
+                carrier[MESSAGE_ID_HEADER] = message_id
+            else:
+                setter.set(carrier, w3c.TRACEPARENT, traceparent)
+                setter.set(carrier, MESSAGE_ID_HEADER, message_id)
+            return
+    inject(carrier, setter, span, context, message_id)
+
+
+def sender_of(carrier: Any, getter: Getter[Any]) -> w3c.Sender | None:
+    """Return who sent a message, None where its headers hold more than ids, or the propagators are not the default."""
+    propagator = propagate.get_global_textmap()
+    if type(propagator) is not HopwatchPropagator or not propagator.by_hand:
+        return None
+    at_once = getattr(getter, "fields", None)
+    fields = _fields(carrier, getter) if at_once is None else at_once(carrier)
+    return None if w3c.BAGGAGE in fields else w3c.sender(fields)
+
+
 def receive(carrier: CarrierT, getter: Getter[CarrierT]) -> Received:
     """Extract what came with a message into a context of its own, through the propagator in force."""
     propagator = propagate.get_global_textmap()
@@ -234,7 +270,11 @@ def fill(carrier: CarrierT, setter: Setter[CarrierT], fields: Mapping[str, str])
 
 
 def _fields(carrier: CarrierT, getter: Getter[CarrierT]) -> dict[str, str]:
-    """Return the headers we read, one by one."""
+    """Return the headers we read: at once where the getter can (`fields(carrier)`), else one by one."""
+    at_once = getattr(getter, "fields", None)
+    if at_once is not None:
+        fields: dict[str, str] = at_once(carrier)
+        return fields
     found = ((name, getter.get(carrier, name)) for name in w3c.TRAVELLING)
     return {
         name: ",".join(values) if name == w3c.TRACESTATE else values[0] for name, values in found if values

@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
-    from opentelemetry.trace import Span, SpanKind
+    from opentelemetry.trace import SpanContext, SpanKind
     from opentelemetry.util.types import AnyValue
+
+    from hopwatch.lean.span import LeanSpan
+    from hopwatch.places import Prepared
 
 
 class Ready(dict[str, "AnyValue"]):
@@ -20,10 +22,21 @@ class Ready(dict[str, "AnyValue"]):
 class Quick(Protocol):
     """Begins a span of the recorder's without links, as `Tracer.start_span` would; `LeanTracer.quick` is one."""
 
-    def __call__(self, name: str, context: "Context", kind: "SpanKind", attributes: Ready) -> "Span | None":
-        """Return the span begun, None where something is set up that only `start_span` heeds."""
+    def __call__(
+        self,
+        place: "Prepared",
+        above: "SpanContext | None",
+        kind: "SpanKind",
+        attributes: "dict[str, AnyValue]",
+    ) -> "LeanSpan | None":
+        """Return the span begun below `above`, None where something is set up that only `start_span` heeds.
+
+        It has the attributes of `place` and those given, which are plain and become its own.
+        """
         ...
 
 
-def never_quick(name: str, context: "Context", kind: "SpanKind", attributes: Ready) -> None:
+def never_quick(
+    place: "Prepared", above: "SpanContext | None", kind: "SpanKind", attributes: "dict[str, AnyValue]"
+) -> None:
     """Leave it to `start_span`: the tracer is not ours."""

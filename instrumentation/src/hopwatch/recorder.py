@@ -7,8 +7,16 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, Setter, default_getter, default_setter
 from opentelemetry.trace import INVALID_SPAN, Link, NoOpTracer, SpanKind, Tracer
+from opentelemetry.util.types import AttributeValue
 
-from hopwatch.context import BAGGAGE_KEY, SPAN_KEY, SUPPRESSED_KEY, get_current
+from hopwatch.context import (
+    BAGGAGE_KEY,
+    FLOW_KEY,
+    INCOMING_KEY,
+    SPAN_KEY,
+    SUPPRESSED_KEY,
+    get_current,
+)
 from hopwatch.conventions import (
     ALIAS,
     ATTEMPT,
@@ -40,7 +48,7 @@ from hopwatch.places import (
     StreamPosition,
     plain,
 )
-from hopwatch.propagation import inject, pass_on, receive
+from hopwatch.propagation import inject, inject_quickly, pass_on, receive, sender_of
 from hopwatch.ready import Quick, Ready, never_quick
 from hopwatch.reports import Subscription, reporter
 from hopwatch.shapes import ShapedSpan, shape_of
@@ -72,7 +80,10 @@ class Recorder:
         self._hook = hook
         self._shape = shape_of(str(system), hook)
         self._meters = Meters(str(system))
-        self._places = Preparations(system)
+        self._ordinary = hook is None and self._shape is None
+        self._sends = Preparations(system, Operation.SEND)
+        self._attempts = Preparations(system, Operation.PROCESS)
+        self._settlements = Preparations(system, Operation.SETTLE)
         self.opted = OptIn.from_environment()
 
     def send(
@@ -100,26 +111,32 @@ class Recorder:
         message_id = message_id or new_message_id()
         done = None
         try:
-            place = self._places.of(name, Operation.SEND, destination)
-            described = Ready(place.attributes)
+            place = self._sends.of(name, destination)
+            described: dict[str, AttributeValue] = {MESSAGE_ID: message_id}
             if attributes:
-                described.update(plain(attributes))
-            if context:
-                belong(described, context)
-            described[MESSAGE_ID] = message_id
+                described.update(attributes)
             if aliases:
                 described[ALIAS] = tuple(aliases)
+            above = None
+            if context:
+                belong(described, context)
+                current: Any = context.get(SPAN_KEY)
+                above = None if current is None else current.get_span_context()
+            if self._ordinary and not links and not self._meters.on:
+                quick = self._quick(place, above, _PRODUCER, described)
+                if quick is not None:
+                    inject_quickly(carrier, setter, quick, context, message_id)
+                    return SendHop(quick, message_id, None, quick)
+            described = Ready({**place.attributes, **plain(described)})
             if self._meters.on:
                 done = self._meters.sending(described)
-            span_name = self._named(Operation.SEND, place, described) if self._hook else place.span_name
+            span_name = self._named(Operation.SEND, place, described)
             if span_name is None:
                 pass_on(carrier, setter, context)
                 return SendHop(INVALID_SPAN, "", done)
             if self._shape is not None:
                 described = Ready(self._shape(described))
-            span = None if links else self._quick(span_name, context, _PRODUCER, described)
-            if span is None:
-                span = self._tracer.start_span(span_name, context, _PRODUCER, described, links)
+            span = self._tracer.start_span(span_name, context, _PRODUCER, described, links)
             inject(carrier, setter, span, context, message_id)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("send", fault)
@@ -141,7 +158,7 @@ class Recorder:
             context, message_id, _ = receive(carrier, getter)
             if message_id is None:
                 return
-            place = self._places.of(name, Operation.SEND, destination)
+            place = self._sends.of(name, destination)
             described = {**place.attributes, MESSAGE_ID: message_id}
             belong(described, context)
             span = self._tracer.start_span(place.span_name, context, SpanKind.PRODUCER, described)
@@ -172,14 +189,22 @@ class Recorder:
         context = Context()  # what is current here belongs to whoever subscribed, not to the message
         described, done = Ready(), None
         try:
-            context, message_id, flow = receive(carrier, getter)
-            place = self._places.of(name, Operation.PROCESS, destination, receiver)
-            described = Ready(place.attributes)
+            place = self._attempts.of(name, destination, receiver)
+            said: dict[str, AttributeValue] = {
+                ATTEMPT: attempt,
+                SETTLE_OUTCOME: settled._value_ if settled is not None else _UNSETTLED,
+            }
             if attributes:
-                described.update(plain(attributes))
-            described[ATTEMPT] = attempt
-            if settled is not None:
-                described[SETTLE_OUTCOME] = settled._value_
+                said.update(attributes)
+            if self._ordinary and DEAD_LETTER_RECEIVER not in said and not self._meters.on:
+                hop = self._process_quickly(place, carrier, getter, said, settled)
+                if hop is not None:
+                    if attach:
+                        hop.attach()
+                    reporter.opened(hop)
+                    return hop
+            context, message_id, flow = receive(carrier, getter)
+            described = Ready({**place.attributes, **plain(said)})
             if message_id is not None:
                 described[MESSAGE_ID] = message_id
             if flow is not None:
@@ -188,15 +213,13 @@ class Recorder:
                 described.update(key_attributes(context))
             if self._meters.on:
                 done = self._meters.processing(described)
-            span_name = self._named(Operation.PROCESS, place, described) if self._hook else place.span_name
+            span_name = self._named(Operation.PROCESS, place, described)
             if span_name is None:
                 return _unrecorded(context, done, attach)
             if self._shape is not None:
                 described = Ready(self._shape(described))
             links = _dead_letter_link(context, described) if DEAD_LETTER_RECEIVER in described else ()
-            span = None if links else self._quick(span_name, context, _CONSUMER, described)
-            if span is None:
-                span = self._tracer.start_span(span_name, context, _CONSUMER, described, links)
+            span = self._tracer.start_span(span_name, context, _CONSUMER, described, links)
             context = Context({**context, SPAN_KEY: span})
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("process", fault)
@@ -209,12 +232,35 @@ class Recorder:
             reporter.opened(hop)
         return hop
 
+    def _process_quickly(
+        self,
+        place: Prepared,
+        carrier: Any,
+        getter: Getter[Any],
+        said: dict[str, AttributeValue],
+        settled: SettleOutcome | None,
+    ) -> ProcessHop | None:
+        """Begin an attempt that came with ids and nothing else, on hopwatch's own provider; None: do it thoroughly."""
+        sender = sender_of(carrier, getter)
+        if sender is None:
+            return None
+        above, message_id, flow, foreign = sender
+        if message_id is not None:
+            said[MESSAGE_ID] = message_id
+        if foreign:
+            said[FLOW_ID] = flow
+        span = self._quick(place, above, _CONSUMER, said)
+        if span is None:
+            return None
+        context = Context({SPAN_KEY: span, INCOMING_KEY: message_id, FLOW_KEY: flow})
+        return ProcessHop(self._tracer, span, context, said, settled, None, place)
+
     def commit(self, destination: Destination, *, receiver: str, partition: int, offset: int) -> None:
         """Record that a consumer group's committed offset (the next to read) moved."""
         if get_current().get(SUPPRESSED_KEY):
             return
         try:
-            place = self._places.of("commit", Operation.SETTLE, destination, receiver)
+            place = self._settlements.of("commit", destination, receiver)
             described = {
                 **place.attributes,
                 **KafkaPosition(partition, offset).attributes(),
@@ -229,7 +275,7 @@ class Recorder:
     ) -> None:
         """Report that a receiver's position was moved over messages it had not read."""
         try:
-            place = self._places.of(Report.SKIP.value, Operation.SETTLE, destination, receiver)
+            place = self._settlements.of(Report.SKIP.value, destination, receiver)
             described = {
                 **place.attributes,
                 **KafkaPosition(partition, first).attributes(),
@@ -265,6 +311,7 @@ class Recorder:
 
 
 _NO_TRACER: Final = NoOpTracer()
+_UNSETTLED: Final = SettleOutcome.NONE.value
 _PRODUCER: Final = SpanKind.PRODUCER
 _CONSUMER: Final = SpanKind.CONSUMER
 

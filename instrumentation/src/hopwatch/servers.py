@@ -1,15 +1,18 @@
 """Which server a client talks to, as attributes worked out once per connection."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
-from weakref import WeakKeyDictionary
+from types import MappingProxyType
+from typing import Any, Final
 
 from opentelemetry.util.types import AttributeValue
 
+from hopwatch.beside import Beside
 from hopwatch.conventions import SERVER_ADDRESS, SERVER_PORT
 from hopwatch.faults import swallowed
 
 Address = tuple[str | None, int | None]
+
+_NONE: Final[Mapping[str, AttributeValue]] = MappingProxyType({})
 
 
 class Servers:
@@ -20,16 +23,14 @@ class Servers:
 
     def __init__(self, find: Callable[[Any], Address]) -> None:
         self._find = find
-        self._known: WeakKeyDictionary[Any, Mapping[str, AttributeValue]] = WeakKeyDictionary()
+        self._known: Beside[Mapping[str, AttributeValue]] = Beside()
 
     def of(self, connection: Any, client: Any = None) -> Mapping[str, AttributeValue]:
         """Return the attributes of a connection's server; `client` is whose it is, if not its own."""
         if connection is None:
-            return {}
+            return _NONE
         known = self._known.get(connection)
-        if known is None:
-            known = self._known[connection] = self._attributes(client or connection)
-        return known
+        return self._known.put(connection, self._attributes(client or connection)) if known is None else known
 
     def _attributes(self, client: Any) -> Mapping[str, AttributeValue]:
         try:

@@ -4,7 +4,7 @@ Only the clean form is handled here; for anything else the answer is None, and t
 """
 
 import re
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Final
 
 from opentelemetry.trace import (
@@ -16,21 +16,25 @@ from opentelemetry.trace import (
 )
 
 from hopwatch.conventions import MESSAGE_ID_HEADER, TRACESTATE_KEY
+from hopwatch.ids import id_in
 
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 BAGGAGE: Final = "baggage"
-TRAVELLING: Final = (TRACEPARENT, TRACESTATE, BAGGAGE, MESSAGE_ID_HEADER)
+TRAVELLING: Final = frozenset({TRACEPARENT, TRACESTATE, BAGGAGE, MESSAGE_ID_HEADER})
 """Headers that are read off a message."""
 
-_CLEAN: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_clean: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
 _FLOW_ONLY: Final = re.compile(f"{TRACESTATE_KEY}=([0-9a-f]{{32}})")
 _FLOW_ID: Final = re.compile("[0-9a-f]{32}")
-_FLAGS: Final = tuple(TraceFlags(bits) for bits in range(256))
+_FLAGS: Final = {f"{bits:02x}": TraceFlags(bits) for bits in range(256)}
 
 
 POSSIBLE: Final = isinstance(INVALID_SPAN_CONTEXT, tuple) and len(INVALID_SPAN_CONTEXT) == 6
 """Whether a span context is the tuple it is taken apart as here: its properties cost more than all the rest."""
+
+
+_made: Final = tuple.__new__
 
 
 def span_context(
@@ -40,7 +44,7 @@ def span_context(
     if not POSSIBLE:
         return SpanContext(trace_id, span_id, is_remote, flags, state)
     parts = (trace_id, span_id, is_remote, flags, DEFAULT_TRACE_STATE if state is None else state, True)
-    return tuple.__new__(SpanContext, parts)
+    return _made(SpanContext, parts)
 
 
 class FlowState(TraceState):
@@ -107,28 +111,39 @@ class FlowState(TraceState):
         return TraceState([(TRACESTATE_KEY, self.flow)])
 
 
-def read(traceparent: str, tracestate: str | None) -> tuple[SpanContext, str, bool] | None:
-    """Return the sender's span context, its flow, and whether that is another than its trace.
+Sender = tuple[SpanContext, str | None, str, bool]
+"""Who sent a message: span context, the message's id, its flow, and whether that is another than the sender's trace."""
 
-    None where the headers hold more than a clean parent and a flow.
+
+def sender(fields: Mapping[str, str]) -> Sender | None:
+    """Return who sent a message with these headers, None where they hold more than a clean parent, a flow and an id.
+
+    A malformed message id is as good as none.
     """
-    clean = _CLEAN.fullmatch(traceparent)
+    traceparent = fields.get(TRACEPARENT)
+    clean = None if traceparent is None else _clean(traceparent)
     if clean is None:
         return None
-    trace_hex, span_hex, flags = clean.groups()
-    trace_id, span_id = int(trace_hex, 16), int(span_hex, 16)
+    flow, span_hex, flags = clean.groups()
+    trace_id, span_id = int(flow, 16), int(span_hex, 16)
     if not trace_id or not span_id:
         return None
-    flow, number, state = trace_hex, trace_id, None
+    state: TraceState = DEFAULT_TRACE_STATE
+    foreign = False
+    tracestate = fields.get(TRACESTATE)
     if tracestate:
-        if tracestate != f"{TRACESTATE_KEY}={trace_hex}":
+        if tracestate != f"{TRACESTATE_KEY}={flow}":
             other = _FLOW_ONLY.fullmatch(tracestate)
             if other is None:
                 return None
-            flow, number = other[1], int(other[1], 16)
-        state = FlowState(flow, number)
-    sender = span_context(trace_id, span_id, True, _FLAGS[int(flags, 16)], state)
-    return sender, flow, number != trace_id
+            flow, foreign = other[1], True
+        state = FlowState(flow, int(flow, 16))
+    parts = trace_id, span_id, True, _FLAGS[flags], state
+    context = _made(SpanContext, (*parts, True)) if POSSIBLE else SpanContext(*parts)
+    message_id = fields.get(MESSAGE_ID_HEADER)
+    if message_id is not None and id_in(message_id) is None:
+        message_id = None
+    return context, message_id, flow, foreign
 
 
 def write(context: SpanContext, kept_flow: str | None) -> dict[str, str]:

@@ -38,6 +38,19 @@ class Patches:
             raise AttributeError(f"{owner.__module__}.{owner.__qualname__} has no {name}")
         self.replace(owner, name, wrapt.FunctionWrapper(vars(owner)[name], wrapper, self._is_active))
 
+    def around(self, owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Put `make(original)` in the place of a method that `owner` itself defines: where every call is a message.
+
+        What is made says itself what it is (`functools.wraps`, a coroutine function for one), asks `active`, and costs a
+        third of what a wrapper put on with `wrap` does.
+
+        Raises:
+            AttributeError: `owner` does not define it; this version of the library is not supported.
+        """
+        if name not in vars(owner):
+            raise AttributeError(f"{owner.__module__}.{owner.__qualname__} has no {name}")
+        self.replace(owner, name, make(vars(owner)[name]))
+
     def replace(self, owner: Any, name: str, replacement: Any) -> None:
         """Put something else in the place of an attribute of a class or module."""
         original = vars(owner)[name]

@@ -171,7 +171,9 @@ def test_a_dead_collector_costs_memory_up_to_the_bound(trouble: str) -> None:
             stats = eventually(queue.stats, lambda now: now.waiting + sum(now.dropped.values()) == 20_000)
             assert (stats.delivered, set(stats.dropped)) == (0, {"queue full"})
             assert stats.waiting <= 1_000
-            assert longest < 2.5  # whoever waited for the collector would have waited for the time limit of 5 s
+            assert (
+                longest < 2.5
+            )  # whoever waited for the collector would have waited for the time limit of 5 s
             started = time.monotonic()
             provider.shutdown(500)
             assert time.monotonic() - started < 2.5

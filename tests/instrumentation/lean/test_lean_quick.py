@@ -10,21 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from hopwatch.context import FLOW_KEY
-from hopwatch.conventions import PublishOutcome, SettleOutcome, System
+from hopwatch.conventions import Operation, PublishOutcome, SettleOutcome, System
+from hopwatch.lean.encode import Encoder
 from hopwatch.lean.provider import LeanTracer, LeanTracerProvider
 from hopwatch.lean.span import LeanSpan
+from hopwatch.places import Preparations
 from hopwatch.ready import Ready, never_quick
 from hopwatch.recorder import Destination, KafkaPosition, Recorder
 
 RESOURCE = Resource({"service.name": "under-test"})
 MESSAGE = "0191d3c0-0000-7000-8000-000000000000"
+PLACE = Preparations(System.KAFKA, Operation.SEND).of(
+    "send", Destination("orders", "orders", {"server.address": "broker", "server.port": 9092})
+)
 ORDERS = Destination("orders", "orders", {"server.address": "broker", "server.port": 9092})
 
 flows = st.integers(1, 2**128 - 1).map("{:032x}".format)
@@ -62,6 +69,30 @@ def own(provider: LeanTracerProvider) -> LeanTracer:
     return tracer
 
 
+def written(span: Any) -> dict[str, str]:
+    """Return the headers that OpenTelemetry writes for a span."""
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(span))
+    return carrier
+
+
+def encoded(span: LeanSpan) -> dict[str, Any]:
+    """Return what the exporter writes for a span, but for its ids and times; attributes by name."""
+    if span.end_time is None:
+        span.end()
+    body, count = Encoder(RESOURCE).encode([span])
+    assert count == 1
+    [resource] = ExportTraceServiceRequest.FromString(body).resource_spans
+    [scope] = resource.scope_spans
+    [sent] = scope.spans
+    for field in ("trace_id", "span_id", "start_time_unix_nano", "end_time_unix_nano"):
+        sent.ClearField(field)
+    keys = {one.key: one.value.SerializeToString() for one in sent.attributes}
+    assert len(keys) == len(sent.attributes)
+    sent.ClearField("attributes")
+    return {"attributes": keys, "rest": sent.SerializeToString()}
+
+
 def told(span: Any) -> dict[str, Any]:
     """Return all that a span tells, but for when."""
     said: dict[str, Any] = json.loads(span.to_json())
@@ -74,15 +105,42 @@ def test_a_quick_span_is_the_one_start_span_makes(
 ) -> None:
     """Wherever the quick lane answers, its span has every id, flag and attribute of the ordinary one."""
     tracer = own(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON))
+    described = {name: value for name, value in described.items() if name not in PLACE.attributes}
     random.seed(seed)
-    ordinary = tracer.start_span("send orders", around(parent), kind, Ready(described))
+    ordinary = tracer.start_span(
+        "send orders", around(parent), kind, Ready({**PLACE.attributes, **described})
+    )
     random.seed(seed)
-    quick = tracer.quick("send orders", around(parent), kind, Ready(described))
+    quick = tracer.quick(PLACE, parent, kind, dict(described))
     sampled = parent is None or (parent.is_valid and parent.trace_flags.sampled)
-    assert (quick is not None) == (sampled and len(described) <= 128)
+    assert (quick is not None) == (sampled and len(described) + len(PLACE.attributes) <= 128)
     if quick is not None:
         assert told(quick) == told(ordinary)
         assert quick.get_span_context() == ordinary.get_span_context()
+        assert quick.traceparent() == written(ordinary)["traceparent"]
+        assert encoded(quick) == encoded(ordinary)
+
+
+@given(attributes, attributes, st.sampled_from(["messaging.system", "own"]))
+def test_what_hops_share_stays_as_it_is(
+    described: dict[str, Any], added: dict[str, Any], changed: str
+) -> None:
+    """What is set on a quick span, even over what it shares with others, is its own, like on any span."""
+    tracer = own(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, limits=SpanLimits(max_span_attributes=30)))
+    described = dict(list(described.items())[:20])
+    shared = dict(PLACE.attributes)
+    quick = tracer.quick(PLACE, None, SpanKind.PRODUCER, dict(described))
+    assert quick is not None
+    ordinary = tracer.start_span("send orders", Context(), SpanKind.PRODUCER, Ready({**shared, **described}))
+    for span in (quick, ordinary):
+        span.set_attribute("own", 1)
+        span.set_attributes(added)
+        span.set_attribute(changed, "changed")
+        span.update_name("another")
+    assert dict(quick.attributes or {}) == dict(ordinary.attributes or {})
+    assert quick.dropped_attributes == ordinary.dropped_attributes
+    assert encoded(quick) == encoded(ordinary)
+    assert PLACE.attributes == shared
 
 
 @given(contexts, st.none() | flows, st.integers(), st.sampled_from(PublishOutcome))
@@ -140,14 +198,14 @@ def asked(provider: LeanTracerProvider, scope: str = "hopwatch.kafka") -> LeanSp
     """Ask a provider for a quick span."""
     tracer = provider.get_tracer(scope)
     assert isinstance(tracer, LeanTracer)
-    return tracer.quick("send orders", Context(), SpanKind.PRODUCER, Ready(a=1, b=2))
+    return tracer.quick(PLACE, None, SpanKind.PRODUCER, {"a": 1, "b": 2})
 
 
 def test_nothing_unusual_is_passed_by() -> None:
     """A sampler, a tight limit, a processor or another library's tracer each close the quick lane."""
     assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON)) is not None
     assert asked(LeanTracerProvider(RESOURCE, sampler=ALWAYS_ON)) is None
-    few, short = SpanLimits(max_span_attributes=1), SpanLimits(max_span_attribute_length=5)
+    few, short = SpanLimits(max_span_attributes=8), SpanLimits(max_span_attribute_length=5)
     assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, limits=few)) is None
     assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, limits=short)) is None
     assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON), "contrib") is None

@@ -9,8 +9,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, TraceState
 from opentelemetry.util.types import AnyValue
 
+from hopwatch.conventions import FLOW_ID, KAFKA_OFFSET, MESSAGE_ID, SEQUENCE
 from hopwatch.lean.span import UNSET, LeanSpan
 from hopwatch.lean.wire import attributes, key_value, number, sized, text, varints
+from hopwatch.places import Prepared
 
 if TYPE_CHECKING:
     from hopwatch.lean.provider import LeanTracer
@@ -19,39 +21,75 @@ _pack_times: Final = Struct("<BBBQBQ").pack
 _FLAGS: Final = {False: pack("<HI", 0x0185, 0x100), True: pack("<HI", 0x0185, 0x300)}
 _NO_STATUS: Final = b"\x7a\x00"
 
-_SHORT: Final = 1 << 14
+_INT64_END: Final = 1 << 63
+_TEXT: Final = b"\x0a"
+_NUMBER: Final = b"\x18"
 _VALUES: Final = 128
 _KEYS: Final = 256
 _CACHED_LENGTH: Final = 128
 """How many values per key, and keys, are kept as bytes, and how long they may be: 5 MB if all were used."""
 
 
+_UNLIKE: Final = frozenset({MESSAGE_ID, FLOW_ID, KAFKA_OFFSET, SEQUENCE})
+"""Keys whose values hardly ever come twice: nothing is kept of them."""
+
+
+class _Heads(dict[int, bytes]):
+    """What stands before the bytes of a key's value, by how many these are."""
+
+    __slots__ = ("_field", "_kind")
+
+    def __init__(self, key: str, kind: bytes) -> None:
+        self._field = sized(0x0A, key.encode())
+        self._kind = kind
+
+    def __missing__(self, size: int) -> bytes:
+        kind = self._kind if self._kind == _NUMBER else self._kind + varints[size]
+        value = len(kind) + size
+        head = b"\x12%b%b" % (varints[value], kind)
+        whole = len(self._field) + len(head) + size
+        field = b"\x4a%b%b%b" % (varints[whole], self._field, head)
+        if size <= _CACHED_LENGTH:
+            self[size] = field
+        return field
+
+
 class _Known(dict[Any, bytes]):
     """Values of one key as whole fields; full, it starts anew, so that it follows what is in use."""
 
-    __slots__ = ("_head", "_key", "_room", "_size")
+    __slots__ = ("_key", "_numbers", "_texts")
 
     def __init__(self, key: str) -> None:
         self._key = key
-        field = sized(0x0A, key.encode())
-        self._head = field + b"\x12"
-        self._size = len(self._head) + 1
-        self._room = 127 - self._size - 2  # for what is short enough that each length takes one byte
+        self._texts = _Heads(key, _TEXT)
+        self._numbers = _Heads(key, _NUMBER)
 
     def __missing__(self, value: AnyValue) -> bytes:
-        if type(value) is str and (size := len(data := value.encode())) <= self._room:
-            field = b"\x4a%c%b%c\x0a%c%b" % (self._size + size + 2, self._head, size + 2, size, data)
-        elif type(value) is int and 0 <= value < _SHORT and self._room > 3:
-            data = varints[value]
-            size = len(data) + 1
-            field = b"\x4a%c%b%c\x18%b" % (self._size + size, self._head, size, data)
-        else:
-            field = key_value(0x4A, self._key, value)
+        field = self.field(value)
         if len(field) <= _CACHED_LENGTH:
             if len(self) >= _VALUES:
                 self.clear()
             self[value] = field
         return field
+
+    def field(self, value: AnyValue) -> bytes:
+        """Return the key with a value."""
+        kind = type(value)
+        if kind is str:
+            data = value.encode()  # type: ignore[union-attr]  # it is text
+            return self._texts[len(data)] + data
+        if kind is int and 0 <= value < _INT64_END:  # type: ignore[operator]  # it is a number
+            data = varints[value]  # type: ignore[index]  # likewise
+            return self._numbers[len(data)] + data
+        return key_value(0x4A, self._key, value)
+
+
+class _Unlike(_Known):
+    """Values of a key that hardly ever come twice: nothing is kept of them."""
+
+    __slots__ = ()
+
+    __missing__ = _Known.field
 
 
 class _Keys(dict[str, _Known]):
@@ -62,7 +100,7 @@ class _Keys(dict[str, _Known]):
     def __missing__(self, key: str) -> _Known:
         if len(self) >= _KEYS:
             self.clear()
-        known = self[key] = _Known(key)
+        known = self[key] = _Unlike(key) if key in _UNLIKE else _Known(key)
         return known
 
 
@@ -112,33 +150,36 @@ class Encoder:
         return sized(0x0A, b"".join(parts)) if encoded else b"", encoded
 
     def _span(self, span: LeanSpan) -> bytes:
-        parent = span._parent
+        parent, place = span._parent, span._place
+        if place is None:
+            name, shared = self._names[span._name], b""
+        else:
+            name, shared = place.encoded or self._place(place)
+            if span._name is not place.span_name:
+                name = self._names[span._name]
         parts = [
             b"\x0a\x10",
             span._trace_id.to_bytes(16, "big"),
             b"\x12\x08",
             span._span_id.to_bytes(8, "big"),
             _state(span._trace_state) if span._trace_state is not None else b"",
-            b"" if parent is None else b"\x22\x08" + parent.span_id.to_bytes(8, "big"),
-            self._names[span._name],
+            b"" if parent is None else b"\x22\x08" + parent[1].to_bytes(8, "big"),
+            name,
             _pack_times(0x30, span._kind._value_ + 1, 0x39, span._start_time, 0x41, span._end_time),
+            shared,
         ]
+        own = span._own
         try:
-            tables, strings = self._tables, self._strings
-            for key, value in span._attributes.items():
-                kind = type(value)
-                if kind is str:
-                    parts.append(strings[key][value])
-                elif kind in tables:
-                    parts.append(tables[kind][key][value])
-                else:
-                    parts.append(key_value(0x4A, key, value))
+            tables = self._tables
+            for key, value in own.items():
+                table = tables.get(type(value))
+                parts.append(key_value(0x4A, key, value) if table is None else table[key][value])
         except (
             ValueError,
             TypeError,
             RuntimeError,
         ):  # one has no place in OTLP, or the dict has grown meanwhile
-            parts[8:] = [attributes(0x4A, list(span._attributes.items()))]
+            parts[9:] = [attributes(0x4A, list(own.items()))]
         if span._dropped_attributes:
             parts.append(number(0x50, span._dropped_attributes))
         if span._noted is not None:
@@ -147,8 +188,14 @@ class Encoder:
             parts.append(_links(span))
         status = span._status
         parts.append(_NO_STATUS if status is UNSET else _status(status))
-        parts.append(_FLAGS[parent is not None and parent.is_remote])
+        parts.append(_FLAGS[parent is not None and parent[2]])
         return b"".join(parts)
+
+    def _place(self, place: Prepared) -> tuple[bytes, bytes]:
+        """Encode what all hops to a destination share, once for all of them."""
+        shared = attributes(0x4A, place.attributes.items())
+        place.encoded = encoded = self._names[place.span_name], shared
+        return encoded
 
     def _scope(self, scope: InstrumentationScope) -> tuple[bytes, bytes]:
         known = self._scopes.get(scope)

@@ -17,14 +17,22 @@ from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import (
+    DEFAULT_TRACE_STATE,
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+)
 from opentelemetry.util.types import Attributes
 
-from hopwatch.context import SPAN_KEY
 from hopwatch.faults import swallowed
+from hopwatch.lean.attributes import Store
 from hopwatch.lean.span import LeanSpan, bounded
+from hopwatch.places import Prepared
 from hopwatch.processor import OWN_SCOPES, HopSpanProcessor, crossing_attributes
-from hopwatch.ready import Ready
 
 _SAMPLED = TraceFlags.SAMPLED
 _FLAGS = tuple(TraceFlags(bits) for bits in range(4))
@@ -221,30 +229,33 @@ class LeanTracer(trace.Tracer):
             processor.on_start(span, parent_context=context)  # type: ignore[arg-type]  # readable and writable alike
         return span
 
-    def quick(self, name: str, context: Context, kind: SpanKind, attributes: Ready) -> LeanSpan | None:
+    def quick(
+        self, place: Prepared, above: SpanContext | None, kind: SpanKind, attributes: Store
+    ) -> LeanSpan | None:
         """Start a span of hopwatch's own recorder, None unless everything is as it is by default.
 
         What `start_span` finds out with a dozen calls is known here: sampler, limits, what the attributes are.
         """
         provider = self.provider
         most = self._most_quick
-        if most is not None and len(attributes) > most:
+        if most is not None and len(attributes) + len(place.attributes) > most:
             return None
         if provider.processors or (provider.stands_in and trace._TRACER_PROVIDER is not provider):
             return None
-        current: Any = context.get(SPAN_KEY)
-        above = None if current is None else current.get_span_context()
         if above is None:
             trace_id, state, flags = getrandbits(128) or 1, None, _ROOT
         elif type(above) is SpanContext:
             trace_id, _, _, inherited, state, valid = above
-            if not valid or inherited & 3 not in _CONTINUED:
+            continued = _CONTINUED.get(inherited & 3)
+            if continued is None or not valid:
                 return None
-            flags = _CONTINUED[inherited & 3]
+            flags = continued
+            if state is DEFAULT_TRACE_STATE:
+                state = None
         else:
             return None
         ids = trace_id, getrandbits(64) or 1
-        return LeanSpan(self, name, kind, above, ids, flags, state, attributes, time_ns())
+        return LeanSpan(self, place.span_name, kind, above, ids, flags, state, attributes, time_ns(), place)
 
     def start_as_current_span(  # type: ignore[override]  # a context manager and decorator, as the SDK's
         self,

@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from time import time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -16,6 +16,8 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import AnyValue, Attributes
 
 from hopwatch.lean.attributes import PLAIN, Store, cleaned, cleaned_value, put
+from hopwatch.places import Prepared
+from hopwatch.ready import Ready
 from hopwatch.w3c import span_context
 
 if TYPE_CHECKING:
@@ -48,11 +50,10 @@ class LeanSpan(trace.Span, ReadableSpan):
     """A recording span. Readable like the SDK's, so that any processor or exporter of the SDK can have it.
 
     No lock guards it: each change is one operation on a dict or list. `_open` is deleted by the one call of `end`
-    that counts.
+    that counts. `_place` has attributes that the span shares with all hops to one destination, `_own` its others.
     """
 
     __slots__ = (
-        "_attributes",
         "_cached_context",
         "_dropped_attributes",
         "_dropped_events",
@@ -63,7 +64,9 @@ class LeanSpan(trace.Span, ReadableSpan):
         "_name",
         "_noted",
         "_open",
+        "_own",
         "_parent",
+        "_place",
         "_record_exception",
         "_set_status_on_exception",
         "_span_id",
@@ -74,7 +77,7 @@ class LeanSpan(trace.Span, ReadableSpan):
         "_trace_state",
         "_tracer",
     )
-    _attributes: Store
+    _own: Store
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class LeanSpan(trace.Span, ReadableSpan):
         state: TraceState | None,
         attributes: Store,
         start_time: int,
+        place: Prepared | None = None,
     ) -> None:
         self._tracer = tracer
         self._name = name
@@ -95,7 +99,8 @@ class LeanSpan(trace.Span, ReadableSpan):
         self._trace_id, self._span_id = ids
         self._trace_flags = flags
         self._trace_state = state
-        self._attributes = attributes
+        self._own = attributes
+        self._place = place
         self._start_time = start_time
         self._end_time: int | None = None
         self._status = UNSET
@@ -135,7 +140,8 @@ class LeanSpan(trace.Span, ReadableSpan):
             return
         if type(value) not in PLAIN or limits.max_span_attribute_length is not None:
             value = cleaned_value(value, limits.max_span_attribute_length)
-        store, most = self._attributes, limits.max_span_attributes
+        most = limits.max_span_attributes
+        store = self._own if self._place is None else self._beside((key,), most)
         if key not in store and (most is None or len(store) < most):
             store[key] = value
         else:
@@ -148,7 +154,9 @@ class LeanSpan(trace.Span, ReadableSpan):
         limits = self._tracer.limits
         added = cleaned(attributes, limits.max_span_attribute_length)
         self._dropped_attributes += len(attributes) - len(added)
-        self._dropped_attributes += put(self._attributes, limits.max_span_attributes, added)
+        most = limits.max_span_attributes
+        store = self._own if self._place is None else self._beside(added, most)
+        self._dropped_attributes += put(store, most, added)
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         """Note something that happened during the span."""
@@ -224,7 +232,26 @@ class LeanSpan(trace.Span, ReadableSpan):
                 self.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
         self.end()
 
+    def finish(self, last: Store) -> None:
+        """End the span with plain attributes that it has not in common with others; of the recorder's quick lane."""
+        if self._end_time is None:
+            if self._place is None:
+                self.set_attributes(Ready(last))
+            else:
+                self._own.update(last)
+        self.end()
+
+    def traceparent(self) -> str:
+        """Return the W3C header that makes this span the parent of what is received."""
+        return "00-%032x-%016x-%02x" % (self._trace_id, self._span_id, self._trace_flags)  # noqa: UP031 — half as dear
+
     # --- what is read of it ------------------------------------------------------------------------------
+
+    @property
+    def _attributes(self) -> Store:  # type: ignore[override]  # nobody but the SDK's constructor writes it
+        """All attributes, where the SDK's own reading of a span looks them up."""
+        place = self._place
+        return self._own if place is None else {**place.attributes, **self._own}
 
     @property
     def context(self) -> SpanContext:
@@ -298,6 +325,18 @@ class LeanSpan(trace.Span, ReadableSpan):
             self._linked.append(Linked(context, *kept))
         if self._linked is not None:
             self._dropped_links += _trim(self._linked, limits.max_links)
+
+    def _beside(self, keys: Collection[str], most: int | None) -> Store:
+        """Return what further attributes go into; those shared with others become its own where these may touch them."""
+        place = self._place
+        if place is None:
+            return self._own
+        shared = place.attributes
+        full = most is not None and len(shared) + len(self._own) + len(keys) > most
+        if full or not shared.keys().isdisjoint(keys):
+            self._own = {**shared, **self._own}
+            self._place = None
+        return self._own
 
     def _closed(self, call: str) -> bool:
         if self._end_time is None:

@@ -9,20 +9,28 @@ from opentelemetry.util.types import AnyValue
 _INT64_END: Final = 1 << 63
 
 
+class _Low(dict[int, bytes]):
+    """The lower 14 bits of an integer that goes on, as the two bytes that begin it."""
+
+    __slots__ = ()
+
+    def __missing__(self, bits: int) -> bytes:
+        encoded = self[bits] = bytes((bits & 127 | 128, bits >> 7 | 128))
+        return encoded
+
+
+_low: Final = _Low()
+
+
 class _Varints(dict[int, bytes]):
     """Unsigned integers in protobuf's variable length; the short ones are kept."""
 
     __slots__ = ()
 
     def __missing__(self, value: int) -> bytes:
-        rest, out = value, bytearray()
-        while rest > 127:
-            out.append(rest & 127 | 128)
-            rest >>= 7
-        out.append(rest)
-        encoded = bytes(out)
-        if value < 1 << 14:
-            self[value] = encoded
+        if value >= 1 << 14:
+            return _low[value & 0x3FFF] + self[value >> 14]
+        encoded = self[value] = bytes((value,)) if value < 128 else bytes((value & 127 | 128, value >> 7))
         return encoded
 
 

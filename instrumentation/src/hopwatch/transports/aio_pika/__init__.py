@@ -35,8 +35,8 @@ class AioPikaInstrumentor(TransportInstrumentor):
         patches.wrap(Transaction, "commit", transactions.commit)
         patches.wrap(Transaction, "rollback", transactions.rollback)
 
-        publishing = Publishing(recorder, transactions)
-        patches.wrap(Exchange, "publish", publishing.publish)
+        publishing = Publishing(recorder, patches, transactions)
+        patches.around(Exchange, "publish", publishing.publish)
         patches.wrap(ProtocolChannel, "_on_return_frame", publishing.returned)
 
         consuming = Consuming(recorder, patches, transactions)
@@ -50,7 +50,7 @@ class AioPikaInstrumentor(TransportInstrumentor):
         patches.wrap(QueueIterator, "__aexit__", consuming.leave)
         patches.wrap(QueueIterator, "close", consuming.close)
         patches.wrap(ProcessContext, "__aexit__", consuming.processed)
-        patches.wrap(IncomingMessage, "ack", consuming.ack)
+        patches.around(IncomingMessage, "ack", consuming.ack)
         patches.wrap(IncomingMessage, "nack", consuming.nack)
         patches.wrap(IncomingMessage, "reject", consuming.reject)
 

@@ -1,8 +1,8 @@
 """Consuming: by callback, iterator and get; what becomes of each message by ack, nack, reject or `process()`."""
 
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import TypeVar
+from functools import partial, wraps
+from typing import Any, TypeVar
 
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import ChannelInvalidStateError
@@ -79,11 +79,18 @@ class Consuming:
         handovers.closed(iterator)
         return await wrapped(*args, **kwargs)
 
-    async def ack(self, wrapped: Call[T], message: IncomingMessage, args: Args, kwargs: Kwargs) -> T:
+    def ack(self, original: Call[T]) -> Call[T]:
         """Note an acknowledgement."""
-        result = await wrapped(*args, **kwargs)
-        self._settled(message, SettleOutcome.ACK, multiple=bool(argument(args, kwargs, 0, "multiple", False)))
-        return result
+
+        @wraps(original)
+        async def ack(message: IncomingMessage, *args: Any, **kwargs: Any) -> T:
+            result = await original(message, *args, **kwargs)
+            if self._patches.active:
+                multiple = bool(args[0] if args else kwargs.get("multiple"))
+                self._settled(message, SettleOutcome.ACK, multiple=multiple)
+            return result
+
+        return ack
 
     async def nack(self, wrapped: Call[T], message: IncomingMessage, args: Args, kwargs: Kwargs) -> T:
         """Note a negative acknowledgement."""

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 else:
     _Proxy = wrapt.ObjectProxy  # takes no type arguments in older versions
 
+_PLACES: Final = 1_024
+_places: Final[dict[tuple[str, str, str | None], tuple[Attributes, Destination]]] = {}
+"""The last destinations, with the server they are on, so that most messages need no second look at theirs."""
+
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 _STREAM_OFFSET: Final = "x-stream-offset"
 _REPLY_TO: Final = "amq.rabbitmq.reply-to"
@@ -60,15 +64,26 @@ def address(exchange: str, routing_key: str) -> str:
 
 def sent_to(exchange: str, routing_key: str, server: Attributes) -> Destination:
     """Return the destination of a publish."""
-    where = address(exchange, routing_key)
-    return Destination(where, where, _attributes(routing_key, server))
+    return _place(exchange, routing_key, None, server)
 
 
 def came_from(exchange: str, routing_key: str, queue: str, server: Attributes) -> Destination:
     """Return the destination of a delivery; the conventions add the queue to its name."""
+    return _place(exchange, routing_key, queue, server)
+
+
+def _place(exchange: str, routing_key: str, queue: str | None, server: Attributes) -> Destination:
+    key = (exchange, routing_key, queue)
+    known = _places.get(key)
+    if known is not None and known[0] is server:
+        return known[1]
     where = address(exchange, routing_key)
-    name = where if routing_key == queue else f"{where}:{queue}"
-    return Destination(name, where, _attributes(routing_key, server))
+    name = where if queue is None or routing_key == queue else f"{where}:{queue}"
+    if len(_places) >= _PLACES:
+        _places.clear()
+    place = Destination(name, where, _attributes(routing_key, server))
+    _places[key] = server, place
+    return place
 
 
 def _attributes(routing_key: str, server: Attributes) -> Attributes:
@@ -112,11 +127,10 @@ class Outgoing(_Proxy):
 
 def own_message_id(message: AbstractMessage) -> str | None:
     """Return the id the application gave a message; one that we gave an earlier hop of it is not its own."""
-    if not message.message_id or message.message_id == as_text(
-        (message.headers or {}).get(MESSAGE_ID_HEADER)
-    ):
+    given = message.message_id
+    if not given or given == as_text((message.headers or {}).get(MESSAGE_ID_HEADER)):
         return None
-    return str(message.message_id)
+    return str(given)
 
 
 def conversation(message: AbstractMessage) -> dict[str, AttributeValue]:
@@ -160,8 +174,8 @@ class Death:
 
 def deaths(headers: Mapping[str, Any] | None) -> list[Death]:
     """Return the entries of `x-death`, the latest first; what is malformed is left out."""
-    entries = (headers or {}).get(_DEATH)
-    if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
+    entries = headers.get(_DEATH) if headers else None
+    if entries is None or not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
         return []
     tables = (entry for entry in entries if isinstance(entry, Mapping))
     return [
@@ -175,7 +189,7 @@ def deaths(headers: Mapping[str, Any] | None) -> list[Death]:
 def own_deaths(headers: Mapping[str, Any] | None) -> list[Death]:
     """Return the entries of `x-death` unless all are those of a predecessor."""
     died = deaths(headers)
-    return died if total(died) > _count((headers or {}).get(DEATHS_HEADER), default=0) else []
+    return died if died and total(died) > _count((headers or {}).get(DEATHS_HEADER), default=0) else []
 
 
 def total(died: Sequence[Death]) -> int:
@@ -186,7 +200,8 @@ def total(died: Sequence[Death]) -> int:
 def details(message: AbstractIncomingMessage, queue: str, opted: OptIn) -> dict[str, AttributeValue]:
     """Return what a delivered message tells beyond its destination; one of a stream, where it lies there."""
     attributes = conversation(message)
-    offset = (message.headers or {}).get(_STREAM_OFFSET)
+    headers = message.headers
+    offset = headers.get(_STREAM_OFFSET) if headers else None
     if isinstance(offset, int):
         attributes |= StreamPosition(queue, offset).attributes()
     if opted.body_size:
@@ -196,7 +211,7 @@ def details(message: AbstractIncomingMessage, queue: str, opted: OptIn) -> dict[
     alias = own_message_id(message)
     if alias is not None:
         attributes[ALIAS] = (alias,)
-    died = own_deaths(message.headers)
+    died = own_deaths(headers)
     if died:
         attributes[DEAD_LETTER_RECEIVER] = died[0].queue
         attributes[DEAD_LETTER_REASON] = died[0].reason
@@ -210,7 +225,8 @@ def attempt(message: AbstractIncomingMessage, queue: str, again: Attempts) -> in
     dead-letter exchange was in this queue before.
     """
     headers = message.headers or {}
-    before = sum(death.count for death in own_deaths(headers) if death.queue == queue)
+    died = own_deaths(headers)
+    before = sum(death.count for death in died if death.queue == queue) if died else 0
     counted = headers.get(_DELIVERY_COUNT)
     if isinstance(counted, int):
         return counted + before + 1

@@ -1,14 +1,16 @@
 """Publishing: ids on a copy of the message, the outcome from the broker's answer."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from functools import wraps
 from typing import Any, TypeVar
 
 from aio_pika.abc import AbstractMessage
 from aio_pika.exchange import Exchange
 from aiormq.abc import DeliveredMessage
+from opentelemetry.trace import Link
 
 from hopwatch.conventions import DEATHS_HEADER, MESSAGE_ID_HEADER, MESSAGING_BODY_SIZE
+from hopwatch.faults import swallowed
 from hopwatch.links import link_to_original
 from hopwatch.recorder import Recorder, SendHop
 from hopwatch.transports.aio_pika.places import (
@@ -27,7 +29,7 @@ from hopwatch.transports.aio_pika.transaction import Transactions
 from hopwatch.wrapping import (
     Args,
     Kwargs,
-    argument,
+    Patches,
     as_text,
     fresh_headers,
     guarded,
@@ -38,34 +40,32 @@ from hopwatch.wrapping import (
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Sending:
-    hop: SendHop
-    args: Args
-    kwargs: Kwargs
-
-
 class Publishing:
     """The wrapper around `Exchange.publish`, which every way to publish goes through."""
 
-    def __init__(self, recorder: Recorder, transactions: Transactions) -> None:
+    def __init__(self, recorder: Recorder, patches: Patches, transactions: Transactions) -> None:
         self._recorder = recorder
+        self._patches = patches
         self._transactions = transactions
 
-    async def publish(
-        self, wrapped: Callable[..., Awaitable[T]], exchange: Exchange, args: Args, kwargs: Kwargs
-    ) -> T:
+    def publish(self, original: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
         """Record a publish with what the broker answered."""
-        sending = self._begin(exchange, args, kwargs)
-        if sending is None:
-            return await wrapped(*args, **kwargs)
-        try:
-            result = await wrapped(*sending.args, **sending.kwargs)
-        except BaseException as error:
-            sending.hop.end(outcome_of_error(error), error=error)
-            raise
-        self._end(exchange, sending.hop, result)
-        return result
+
+        @wraps(original)
+        async def publish(exchange: Exchange, *args: Any, **kwargs: Any) -> T:
+            sending = self._begin(exchange, args, kwargs) if self._patches.active else None
+            if sending is None:
+                return await original(exchange, *args, **kwargs)
+            hop, args, kwargs = sending
+            try:
+                result = await original(exchange, *args, **kwargs)
+            except BaseException as error:
+                hop.end(outcome_of_error(error), error=error)
+                raise
+            self._end(exchange, hop, result)
+            return result
+
+        return publish
 
     async def returned(
         self, wrapped: Callable[..., Awaitable[T]], channel: Any, args: Args, kwargs: Kwargs
@@ -90,14 +90,16 @@ class Publishing:
             del channel._read_content
             self._came_back(channel, came_back)
 
-    @guarded
     def _end(self, exchange: Exchange, hop: SendHop, result: object) -> None:
-        under_way = self._transactions.of(exchange.channel)
-        if under_way is not None:
-            under_way.publish(hop)
-            return
-        outcome, reason = outcome_of_result(result)
-        hop.end(outcome, reason=reason)
+        try:
+            under_way = self._transactions.of(exchange.channel)
+            if under_way is not None:
+                under_way.publish(hop)
+                return
+            outcome, reason = outcome_of_result(result)
+            hop.end(outcome, reason=reason)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("publish", fault)
 
     @guarded
     def _came_back(self, channel: Any, messages: list[DeliveredMessage]) -> None:
@@ -122,28 +124,34 @@ class Publishing:
             reason=reason,
         )
 
-    @guarded
-    def _begin(self, exchange: Exchange, args: Args, kwargs: Kwargs) -> _Sending | None:
-        message: AbstractMessage = argument(args, kwargs, 0, "message")
-        routing_key = argument(args, kwargs, 1, "routing_key")
-        headers = fresh_headers(message.headers)
-        attributes = conversation(message)
-        if self._recorder.opted.body_size:
-            attributes[MESSAGING_BODY_SIZE] = message.body_size
-        copied = bool(message.headers) and len(headers) != len(message.headers)
-        links = link_to_original(message.headers, header_getter) if copied else ()
-        headers.pop(DEATHS_HEADER, None)
-        died = deaths(headers)
-        if died:
-            headers[DEATHS_HEADER] = total(died)
-        alias = own_message_id(message)
-        hop = self._recorder.send(
-            "publish",
-            sent_to(exchange.name, routing_key, server(exchange.channel)),
-            carrier=headers,
-            attributes=attributes,
-            aliases=[alias] if alias is not None else (),
-            links=links,
-        )
-        outgoing = Outgoing(message, headers, alias or hop.message_id or None)
-        return _Sending(hop, *with_argument(args, kwargs, 0, "message", outgoing))
+    def _begin(self, exchange: Exchange, args: Args, kwargs: Kwargs) -> tuple[SendHop, Args, Kwargs] | None:
+        try:
+            message: AbstractMessage = args[0] if args else kwargs["message"]
+            routing_key = args[1] if len(args) > 1 else kwargs["routing_key"]
+            given = message.headers
+            headers: dict[str, Any] = {}
+            links: Sequence[Link] = ()
+            if given:
+                headers = fresh_headers(given)
+                links = link_to_original(given, header_getter) if len(headers) != len(given) else ()
+                headers.pop(DEATHS_HEADER, None)
+                died = deaths(headers)
+                if died:
+                    headers[DEATHS_HEADER] = total(died)
+            attributes = conversation(message)
+            if self._recorder.opted.body_size:
+                attributes[MESSAGING_BODY_SIZE] = message.body_size
+            alias = own_message_id(message)
+            hop = self._recorder.send(
+                "publish",
+                sent_to(exchange.name, routing_key, server(exchange.channel)),
+                carrier=headers,
+                attributes=attributes,
+                aliases=(alias,) if alias is not None else (),
+                links=links,
+            )
+            outgoing = Outgoing(message, headers, alias or hop.message_id or None)
+            return hop, *with_argument(args, kwargs, 0, "message", outgoing)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("publish", fault)
+            return None

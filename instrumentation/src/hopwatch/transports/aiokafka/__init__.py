@@ -6,6 +6,7 @@ cannot be seen from here.
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.producer.message_accumulator import MessageBatch
 
 from hopwatch.conventions import System
 from hopwatch.handover import processing
@@ -14,6 +15,7 @@ from hopwatch.recorder import Recorder
 from hopwatch.transports.aiokafka.batch import Batching
 from hopwatch.transports.aiokafka.commit import Committing
 from hopwatch.transports.aiokafka.consume import Consuming
+from hopwatch.transports.aiokafka.outcomes import Answers
 from hopwatch.transports.aiokafka.position import Moving
 from hopwatch.transports.aiokafka.produce import Producing
 from hopwatch.transports.aiokafka.transaction import Transactions
@@ -31,9 +33,12 @@ class AioKafkaInstrumentor(TransportInstrumentor):
 
     def wrap(self, patches: Patches, recorder: Recorder) -> None:
         """Put the wrappers around producers, consumers and the commits of groups."""
-        transactions = Transactions(recorder)
+        answers = Answers()
+        for answer in ("done", "done_noack", "failure"):
+            patches.wrap(MessageBatch, answer, answers.batch)
+        transactions = Transactions(recorder, answers)
         batching = Batching(recorder, patches, transactions)
-        patches.wrap(AIOKafkaProducer, "send", Producing(recorder, transactions).send)
+        patches.around(AIOKafkaProducer, "send", Producing(recorder, patches, transactions).send)
         patches.wrap(AIOKafkaProducer, "create_batch", batching.create)
         patches.wrap(AIOKafkaProducer, "send_batch", batching.send)
         patches.wrap(AIOKafkaProducer, "commit_transaction", transactions.commit)
@@ -41,12 +46,12 @@ class AioKafkaInstrumentor(TransportInstrumentor):
         patches.wrap(AIOKafkaProducer, "send_offsets_to_transaction", transactions.offsets)
         patches.wrap(AIOKafkaProducer, "stop", transactions.stop)
 
-        consuming = Consuming(recorder)
+        consuming = Consuming(recorder, patches)
         patches.wrap(AIOKafkaConsumer, "start", consuming.start)
         patches.wrap(AIOKafkaConsumer, "subscribe", consuming.subscribe)
         patches.wrap(AIOKafkaConsumer, "assign", consuming.subscribe)
-        patches.wrap(AIOKafkaConsumer, "getone", consuming.getone)
-        patches.wrap(AIOKafkaConsumer, "getmany", consuming.getmany)
+        patches.around(AIOKafkaConsumer, "getone", consuming.getone)
+        patches.around(AIOKafkaConsumer, "getmany", consuming.getmany)
         patches.wrap(AIOKafkaConsumer, "commit", consuming.commit)
         patches.wrap(AIOKafkaConsumer, "stop", consuming.stop)
         patches.wrap(GroupCoordinator, "_on_join_complete", consuming.joined)

@@ -62,7 +62,7 @@ class Batching:
                 not_taken(record.hop, error)
             raise
         for record in records:
-            self._transactions.follow(producer, record.hop, future, record.relative)
+            self._transactions.follow_batch(producer, record.hop, future, record.relative)
         return future
 
     @guarded

@@ -2,12 +2,15 @@
 
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Final, Self, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from opentelemetry.util.types import AttributeValue
 
+from hopwatch.beside import Beside
 from hopwatch.conventions import (
     KAFKA_OFFSET,
     KAFKA_TOMBSTONE,
@@ -17,11 +20,12 @@ from hopwatch.conventions import (
     PENDING,
     SettleOutcome,
 )
-from hopwatch.handover import Attempts, Batch, handovers
+from hopwatch.faults import swallowed
+from hopwatch.handover import Attempts, Batch, Taker, handovers
 from hopwatch.recorder import Destination, ProcessHop, Recorder
 from hopwatch.transports.aiokafka.headers import header_getter
 from hopwatch.transports.aiokafka.places import conversation, key, offset_of, receiver_of, servers
-from hopwatch.wrapping import Args, Kwargs, guarded
+from hopwatch.wrapping import Args, Kwargs, Patches, guarded
 
 T = TypeVar("T")
 Call = Callable[..., Awaitable[T]]
@@ -33,11 +37,13 @@ LOST: Final = "the partition went to another member of the group"
 class Consuming:
     """The wrappers around `AIOKafkaConsumer`; `async for` goes through `getone`."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, patches: Patches) -> None:
         self._recorder = recorder
+        self._patches = patches
         self._again = Attempts()
         self._readers: WeakKeyDictionary[Any, ref[AIOKafkaConsumer]] = WeakKeyDictionary()
-        self._furthest: dict[tuple[str, str, int], int] = {}
+        self._known: Beside[dict[tuple[str, int], _Reading]] = Beside()
+        self._furthest: dict[tuple[str, str, int], _Furthest] = {}
 
     async def start(self, wrapped: Call[T], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs) -> T:
         """Report who reads what, once the group is joined."""
@@ -54,23 +60,33 @@ class Consuming:
             self._subscribed(consumer)
         return result
 
-    async def getone(
-        self, wrapped: Call[ConsumerRecord], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs
-    ) -> ConsumerRecord:
+    def getone(self, original: Call[ConsumerRecord]) -> Call[ConsumerRecord]:
         """Record one record; its hop ends when the task comes back for more."""
-        handovers.back(consumer)
-        record = await wrapped(*args, **kwargs)
-        self._give(consumer, record)
-        return record
 
-    async def getmany(
-        self, wrapped: Call[Records], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs
-    ) -> Records:
+        @wraps(original)
+        async def getone(consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> ConsumerRecord:
+            if not self._patches.active:
+                return await original(consumer, *args, **kwargs)
+            taker = handovers.back(consumer, forget=True)
+            record = await original(consumer, *args, **kwargs)
+            self._give(taker, consumer, record)
+            return record
+
+        return getone
+
+    def getmany(self, original: Call[Records]) -> Call[Records]:
         """Record every record of a batch; a loop over them makes each the current one in turn."""
-        handovers.back(consumer)
-        batches = await wrapped(*args, **kwargs)
-        self._give_batches(consumer, batches)
-        return {partition: Batch(batch, ends=True) for partition, batch in batches.items()}
+
+        @wraps(original)
+        async def getmany(consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Records:
+            if not self._patches.active:
+                return await original(consumer, *args, **kwargs)
+            taker = handovers.back(consumer, forget=True)
+            batches = await original(consumer, *args, **kwargs)
+            self._give_batches(taker, consumer, batches)
+            return {partition: Batch(batch, ends=True) for partition, batch in batches.items()}
+
+        return getmany
 
     async def commit(self, wrapped: Call[T], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs) -> T:
         """End the hops of what is committed by hand: a handler says that it is done with them."""
@@ -103,30 +119,38 @@ class Consuming:
                 hop.settled(SettleOutcome.NONE, LOST)
                 hop.end(keep_current=True)
 
-    @guarded
-    def _give(self, consumer: AIOKafkaConsumer, record: ConsumerRecord) -> None:
-        reading = _Reading.of(consumer, TopicPartition(record.topic, record.partition))
-        handovers.gave(consumer, ((record, self._begin(reading, record, attach=True)),))
+    def _give(self, taker: Taker | None, consumer: AIOKafkaConsumer, record: ConsumerRecord) -> None:
+        try:
+            reading = self._reading(consumer, record.topic, record.partition)
+            highwater = _highwater(consumer, reading.place)
+            hop = self._begin(reading, highwater, record, attach=True)
+            if taker is not None:
+                handovers.give(taker, record, hop)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("consume", fault)
 
     @guarded
     def _give_batches(
-        self, consumer: AIOKafkaConsumer, batches: Mapping[TopicPartition, Sequence[ConsumerRecord]]
+        self,
+        taker: Taker | None,
+        consumer: AIOKafkaConsumer,
+        batches: Mapping[TopicPartition, Sequence[ConsumerRecord]],
     ) -> None:
-        begun: list[tuple[ConsumerRecord, ProcessHop]] = []
         for partition, records in batches.items():
-            reading = _Reading.of(consumer, partition)
-            begun += [(record, self._begin(reading, record, attach=False)) for record in records]
-        handovers.gave(consumer, begun)
+            reading = self._reading(consumer, partition.topic, partition.partition)
+            highwater = _highwater(consumer, partition)
+            for record in records:
+                hop = self._begin(reading, highwater, record, attach=False)
+                if taker is not None:
+                    handovers.give(taker, record, hop)
 
-    def _begin(self, reading: "_Reading", record: ConsumerRecord, *, attach: bool) -> ProcessHop:
-        attributes: dict[str, AttributeValue] = {
-            MESSAGING_DESTINATION_PARTITION_ID: reading.partition,
-            KAFKA_OFFSET: record.offset,
-        }
-        if reading.highwater is not None:
-            attributes[PENDING] = max(0, reading.highwater - record.offset - 1)
-        if reading.group is not None:
-            attributes[MESSAGING_CONSUMER_GROUP_NAME] = reading.group
+    def _begin(
+        self, reading: "_Reading", highwater: int | None, record: ConsumerRecord, *, attach: bool
+    ) -> ProcessHop:
+        offset = record.offset
+        attributes: dict[str, AttributeValue] = {KAFKA_OFFSET: offset}
+        if highwater is not None:
+            attributes[PENDING] = highwater - offset - 1 if highwater > offset else 0
         if record.value is None:
             attributes[KAFKA_TOMBSTONE] = True
         opted = self._recorder.opted
@@ -134,27 +158,37 @@ class Consuming:
             attributes |= key(record.key)
         if opted.body_size and record.serialized_value_size >= 0:
             attributes[MESSAGING_BODY_SIZE] = record.serialized_value_size
-        if record.headers:
-            attributes |= conversation(record.headers)
+        headers = record.headers
+        if headers:
+            attributes |= conversation(headers)
+        furthest = reading.furthest
+        if offset > furthest.offset:
+            furthest.offset, attempt = offset, 1
+        else:  # Kafka itself does not count: as far as this process knows
+            attempt = self._again.again((reading.receiver, *reading.place, offset))
         return self._recorder.process(
             "process",
             reading.destination,
             receiver=reading.receiver,
-            carrier=record.headers,
+            carrier=headers,
             getter=header_getter,
-            attempt=self._attempt(reading.receiver, record),
+            attempt=attempt,
             attributes=attributes,
             attach=attach,
-            settled=SettleOutcome.AUTO if reading.group is None else None,
+            settled=reading.settled,
         )
 
-    def _attempt(self, receiver: str, record: ConsumerRecord) -> int:
-        """Return which handing-over this is, as far as this process knows: Kafka itself does not count."""
-        place = (receiver, record.topic, record.partition)
-        if record.offset > self._furthest.get(place, -1):
-            self._furthest[place] = record.offset
-            return 1
-        return self._again.again((*place, record.offset))
+    def _reading(self, consumer: AIOKafkaConsumer, topic: str, partition: int) -> "_Reading":
+        """Return what is known of a partition as this consumer reads it, looked up once."""
+        known = self._known.get(consumer)
+        if known is None:
+            known = self._known.put(consumer, {})
+        reading = known.get((topic, partition))
+        if reading is None:
+            receiver = receiver_of(consumer, topic)
+            furthest = self._furthest.setdefault((receiver, topic, partition), _Furthest())
+            reading = known[topic, partition] = _Reading.of(consumer, receiver, topic, partition, furthest)
+        return reading
 
     @guarded
     def _committed(self, consumer: AIOKafkaConsumer, offsets: Any) -> None:
@@ -184,26 +218,38 @@ def _topics(consumer: AIOKafkaConsumer) -> set[str]:
     return set(consumer.subscription() or ()) | {partition.topic for partition in consumer.assignment()}
 
 
-class _Reading(NamedTuple):
-    """What is the same for all records of one partition that are handed over together."""
+@dataclass(slots=True)
+class _Furthest:
+    """How far this process has read a partition for a receiver, with whatever consumer."""
+
+    offset: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What is the same for all records of one partition that a consumer gives."""
 
     destination: Destination
-    partition: str
+    place: TopicPartition
     receiver: str
-    group: str | None
-    highwater: int | None
-    """Offset of the next record to be written, as of the last fetch; None during a rebalance."""
+    settled: SettleOutcome | None
+    furthest: _Furthest
 
     @classmethod
-    def of(cls, consumer: AIOKafkaConsumer, partition: TopicPartition) -> Self:
+    def of(
+        cls, consumer: AIOKafkaConsumer, receiver: str, topic: str, partition: int, furthest: _Furthest
+    ) -> Self:
         """Look at a consumer once."""
-        topic = partition.topic
+        group: str | None = consumer._group_id
+        said: dict[str, AttributeValue] = {
+            **servers.of(consumer._client),
+            MESSAGING_DESTINATION_PARTITION_ID: str(partition),
+        }
+        if group is not None:
+            said[MESSAGING_CONSUMER_GROUP_NAME] = group
+        settled = SettleOutcome.AUTO if group is None else None
         return cls(
-            Destination(topic, topic, servers.of(consumer._client)),
-            str(partition.partition),
-            receiver_of(consumer, topic),
-            consumer._group_id,
-            _highwater(consumer, partition),
+            Destination(topic, topic, said), TopicPartition(topic, partition), receiver, settled, furthest
         )
 
 

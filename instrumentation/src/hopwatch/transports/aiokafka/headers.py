@@ -6,8 +6,9 @@ from typing import Any
 from opentelemetry.propagators.textmap import Getter, Setter
 from opentelemetry.trace import Link
 
+from hopwatch.conventions import MESSAGE_ID_HEADER
 from hopwatch.links import link_to_original
-from hopwatch.w3c import TRAVELLING
+from hopwatch.w3c import TRACEPARENT, TRAVELLING
 from hopwatch.wrapping import as_text, stale_fields
 
 Header = tuple[str, bytes | None]
@@ -39,6 +40,10 @@ class HeaderSetter(Setter[list[Header]]):
     def fill(self, carrier: list[Header], fields: Mapping[str, str]) -> None:
         """Add all headers of a message to what `fresh` left."""
         carrier += [(name, value.encode()) for name, value in fields.items()]
+
+    def ids(self, carrier: list[Header], traceparent: str, message_id: str) -> None:
+        """Add the two headers that most messages carry to what `fresh` left."""
+        carrier += ((TRACEPARENT, traceparent.encode()), (MESSAGE_ID_HEADER, message_id.encode()))
 
 
 class HeaderGetter(Getter[Any]):

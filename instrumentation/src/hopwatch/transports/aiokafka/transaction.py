@@ -9,8 +9,9 @@ from weakref import WeakKeyDictionary
 from aiokafka import AIOKafkaProducer
 
 from hopwatch.conventions import PublishOutcome
+from hopwatch.faults import swallowed
 from hopwatch.recorder import Destination, Recorder, SendHop
-from hopwatch.transports.aiokafka.outcomes import Future, answered
+from hopwatch.transports.aiokafka.outcomes import Answers, Future, answered
 from hopwatch.transports.aiokafka.places import offset_of
 from hopwatch.wrapping import Args, Kwargs, argument, guarded
 
@@ -44,18 +45,33 @@ class _Sent:
 class Transactions:
     """The transactions that producers of this process have open, with what is in them."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, answers: Answers) -> None:
         self._recorder = recorder
+        self._answers = answers
         self._sent: WeakKeyDictionary[AIOKafkaProducer, list[_Sent]] = WeakKeyDictionary()
         self._commits: WeakKeyDictionary[AIOKafkaProducer, list[Callable[[], None]]] = WeakKeyDictionary()
 
-    @guarded
-    def follow(self, producer: AIOKafkaProducer, hop: SendHop, future: Future, relative: int = 0) -> None:
+    def follow(self, producer: AIOKafkaProducer, hop: SendHop, future: Future) -> None:
         """End a send with its answer, or with its producer's transaction if it is part of one."""
+        try:
+            manager = producer._txn_manager
+            if manager is None or manager.transactional_id is None:
+                self._answers.wait(hop, future)
+            else:
+                self._keep_sent(producer, hop, future, 0)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("send", fault)
+
+    @guarded
+    def follow_batch(self, producer: AIOKafkaProducer, hop: SendHop, future: Future, relative: int) -> None:
+        """Do the same for a record of a batch built by hand, which has one future for all of them."""
         manager = producer._txn_manager
         if manager is None or manager.transactional_id is None:
             future.add_done_callback(partial(answered, hop, relative=relative))
-            return
+        else:
+            self._keep_sent(producer, hop, future, relative)
+
+    def _keep_sent(self, producer: AIOKafkaProducer, hop: SendHop, future: Future, relative: int) -> None:
         sent = self._sent.setdefault(producer, [])
         if len(sent) >= LIMIT:
             hop.end(PublishOutcome.UNCONFIRMED, reason="the transaction is too large to be followed")

@@ -30,7 +30,7 @@ class NatsInstrumentor(TransportInstrumentor):
         """Put the wrappers around client, subscriptions, messages and JetStream."""
         consumers = Consumers(recorder)
         core, jetstream = Core(recorder, patches, consumers), JetStream(recorder, consumers)
-        patches.wrap(Client, "publish", core.publish)
+        patches.around(Client, "publish", core.publish)
         patches.wrap(Client, "request", core.request)
         patches.wrap(Client, "subscribe", core.subscribe)
         patches.wrap(Client, "_request_sub_callback", core.mux)

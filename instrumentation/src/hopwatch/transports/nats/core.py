@@ -2,6 +2,7 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
@@ -67,21 +68,29 @@ class Core:
         self._holders: Counter[tuple[str, str]] = Counter()
         self._given_up: OrderedDict[str, str] = OrderedDict()
 
-    async def publish(self, wrapped: Call[T], client: Client, args: Args, kwargs: Kwargs) -> T:
+    def publish(self, original: Call[T]) -> Call[T]:
         """Record a publish; core NATS says nothing of what becomes of it."""
-        request = asking()
-        if request is not None:
-            return await wrapped(*args, **(_carried(request, args, kwargs) or kwargs))
-        sending = begin_send(self._recorder, "publish", client, args, kwargs, headers_at=3)
-        if sending is None:
-            return await wrapped(*args, **kwargs)
-        try:
-            result = await wrapped(*sending.args, **sending.kwargs)
-        except BaseException as error:
-            sending.hop.end(outcome_of(error), error=error)
-            raise
-        sending.hop.end(PublishOutcome.SENT)
-        return result
+
+        @wraps(original)
+        async def publish(client: Client, *args: Any, **kwargs: Any) -> T:
+            if not self._patches.active:
+                return await original(client, *args, **kwargs)
+            request = asking()
+            if request is not None:
+                return await original(client, *args, **(_carried(request, args, kwargs) or kwargs))
+            sending = begin_send(self._recorder, "publish", client, args, kwargs, headers_at=3)
+            if sending is None:
+                return await original(client, *args, **kwargs)
+            hop, args, kwargs = sending
+            try:
+                result = await original(client, *args, **kwargs)
+            except BaseException as error:
+                hop.end(outcome_of(error), error=error)
+                raise
+            hop.end(PublishOutcome.SENT)
+            return result
+
+        return publish
 
     async def request(self, wrapped: Call[Msg], client: Client, args: Args, kwargs: Kwargs) -> Msg:
         """Record a request and the reply to it, two hops of one flow."""

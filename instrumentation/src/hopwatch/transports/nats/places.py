@@ -1,7 +1,7 @@
 """Where a NATS message goes and comes from, and what its sender knows of it afterwards."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError, NotJSMessageError, TimeoutError
 from nats.js.errors import NoStreamResponseError
+from opentelemetry.trace import Link
 from opentelemetry.util.types import AttributeValue
 
 from hopwatch.conventions import (
@@ -23,6 +24,7 @@ from hopwatch.conventions import (
     PublishOutcome,
     SettleOutcome,
 )
+from hopwatch.faults import swallowed
 from hopwatch.links import link_to_original
 from hopwatch.recorder import (
     Destination,
@@ -35,9 +37,7 @@ from hopwatch.servers import Address, Servers
 from hopwatch.wrapping import (
     Args,
     Kwargs,
-    argument,
     fresh_headers,
-    guarded,
     header_getter,
     service_name,
     with_argument,
@@ -47,6 +47,9 @@ _DESTINATIONS: Final = 1_024
 _destinations: Final[dict[str, Destination]] = {}
 """The last subjects that are no inboxes, so that most messages need no second look at theirs."""
 
+_readers: Final[dict[tuple[str, str], str]] = {}
+"""Who this service's last plain subscriptions receive for, likewise."""
+
 INBOX: Final = "_INBOX"
 """Destination of every reply: the inbox's own name is the conversation id."""
 
@@ -55,6 +58,7 @@ _ACK_PREFIX = "$JS.ACK."
 _MESSAGE_ID_HEADER = "Nats-Msg-Id"
 _STATUS_HEADER = "Status"
 _ROOM_FOR_HEADERS = 1024
+_REPLY_AT: Final = 2
 
 
 @dataclass(slots=True)
@@ -132,7 +136,17 @@ def destination(subject: str, client: Client) -> Destination:
 
 def receiver(subject: str, queue: str, client: Client) -> str:
     """Return who a core subscription receives for: its queue group, or this service on its own."""
-    return queue or f"{service_name()}:{INBOX if is_inbox(subject, client) else subject}"
+    if queue:
+        return queue
+    service = service_name()
+    known = _readers.get((service, subject))
+    if known is None:
+        if is_inbox(subject, client):
+            return f"{service}:{INBOX}"
+        if len(_readers) >= _DESTINATIONS:
+            _readers.clear()
+        known = _readers[service, subject] = f"{service}:{subject}"
+    return known
 
 
 def outcome_of(error: BaseException) -> PublishOutcome:
@@ -152,35 +166,43 @@ class Sending(NamedTuple):
     kwargs: Kwargs
 
 
-@guarded
 def begin_send(
     recorder: Recorder, name: str, client: Client, args: Args, kwargs: Kwargs, *, headers_at: int
 ) -> Sending | None:
     """Begin the send of a call whose first argument is the subject, None if it is no message of the user's."""
-    subject = argument(args, kwargs, 0, "subject")
-    if is_quiet() or not subject or is_system(subject):
+    try:
+        subject = args[0] if args else kwargs.get("subject")
+        if _quiet.get() is not False or not subject or subject[0] == _SYSTEM_PREFIX:
+            return None
+        given = args[headers_at] if len(args) > headers_at else kwargs.get("headers")
+        payload = args[1] if len(args) > 1 else kwargs.get("payload", b"")
+        where = destination(subject, client)
+        tie = _reply(args, kwargs) if headers_at == _REPLY_AT + 1 and name == "publish" else None
+        attributes = conversation(tie or (subject if where.name is INBOX else None))
+        if recorder.opted.body_size:
+            attributes[MESSAGING_BODY_SIZE] = len(payload)
+        headers: dict[str, Any] = {}
+        aliases: tuple[str, ...] = ()
+        links: Sequence[Link] = ()
+        if given:
+            headers = fresh_headers(given)
+            alias = headers.get(_MESSAGE_ID_HEADER)
+            aliases = (str(alias),) if alias else ()
+            links = link_to_original(given, header_getter) if len(given) != len(headers) else ()
+        hop = recorder.send(name, where, carrier=headers, attributes=attributes, aliases=aliases, links=links)
+        if _carries_headers(client, payload):
+            if len(args) > headers_at:
+                args, kwargs = with_argument(args, kwargs, headers_at, "headers", headers)
+            else:
+                kwargs = {**kwargs, "headers": headers}
+        return Sending(hop, args, kwargs)
+    except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+        swallowed("send", fault)
         return None
-    given = argument(args, kwargs, headers_at, "headers")
-    headers = fresh_headers(given)
-    reply = argument(args, kwargs, 2, "reply") if name == "publish" and headers_at == 3 else None
-    payload = argument(args, kwargs, 1, "payload", b"")
-    where = destination(subject, client)
-    attributes = conversation(reply or (subject if where.name == INBOX else None))
-    if recorder.opted.body_size:
-        attributes[MESSAGING_BODY_SIZE] = len(payload)
-    alias = headers.get(_MESSAGE_ID_HEADER)
-    copied = given is not None and len(given) != len(headers)
-    hop = recorder.send(
-        name,
-        where,
-        carrier=headers,
-        attributes=attributes,
-        aliases=[str(alias)] if alias else (),
-        links=link_to_original(given, header_getter) if copied else (),
-    )
-    if _carries_headers(client, payload):
-        args, kwargs = with_argument(args, kwargs, headers_at, "headers", headers)
-    return Sending(hop, args, kwargs)
+
+
+def _reply(args: Args, kwargs: Kwargs) -> Any:
+    return args[_REPLY_AT] if len(args) > _REPLY_AT else kwargs.get("reply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +236,6 @@ class KnowsConsumers(Protocol):
         ...
 
 
-@guarded
 def begin_process(
     recorder: Recorder,
     consumers: KnowsConsumers,
@@ -226,46 +247,49 @@ def begin_process(
     attach: bool = True,
 ) -> ProcessHop | None:
     """Begin the processing of a message that came for a subscription, None if it is none of the user's."""
-    if is_system(message.subject) or _is_status(message):
+    try:
+        headers, reply = message.headers, message.reply
+        if message.subject[0] == _SYSTEM_PREFIX or (
+            not message.data and headers and _STATUS_HEADER in headers
+        ):
+            return None
+        where = destination(message.subject, client)
+        settled: SettleOutcome | None = SettleOutcome.AUTO
+        attempt = 1
+        delivery = delivery_of(message) if reply and reply[0] == _SYSTEM_PREFIX else None
+        if delivery is not None:
+            attributes = delivery.position.attributes()
+            attributes[PENDING] = delivery.pending
+            attempt, owed = delivery.attempt, f"{delivery.stream}/{delivery.consumer}"
+            settled = None if consumers.acknowledges(delivery) else settled
+        else:
+            owed = receiver(subject, queue, client)
+            attributes = conversation(reply or (message.subject if where.name is INBOX else None))
+        if headers and _MESSAGE_ID_HEADER in headers:
+            attributes[ALIAS] = (headers[_MESSAGE_ID_HEADER],)
+        if queue:
+            attributes[MESSAGING_CONSUMER_GROUP_NAME] = queue
+        if recorder.opted.body_size:
+            attributes[MESSAGING_BODY_SIZE] = len(message.data)
+        return recorder.process(
+            "process",
+            where,
+            receiver=owed,
+            carrier=headers,
+            getter=header_getter,
+            attempt=attempt,
+            attributes=attributes,
+            attach=attach,
+            settled=settled,
+        )
+    except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+        swallowed("process", fault)
         return None
-    attributes: dict[str, AttributeValue] = {}
-    alias = (message.headers or {}).get(_MESSAGE_ID_HEADER)
-    if alias:
-        attributes[ALIAS] = (alias,)
-    where = destination(message.subject, client)
-    delivery = delivery_of(message)
-    if delivery is not None:
-        attributes |= delivery.position.attributes()
-        attributes[PENDING] = delivery.pending
-        owed = f"{delivery.stream}/{delivery.consumer}"
-    else:
-        owed = receiver(subject, queue, client)
-        inbox = message.subject if where.name == INBOX else None
-        attributes |= conversation(message.reply or inbox)
-    if queue:
-        attributes[MESSAGING_CONSUMER_GROUP_NAME] = queue
-    if recorder.opted.body_size:
-        attributes[MESSAGING_BODY_SIZE] = len(message.data)
-    return recorder.process(
-        "process",
-        where,
-        receiver=owed,
-        carrier=message.headers,
-        getter=header_getter,
-        attempt=delivery.attempt if delivery is not None else 1,
-        attributes=attributes,
-        attach=attach,
-        settled=None if delivery is not None and consumers.acknowledges(delivery) else SettleOutcome.AUTO,
-    )
 
 
 def conversation(subject: str | None) -> dict[str, AttributeValue]:
     """Return the reply inbox as what ties a reply to its request."""
     return {MESSAGING_CONVERSATION_ID: subject} if subject else {}
-
-
-def _is_status(message: Msg) -> bool:
-    return not message.data and message.headers is not None and _STATUS_HEADER in message.headers
 
 
 def _carries_headers(client: Client, payload: Any) -> bool:
