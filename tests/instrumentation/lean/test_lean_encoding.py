@@ -27,6 +27,7 @@ from opentelemetry.trace import (
     TraceState,
 )
 
+from hopwatch.conventions import KAFKA_OFFSET, MESSAGE_ID, SEQUENCE
 from hopwatch.lean.encode import Encoder
 from hopwatch.lean.provider import LeanTracerProvider
 from hopwatch.lean.span import LeanSpan
@@ -67,6 +68,7 @@ keys = st.one_of(
     texts,
     st.sampled_from(["a", "b", "http.status_code", "k" * 118, "k" * 200]),
     st.sampled_from([7, None, b"k"]),
+    st.sampled_from([MESSAGE_ID, KAFKA_OFFSET, SEQUENCE]),  # encoded by ways of their own
 )
 attributes = st.one_of(st.none(), st.dictionaries(keys, values, max_size=6))
 states = st.sampled_from([None, TraceState([("hw", "0" * 32), ("other", "x=y")])])

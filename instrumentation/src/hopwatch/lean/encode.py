@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, TraceState
-from opentelemetry.util.types import AnyValue
 
 from hopwatch.conventions import FLOW_ID, KAFKA_OFFSET, MESSAGE_ID, SEQUENCE
 from hopwatch.lean.span import UNSET, LeanSpan
@@ -54,6 +53,10 @@ class _Heads(dict[int, bytes]):
         return field
 
 
+_ids_by_size: Final = _Heads(MESSAGE_ID, _TEXT)
+_offsets_by_size: Final = _Heads(KAFKA_OFFSET, _NUMBER)
+
+
 class _Known(dict[Any, bytes]):
     """Values of one key as whole fields; full, it starts anew, so that it follows what is in use."""
 
@@ -64,7 +67,7 @@ class _Known(dict[Any, bytes]):
         self._texts = _Heads(key, _TEXT)
         self._numbers = _Heads(key, _NUMBER)
 
-    def __missing__(self, value: AnyValue) -> bytes:
+    def __missing__(self, value: Any) -> bytes:
         field = self.field(value)
         if len(field) <= _CACHED_LENGTH:
             if len(self) >= _VALUES:
@@ -72,14 +75,14 @@ class _Known(dict[Any, bytes]):
             self[value] = field
         return field
 
-    def field(self, value: AnyValue) -> bytes:
+    def field(self, value: Any) -> bytes:
         """Return the key with a value."""
         kind = type(value)
         if kind is str:
-            data = value.encode()  # type: ignore[union-attr]  # it is text
+            data: bytes = value.encode()
             return self._texts[len(data)] + data
-        if kind is int and 0 <= value < _INT64_END:  # type: ignore[operator]  # it is a number
-            data = varints[value]  # type: ignore[index]  # likewise
+        if kind is int and 0 <= value < _INT64_END:
+            data = varints[value]
             return self._numbers[len(data)] + data
         return key_value(0x4A, self._key, value)
 
@@ -168,12 +171,21 @@ class Encoder:
             _pack_times(0x30, span._kind._value_ + 1, 0x39, span._start_time, 0x41, span._end_time),
             shared,
         ]
-        own = span._own
+        own: dict[str, Any] = span._own
         try:
             tables = self._tables
             for key, value in own.items():
-                table = tables.get(type(value))
-                parts.append(key_value(0x4A, key, value) if table is None else table[key][value])
+                kind = type(value)
+                if key is MESSAGE_ID and kind is str:  # on every hop, and never the same
+                    data = value.encode()
+                    parts += (_ids_by_size[len(data)], data)
+                elif key is KAFKA_OFFSET and kind is int and 0 <= value < _INT64_END:
+                    data = varints[value]
+                    parts += (_offsets_by_size[len(data)], data)
+                elif kind in tables:
+                    parts.append(tables[kind][key][value])
+                else:
+                    parts.append(key_value(0x4A, key, value))
         except (
             ValueError,
             TypeError,
