@@ -1,7 +1,7 @@
 """The two halves of a hop, as its transport holds them: what became of a send, how an attempt ended."""
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
@@ -29,15 +29,14 @@ from hopwatch.ready import Ready
 from hopwatch.reports import reporter
 from hopwatch.shapes import ShapedSpan
 
-if TYPE_CHECKING:
-    from hopwatch.lean.span import LeanSpan
-
 MAX_REASON_LENGTH: Final = 256
 """Characters of a broker's or exception's words that are kept as a reason."""
 
-_BAD_OUTCOMES: Final = frozenset(
+BAD_OUTCOMES: Final = frozenset(
     outcome.value for outcome in (PublishOutcome.RETURNED, PublishOutcome.REFUSED, PublishOutcome.UNCONFIRMED)
 )
+"""Outcomes that make a send an error."""
+
 _ENDINGS: Final = frozenset({SETTLE_OUTCOME, REASON, ERROR_TYPE})
 """What a span says of how an attempt ended: none of it belongs to what is told of the attempt elsewhere."""
 
@@ -45,16 +44,35 @@ _ENDINGS: Final = frozenset({SETTLE_OUTCOME, REASON, ERROR_TYPE})
 HopSpan = Span | ShapedSpan
 
 
-class SendHop:
+class SendHop(Protocol):
     """The sending half of a hop, from the call to the broker's answer."""
 
-    __slots__ = ("_done", "_ended", "_quick", "_span", "message_id")
+    message_id: str
 
-    def __init__(
-        self, span: HopSpan, message_id: str, done: Done | None = None, quick: "LeanSpan | None" = None
+    def set(self, attributes: Attributes) -> None:
+        """Add what became known only during the send."""
+
+    def address(self, name: str, destination: Destination) -> None:
+        """Say where the message goes, where that was not known when the send began."""
+
+    def end(
+        self,
+        outcome: PublishOutcome,
+        *,
+        reason: str = "",
+        position: Position | None = None,
+        error: BaseException | None = None,
     ) -> None:
+        """Say what became of the send; only the first call counts."""
+
+
+class SpanSend:
+    """A send that is a span of whatever provider is in force. See `SendHop`."""
+
+    __slots__ = ("_done", "_ended", "_span", "message_id")
+
+    def __init__(self, span: HopSpan, message_id: str, done: Done | None = None) -> None:
         self._span = span
-        self._quick = quick
         self._done = done
         self._ended = False
         self.message_id = message_id
@@ -86,13 +104,10 @@ class SendHop:
         try:
             last = position.attributes() if position is not None else {}
             said = last[PUBLISH_OUTCOME] = outcome._value_
-            if self._quick is not None and error is None and not reason and said not in _BAD_OUTCOMES:
-                self._quick.finish(last)
-                return
             self._span.set_attributes(Ready(last))
             if reason or error is not None:
                 self._span.set_attribute(REASON, (reason or words(error))[:MAX_REASON_LENGTH])
-            bad = error is not None or said in _BAD_OUTCOMES
+            bad = error is not None or said in BAD_OUTCOMES
             if bad:
                 fail(self._span, error, reason or said)
             self._span.end()

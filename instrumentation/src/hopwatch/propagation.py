@@ -48,7 +48,7 @@ from hopwatch.conventions import (
 from hopwatch.ids import is_message_id, new_message_id
 
 if TYPE_CHECKING:
-    from hopwatch.lean.span import LeanSpan
+    from hopwatch.lean.sent import LeanSend
 
 _INTERNAL_SUFFIXES = (".local", ".internal", ".svc", ".cluster.local", ".localhost")
 
@@ -201,28 +201,27 @@ def inject(
         )
 
 
-def inject_quickly(
-    carrier: Any, setter: Setter[Any], span: "LeanSpan", context: Context, message_id: str
-) -> None:
-    """Do what `inject` does, at once where the ids of a span of our own provider are all that travels."""
+def inject_quickly(carrier: Any, setter: Setter[Any], send: "LeanSend", context: Context) -> bool:
+    """Do what `inject` does for a send of our own provider, if its ids are all that travels; whether done."""
     propagator = propagate.get_global_textmap()
-    if type(propagator) is HopwatchPropagator and propagator.by_hand and span._trace_state is None:
-        traceparent = span.traceparent()
-        # Where a context holds a flow that is the trace itself, the trace says it.
-        if not context or (
-            BAGGAGE_KEY not in context and context.get(FLOW_KEY, traceparent[3:35]) == traceparent[3:35]
-        ):
-            at_once = getattr(setter, "ids", None)
-            if at_once is not None:
-                at_once(carrier, traceparent, message_id)
-            elif setter is default_setter and type(carrier) is dict:
-                carrier[w3c.TRACEPARENT] = traceparent
-                carrier[MESSAGE_ID_HEADER] = message_id
-            else:
-                setter.set(carrier, w3c.TRACEPARENT, traceparent)
-                setter.set(carrier, MESSAGE_ID_HEADER, message_id)
-            return
-    inject(carrier, setter, span, context, message_id)
+    if type(propagator) is not HopwatchPropagator or not propagator.by_hand:
+        return False
+    traceparent = send.traceparent()
+    if context and (
+        # A context may hold a flow that is the trace itself: then the trace says it.
+        BAGGAGE_KEY in context or context.get(FLOW_KEY, traceparent[3:35]) != traceparent[3:35]
+    ):
+        return False
+    at_once = getattr(setter, "ids", None)
+    if at_once is not None:
+        at_once(carrier, traceparent, send.message_id)
+    elif setter is default_setter and type(carrier) is dict:
+        carrier[w3c.TRACEPARENT] = traceparent
+        carrier[MESSAGE_ID_HEADER] = send.message_id
+    else:
+        setter.set(carrier, w3c.TRACEPARENT, traceparent)
+        setter.set(carrier, MESSAGE_ID_HEADER, send.message_id)
+    return True
 
 
 def sender_of(carrier: Any, getter: Getter[Any]) -> w3c.Sender | None:

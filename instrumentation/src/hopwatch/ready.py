@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext, SpanKind
     from opentelemetry.util.types import AnyValue
 
+    from hopwatch.lean.sent import LeanSend
     from hopwatch.lean.span import LeanSpan
     from hopwatch.places import Prepared
 
@@ -20,14 +21,10 @@ class Ready(dict[str, "AnyValue"]):
 
 
 class Quick(Protocol):
-    """Begins a span of the recorder's without links, as `Tracer.start_span` would; `LeanTracer.quick` is one."""
+    """Begins an attempt of the recorder's, as `Tracer.start_span` would; `LeanTracer.quick` is one."""
 
     def __call__(
-        self,
-        place: "Prepared",
-        above: "SpanContext | None",
-        kind: "SpanKind",
-        attributes: "dict[str, AnyValue]",
+        self, place: "Prepared", above: "SpanContext", kind: "SpanKind", attributes: "dict[str, AnyValue]"
     ) -> "LeanSpan | None":
         """Return the span begun below `above`, None where something is set up that only `start_span` heeds.
 
@@ -36,7 +33,23 @@ class Quick(Protocol):
         ...
 
 
+class QuickSend(Protocol):
+    """Begins a send of the recorder's; `LeanTracer.quick_send` is one."""
+
+    def __call__(
+        self, place: "Prepared", above: "SpanContext | None", own: "dict[str, AnyValue]", message_id: str
+    ) -> "LeanSend | None":
+        """Return the send begun below `above`, None where something is set up that only `start_span` heeds."""
+        ...
+
+
 def never_quick(
-    place: "Prepared", above: "SpanContext | None", kind: "SpanKind", attributes: "dict[str, AnyValue]"
+    place: "Prepared", above: "SpanContext", kind: "SpanKind", attributes: "dict[str, AnyValue]"
 ) -> None:
     """Leave it to `start_span`: the tracer is not ours."""
+
+
+def never_quick_send(
+    place: "Prepared", above: "SpanContext | None", own: "dict[str, AnyValue]", message_id: str
+) -> None:
+    """Likewise."""

@@ -34,7 +34,7 @@ from hopwatch.conventions import (
 )
 from hopwatch.faults import swallowed
 from hopwatch.hooks import Draft, Hook
-from hopwatch.hops import ProcessHop, SendHop
+from hopwatch.hops import ProcessHop, SendHop, SpanSend
 from hopwatch.ids import new_message_id
 from hopwatch.meters import Done, Meters
 from hopwatch.optin import OptIn
@@ -49,7 +49,7 @@ from hopwatch.places import (
     plain,
 )
 from hopwatch.propagation import inject, inject_quickly, pass_on, receive, sender_of
-from hopwatch.ready import Quick, Ready, never_quick
+from hopwatch.ready import Quick, QuickSend, Ready, never_quick, never_quick_send
 from hopwatch.reports import Subscription, reporter
 from hopwatch.shapes import ShapedSpan, shape_of
 from hopwatch.tags import belong, key_attributes
@@ -77,6 +77,7 @@ class Recorder:
         self._system = str(system)
         self._tracer = tracer
         self._quick: Quick = getattr(tracer, "quick", never_quick)
+        self._quick_send: QuickSend = getattr(tracer, "quick_send", never_quick_send)
         self._hook = hook
         self._shape = shape_of(str(system), hook)
         self._meters = Meters(str(system))
@@ -107,14 +108,12 @@ class Recorder:
         if context is None:
             context = get_current()
         if context and context.get(SUPPRESSED_KEY):
-            return SendHop(INVALID_SPAN, "")
+            return SpanSend(INVALID_SPAN, "")
         message_id = message_id or new_message_id()
         done = None
         try:
             place = self._sends.of(name, destination)
-            described: dict[str, AttributeValue] = {MESSAGE_ID: message_id}
-            if attributes:
-                described.update(attributes)
+            described: dict[str, AttributeValue] = {**attributes} if attributes else {}
             if aliases:
                 described[ALIAS] = tuple(aliases)
             above = None
@@ -123,17 +122,18 @@ class Recorder:
                 current: Any = context.get(SPAN_KEY)
                 above = None if current is None else current.get_span_context()
             if self._ordinary and not links and not self._meters.on:
-                quick = self._quick(place, above, _PRODUCER, described)
-                if quick is not None:
-                    inject_quickly(carrier, setter, quick, context, message_id)
-                    return SendHop(quick, message_id, None, quick)
-            described = Ready({**place.attributes, **plain(described)})
+                send = self._quick_send(place, above, described, message_id)
+                if send is not None:
+                    if not inject_quickly(carrier, setter, send, context):
+                        inject(carrier, setter, send.grow(), context, message_id)
+                    return send
+            described = Ready({**place.attributes, MESSAGE_ID: message_id, **plain(described)})
             if self._meters.on:
                 done = self._meters.sending(described)
             span_name = self._named(Operation.SEND, place, described)
             if span_name is None:
                 pass_on(carrier, setter, context)
-                return SendHop(INVALID_SPAN, "", done)
+                return SpanSend(INVALID_SPAN, "", done)
             if self._shape is not None:
                 described = Ready(self._shape(described))
             span = self._tracer.start_span(span_name, context, _PRODUCER, described, links)
@@ -141,7 +141,7 @@ class Recorder:
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("send", fault)
             span = INVALID_SPAN
-        return SendHop(span if self._shape is None else ShapedSpan(span, self._shape), message_id, done)
+        return SpanSend(span if self._shape is None else ShapedSpan(span, self._shape), message_id, done)
 
     def send_outcome(
         self,
@@ -162,7 +162,7 @@ class Recorder:
             described = {**place.attributes, MESSAGE_ID: message_id}
             belong(described, context)
             span = self._tracer.start_span(place.span_name, context, SpanKind.PRODUCER, described)
-            SendHop(span, message_id).end(outcome, reason=reason)
+            SpanSend(span, message_id).end(outcome, reason=reason)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("send", fault)
 

@@ -12,20 +12,29 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from hopwatch.context import FLOW_KEY
-from hopwatch.conventions import Operation, PublishOutcome, SettleOutcome, System
+from hopwatch.conventions import (
+    ERROR_TYPE,
+    MESSAGE_ID,
+    PUBLISH_OUTCOME,
+    Operation,
+    PublishOutcome,
+    SettleOutcome,
+    System,
+)
 from hopwatch.lean.encode import Encoder
 from hopwatch.lean.provider import LeanTracer, LeanTracerProvider
+from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.span import LeanSpan
 from hopwatch.places import Preparations
-from hopwatch.ready import Ready, never_quick
-from hopwatch.recorder import Destination, KafkaPosition, Recorder
+from hopwatch.ready import Ready, never_quick, never_quick_send
+from hopwatch.recorder import Destination, KafkaPosition, Recorder, StreamPosition
 
 RESOURCE = Resource({"service.name": "under-test"})
 MESSAGE = "0191d3c0-0000-7000-8000-000000000000"
@@ -45,6 +54,13 @@ parents = st.builds(
     states,
 )
 contexts = st.none() | parents
+positions = st.one_of(
+    st.none(),
+    st.builds(KafkaPosition, st.integers(0, 1 << 31), st.integers(0, (1 << 63) - 1)),
+    st.builds(StreamPosition, st.text(max_size=8), st.integers(0, (1 << 63) - 1)),
+)
+BAD = {PublishOutcome.RETURNED, PublishOutcome.REFUSED, PublishOutcome.UNCONFIRMED}
+SENDER = SpanContext(7, 8, True, TraceFlags(1))
 values = st.text(max_size=20) | st.integers(-(2**63), 2**63 - 1) | st.booleans() | st.floats(allow_nan=False)
 attributes = st.dictionaries(st.text(min_size=1, max_size=12), values, max_size=140)
 
@@ -53,7 +69,7 @@ class Kept:
     """An outlet that keeps ended spans."""
 
     def __init__(self) -> None:
-        self.spans: list[LeanSpan] = []
+        self.spans: list[LeanSpan | LeanSend] = []
         self.put = self.spans.append
 
 
@@ -76,16 +92,17 @@ def written(span: Any) -> dict[str, str]:
     return carrier
 
 
-def encoded(span: LeanSpan) -> dict[str, Any]:
-    """Return what the exporter writes for a span, but for its ids and times; attributes by name."""
+def encoded(span: LeanSpan | LeanSend, *, times: bool = False) -> dict[str, Any]:
+    """Return what the exporter writes for a span, but for its id and, unless asked for, times; attributes by name."""
     if span.end_time is None:
+        assert isinstance(span, LeanSpan)
         span.end()
     body, count = Encoder(RESOURCE).encode([span])
     assert count == 1
     [resource] = ExportTraceServiceRequest.FromString(body).resource_spans
     [scope] = resource.scope_spans
     [sent] = scope.spans
-    for field in ("trace_id", "span_id", "start_time_unix_nano", "end_time_unix_nano"):
+    for field in () if times else ("trace_id", "span_id", "start_time_unix_nano", "end_time_unix_nano"):
         sent.ClearField(field)
     keys = {one.key: one.value.SerializeToString() for one in sent.attributes}
     assert len(keys) == len(sent.attributes)
@@ -99,9 +116,9 @@ def told(span: Any) -> dict[str, Any]:
     return {name: value for name, value in said.items() if name not in ("start_time", "end_time")}
 
 
-@given(contexts, attributes, st.sampled_from(SpanKind), st.integers())
+@given(parents, attributes, st.sampled_from(SpanKind), st.integers())
 def test_a_quick_span_is_the_one_start_span_makes(
-    parent: SpanContext | None, described: dict[str, Any], kind: SpanKind, seed: int
+    parent: SpanContext, described: dict[str, Any], kind: SpanKind, seed: int
 ) -> None:
     """Wherever the quick lane answers, its span has every id, flag and attribute of the ordinary one."""
     tracer = own(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON))
@@ -112,13 +129,82 @@ def test_a_quick_span_is_the_one_start_span_makes(
     )
     random.seed(seed)
     quick = tracer.quick(PLACE, parent, kind, dict(described))
-    sampled = parent is None or (parent.is_valid and parent.trace_flags.sampled)
-    assert (quick is not None) == (sampled and len(described) + len(PLACE.attributes) <= 128)
+    sampled = parent.is_valid and parent.trace_flags.sampled
+    assert (quick is not None) == (sampled and len(described) + len(PLACE.attributes) <= 124)
     if quick is not None:
         assert told(quick) == told(ordinary)
         assert quick.get_span_context() == ordinary.get_span_context()
-        assert quick.traceparent() == written(ordinary)["traceparent"]
         assert encoded(quick) == encoded(ordinary)
+
+
+@given(contexts, attributes, st.integers(), positions, st.sampled_from(sorted(set(PublishOutcome) - BAD)))
+def test_a_send_is_encoded_as_the_span_it_is(
+    parent: SpanContext | None,
+    described: dict[str, Any],
+    seed: int,
+    position: KafkaPosition | StreamPosition | None,
+    outcome: PublishOutcome,
+) -> None:
+    """Written in fewer steps, a send has every id, flag, attribute and time of the span that `start_span` makes."""
+    kept = Kept()
+    tracer = own(LeanTracerProvider(RESOURCE, kept, sampler=DEFAULT_ON))
+    described = {name: value for name, value in described.items() if name not in PLACE.attributes}
+    said = {MESSAGE_ID: MESSAGE, **described, **(position.attributes() if position else {})}
+    random.seed(seed)
+    ordinary = tracer.start_span(
+        "send orders",
+        around(parent),
+        SpanKind.PRODUCER,
+        Ready({**PLACE.attributes, **said, PUBLISH_OUTCOME: outcome.value}),
+    )
+    random.seed(seed)
+    send = tracer.quick_send(PLACE, parent, dict(described), MESSAGE)
+    state = parent is not None and parent.trace_state
+    sampled = parent is None or (parent.is_valid and parent.trace_flags.sampled)
+    assert (send is not None) == (sampled and not state and len(described) + len(PLACE.attributes) <= 124)
+    if send is not None:
+        assert send.traceparent() == written(ordinary)["traceparent"]
+        send.end(outcome, position=position)
+        send.end(PublishOutcome.REFUSED)  # only the first counts
+        [record] = kept.spans
+        assert record is send
+        ordinary.end(send.end_time)
+        ordinary._start_time = send.start_time
+        assert encoded(send, times=True) == encoded(send.span(), times=True) == encoded(ordinary, times=True)
+
+
+@given(st.sampled_from(sorted(BAD)), st.booleans())
+def test_a_send_of_which_more_is_said_is_a_span(outcome: PublishOutcome, addressed: bool) -> None:
+    """A failure, a late address or attribute, a processor set meanwhile: each goes to the span that the send becomes."""
+    kept = Kept()
+    provider = LeanTracerProvider(RESOURCE, kept, sampler=DEFAULT_ON)
+    send = own(provider).quick_send(PLACE, None, {"a": 1}, MESSAGE)
+    assert send is not None
+    if addressed:
+        send.address("send", Destination("elsewhere", "elsewhere"))
+        send.set({"b": 2})
+    send.end(outcome, error=ValueError("no"))
+    send.end(PublishOutcome.CONFIRMED)
+    [span] = kept.spans
+    assert isinstance(span, LeanSpan)
+    assert f"{span._trace_id:032x}" in send.traceparent()
+    assert span.attributes is not None
+    assert span.attributes[PUBLISH_OUTCOME] == outcome.value
+    assert span.attributes[ERROR_TYPE] == "ValueError"
+    assert span.attributes["messaging.destination.name"] == ("elsewhere" if addressed else "orders")
+    assert ("b" in span.attributes) == addressed
+    assert span.name == ("send elsewhere" if addressed else "send orders")
+
+
+def test_a_processor_added_during_a_send_sees_it_end() -> None:
+    """It had not been there when the send began."""
+    provider = LeanTracerProvider(RESOURCE, Kept(), sampler=DEFAULT_ON)
+    send = own(provider).quick_send(PLACE, None, {}, MESSAGE)
+    assert send is not None
+    watching = Watching()
+    provider.add_span_processor(watching)
+    send.end(PublishOutcome.CONFIRMED)
+    assert watching.ended == ["send orders"]
 
 
 @given(attributes, attributes, st.sampled_from(["messaging.system", "own"]))
@@ -126,12 +212,14 @@ def test_what_hops_share_stays_as_it_is(
     described: dict[str, Any], added: dict[str, Any], changed: str
 ) -> None:
     """What is set on a quick span, even over what it shares with others, is its own, like on any span."""
-    tracer = own(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, limits=SpanLimits(max_span_attributes=30)))
+    tracer = own(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, limits=SpanLimits(max_span_attributes=34)))
     described = dict(list(described.items())[:20])
     shared = dict(PLACE.attributes)
-    quick = tracer.quick(PLACE, None, SpanKind.PRODUCER, dict(described))
+    quick = tracer.quick(PLACE, SENDER, SpanKind.CONSUMER, dict(described))
     assert quick is not None
-    ordinary = tracer.start_span("send orders", Context(), SpanKind.PRODUCER, Ready({**shared, **described}))
+    ordinary = tracer.start_span(
+        "send orders", around(SENDER), SpanKind.CONSUMER, Ready({**shared, **described})
+    )
     for span in (quick, ordinary):
         span.set_attribute("own", 1)
         span.set_attributes(added)
@@ -160,7 +248,7 @@ def recorded(
     kept = Kept()
     recorder = Recorder(System.KAFKA, own(LeanTracerProvider(RESOURCE, kept, sampler=DEFAULT_ON)))
     if not quick:
-        recorder._quick = never_quick
+        recorder._quick, recorder._quick_send = never_quick, never_quick_send
     random.seed(seed)
     context = around(parent) if flow is None else Context({**around(parent), FLOW_KEY: flow})
     carrier: dict[str, str] = {}
@@ -169,11 +257,12 @@ def recorded(
     hop = recorder.process("process", ORDERS, receiver="till", carrier=carrier, attach=False)
     hop.settled(SettleOutcome.ACK)
     hop.end(ValueError("broken") if seed % 3 == 0 else None)
-    for span in kept.spans:
+    spans = [ended.span() if isinstance(ended, LeanSend) else ended for ended in kept.spans]
+    for span in spans:
         assert span.end_time is not None
         for event in span._noted or ():
             event.attributes.pop("exception.stacktrace", None)
-    return carrier, [without_times(told(span)) for span in kept.spans]
+    return carrier, [without_times(told(span)) for span in spans]
 
 
 def without_times(said: dict[str, Any]) -> dict[str, Any]:
@@ -183,6 +272,13 @@ def without_times(said: dict[str, Any]) -> dict[str, Any]:
 
 class Watching(SpanProcessor):
     """A processor of the application's."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Note it."""
+        self.ended.append(span.name)
 
 
 @pytest.fixture
@@ -195,17 +291,20 @@ def in_force(monkeypatch: pytest.MonkeyPatch) -> Iterator[SdkTracerProvider]:
 
 
 def asked(provider: LeanTracerProvider, scope: str = "hopwatch.kafka") -> LeanSpan | None:
-    """Ask a provider for a quick span."""
+    """Ask a provider for a quick span, and for a quick send."""
     tracer = provider.get_tracer(scope)
     assert isinstance(tracer, LeanTracer)
-    return tracer.quick(PLACE, None, SpanKind.PRODUCER, {"a": 1, "b": 2})
+    span = tracer.quick(PLACE, SENDER, SpanKind.CONSUMER, {"a": 1, "b": 2})
+    send = tracer.quick_send(PLACE, None, {"a": 1, "b": 2}, MESSAGE)
+    assert (span is None) == (send is None)
+    return span
 
 
 def test_nothing_unusual_is_passed_by() -> None:
     """A sampler, a tight limit, a processor or another library's tracer each close the quick lane."""
     assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON)) is not None
     assert asked(LeanTracerProvider(RESOURCE, sampler=ALWAYS_ON)) is None
-    few, short = SpanLimits(max_span_attributes=8), SpanLimits(max_span_attribute_length=5)
+    few, short = SpanLimits(max_span_attributes=12), SpanLimits(max_span_attribute_length=5)
     assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, limits=few)) is None
     assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, limits=short)) is None
     assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON), "contrib") is None

@@ -30,6 +30,7 @@ from opentelemetry.util.types import Attributes
 
 from hopwatch.faults import swallowed
 from hopwatch.lean.attributes import Store
+from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.span import LeanSpan, bounded
 from hopwatch.places import Prepared
 from hopwatch.processor import OWN_SCOPES, HopSpanProcessor, crossing_attributes
@@ -39,13 +40,15 @@ _FLAGS = tuple(TraceFlags(bits) for bits in range(4))
 _ROOT = _FLAGS[TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID]
 _CONTINUED: dict[int, TraceFlags] = {flags: flags for flags in _FLAGS if flags.sampled}
 _INTERNAL = SpanKind.INTERNAL
+_AT_THE_END = 4
+"""Room for attributes that a send has besides those it is begun with: message id, outcome, position."""
 
 
 class Outlet(Protocol):
     """Where ended spans go."""
 
-    def put(self, span: LeanSpan) -> None:
-        """Take an ended span; never blocks."""
+    def put(self, span: LeanSpan | LeanSend) -> None:
+        """Take what has ended, a span or the record of a send; never blocks."""
 
     def force_flush(self, timeout_s: float) -> bool:
         """Send what is there; whether all of it went in time."""
@@ -162,7 +165,9 @@ class LeanTracer(trace.Tracer):
         self._foreign = not scope.name.startswith(OWN_SCOPES)
         self._by_parent = provider.sampler is DEFAULT_ON
         most = -1 if self._foreign or not self._by_parent else provider.limits.max_span_attributes
-        self._most_quick = -1 if provider.limits.max_span_attribute_length is not None else most
+        self._most_quick = most if most is None else most - _AT_THE_END
+        if provider.limits.max_span_attribute_length is not None:
+            self._most_quick = -1
         self._heir: trace.Tracer | None = None
 
     @property
@@ -229,33 +234,46 @@ class LeanTracer(trace.Tracer):
             processor.on_start(span, parent_context=context)  # type: ignore[arg-type]  # readable and writable alike
         return span
 
-    def quick(
-        self, place: Prepared, above: SpanContext | None, kind: SpanKind, attributes: Store
-    ) -> LeanSpan | None:
-        """Start a span of hopwatch's own recorder, None unless everything is as it is by default.
+    def quick_send(
+        self, place: Prepared, above: SpanContext | None, own: Store, message_id: str
+    ) -> LeanSend | None:
+        """Begin a send of hopwatch's own recorder, None unless everything is as it is by default.
 
         What `start_span` finds out with a dozen calls is known here: sampler, limits, what the attributes are.
         """
-        provider = self.provider
-        most = self._most_quick
-        if most is not None and len(attributes) + len(place.attributes) > most:
-            return None
-        if provider.processors or (provider.stands_in and trace._TRACER_PROVIDER is not provider):
-            return None
         if above is None:
-            trace_id, state, flags = getrandbits(128) or 1, None, _ROOT
+            trace_id, flags = getrandbits(128) or 1, _ROOT
         elif type(above) is SpanContext:
             trace_id, _, _, inherited, state, valid = above
             continued = _CONTINUED.get(inherited & 3)
-            if continued is None or not valid:
+            if continued is None or not valid or state is not DEFAULT_TRACE_STATE:
                 return None
             flags = continued
-            if state is DEFAULT_TRACE_STATE:
-                state = None
         else:
             return None
+        if not self._is_quick(len(own) + len(place.attributes)):
+            return None
+        return LeanSend(self, place, above, trace_id, getrandbits(64) or 1, flags, own, message_id)
+
+    def quick(
+        self, place: Prepared, above: SpanContext, kind: SpanKind, attributes: Store
+    ) -> LeanSpan | None:
+        """Start a span of hopwatch's own recorder under a sender, with the same proviso."""
+        if type(above) is not SpanContext or not self._is_quick(len(attributes) + len(place.attributes)):
+            return None
+        trace_id, _, _, inherited, state, valid = above
+        flags = _CONTINUED.get(inherited & 3)
+        if flags is None or not valid:
+            return None
         ids = trace_id, getrandbits(64) or 1
-        return LeanSpan(self, place.span_name, kind, above, ids, flags, state, attributes, time_ns(), place)
+        kept = None if state is DEFAULT_TRACE_STATE else state
+        return LeanSpan(self, place.span_name, kind, above, ids, flags, kept, attributes, time_ns(), place)
+
+    def _is_quick(self, attributes: int) -> bool:
+        provider, most = self.provider, self._most_quick
+        if provider.processors or (provider.stands_in and trace._TRACER_PROVIDER is not provider):
+            return False
+        return most is None or attributes <= most
 
     def start_as_current_span(  # type: ignore[override]  # a context manager and decorator, as the SDK's
         self,

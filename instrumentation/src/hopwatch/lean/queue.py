@@ -14,6 +14,7 @@ from hopwatch.lean.backlog import Backlog
 from hopwatch.lean.encode import Encoder
 from hopwatch.lean.ledger import ExportStats, Loss, Losses, Trouble
 from hopwatch.lean.sender import Delivered, Later, Sender, pause
+from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.settings import ExportSettings
 from hopwatch.lean.span import LeanSpan
 
@@ -52,7 +53,7 @@ class SpanQueue:
         """Begin anew: in a forked child nothing that waited is ours, and neither thread nor connection exist."""
         settings = self._settings
         self.describe(resource)
-        self._spans: deque[LeanSpan] = deque()
+        self._spans: deque[LeanSpan | LeanSend] = deque()
         self._room = settings.queued_spans
         self._stir_at = 0
         self._together = min(_TOGETHER, settings.request_spans)
@@ -74,8 +75,8 @@ class SpanQueue:
 
     # --- any thread --------------------------------------------------------------------------------------
 
-    def put(self, span: LeanSpan) -> None:
-        """Take an ended span, or count it as lost."""
+    def put(self, span: LeanSpan | LeanSend) -> None:
+        """Take what has ended, or count it as lost."""
         waiting = len(self._spans)
         if waiting >= self._room:
             self._losses.add(Loss.CLOSED if self._closed else Loss.FULL)

@@ -17,7 +17,6 @@ from opentelemetry.util.types import AnyValue, Attributes
 
 from hopwatch.lean.attributes import PLAIN, Store, cleaned, cleaned_value, put
 from hopwatch.places import Prepared
-from hopwatch.ready import Ready
 from hopwatch.w3c import span_context
 
 if TYPE_CHECKING:
@@ -231,19 +230,6 @@ class LeanSpan(trace.Span, ReadableSpan):
             if self._set_status_on_exception:
                 self.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
         self.end()
-
-    def finish(self, last: Store) -> None:
-        """End the span with plain attributes that it has not in common with others; of the recorder's quick lane."""
-        if self._end_time is None:
-            if self._place is None:
-                self.set_attributes(Ready(last))
-            else:
-                self._own.update(last)
-        self.end()
-
-    def traceparent(self) -> str:
-        """Return the W3C header that makes this span the parent of what is received."""
-        return "00-%032x-%016x-%02x" % (self._trace_id, self._span_id, self._trace_flags)  # noqa: UP031 — half as dear
 
     # --- what is read of it ------------------------------------------------------------------------------
 

@@ -60,13 +60,9 @@ def answered(hop: SendHop, future: Future, relative: int = 0) -> None:
         outcome = PublishOutcome.UNCONFIRMED if isinstance(error, _UNANSWERED) else PublishOutcome.REFUSED
         hop.end(outcome, error=error)
     else:
-        _confirmed(hop, future.result(), relative)
-
-
-def _confirmed(hop: SendHop, metadata: RecordMetadata | None, relative: int) -> None:
-    """Say where the record lies; with acks=0 nobody knows."""
-    if metadata is None or metadata.offset < 0:
-        hop.end(PublishOutcome.SENT)
-    else:
-        position = KafkaPosition(metadata.partition, metadata.offset + relative)
-        hop.end(PublishOutcome.CONFIRMED, position=position)
+        metadata = future.result()
+        if metadata is None or metadata.offset < 0:  # with acks=0 nobody knows where the record lies
+            hop.end(PublishOutcome.SENT)
+        else:
+            position = KafkaPosition(metadata.partition, metadata.offset + relative)
+            hop.end(PublishOutcome.CONFIRMED, position=position)

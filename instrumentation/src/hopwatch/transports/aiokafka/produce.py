@@ -1,12 +1,14 @@
 """Producing: ids on a copy of the headers, the outcome from the future that resolves when the batch is answered."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
+from opentelemetry.trace import Link
 from opentelemetry.util.types import AttributeValue
 
+from hopwatch.beside import Beside
 from hopwatch.conventions import KAFKA_TOMBSTONE, MESSAGING_BODY_SIZE
 from hopwatch.faults import swallowed
 from hopwatch.optin import OptIn
@@ -19,6 +21,9 @@ from hopwatch.wrapping import Args, Kwargs, Patches, with_argument
 
 _HEADERS_AT: Final = 5
 _ROOM_FOR_HEADERS: Final = 1024
+_TOPICS: Final = 1_024
+"""Topics of a producer whose destination is kept."""
+
 _BYTES: Final = (bytes, bytearray)
 
 
@@ -29,6 +34,7 @@ class Producing:
         self._recorder = recorder
         self._patches = patches
         self._transactions = transactions
+        self._topics: Beside[dict[str, Destination]] = Beside()
 
     def send(self, original: Callable[..., Awaitable[Future]]) -> Callable[..., Awaitable[Future]]:
         """Record a send until the broker's answer."""
@@ -52,30 +58,45 @@ class Producing:
     def _begin(
         self, producer: AIOKafkaProducer, args: Args, kwargs: Kwargs
     ) -> tuple[SendHop, Args, Kwargs] | None:
+        """Begin the hop; `kwargs` belongs to the call, and gets the headers."""
         try:
             topic: str = args[0] if args else kwargs["topic"]
             value = args[1] if len(args) > 1 else kwargs.get("value")
             record_key = args[2] if len(args) > 2 else kwargs.get("key")
             given = args[_HEADERS_AT] if len(args) > _HEADERS_AT else kwargs.get("headers")
             headers: list[Header] = []
+            links: Sequence[Link] = ()
             if given:
                 given = given if isinstance(given, list | tuple) else list(given)
                 headers = fresh(given)
+                links = originals(given, headers)
             hop = self._recorder.send(
                 "send",
-                Destination(topic, topic, servers.of(producer.client)),
+                self._destination(producer, topic),
                 carrier=headers,
                 setter=header_setter,
                 attributes=described(headers, value, record_key, self._recorder.opted),
-                links=originals(given, headers) if given else (),
+                links=links,
             )
             sent = headers if _fits(producer, value, record_key) else given
-            if len(args) <= _HEADERS_AT:
-                return hop, args, {**kwargs, "headers": sent}
-            return hop, *with_argument(args, kwargs, _HEADERS_AT, "headers", sent)
+            if len(args) > _HEADERS_AT:
+                return hop, *with_argument(args, kwargs, _HEADERS_AT, "headers", sent)
+            kwargs["headers"] = sent
+            return hop, args, kwargs
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("send", fault)
             return None
+
+    def _destination(self, producer: AIOKafkaProducer, topic: str) -> Destination:
+        known = self._topics.get(producer)
+        if known is None:
+            known = self._topics.put(producer, {})
+        destination = known.get(topic)
+        if destination is None:
+            if len(known) >= _TOPICS:
+                known.clear()
+            destination = known[topic] = Destination(topic, topic, servers.of(producer.client))
+        return destination
 
 
 def described(headers: Any, value: Any, record_key: Any, opted: OptIn) -> dict[str, AttributeValue]:
