@@ -22,7 +22,7 @@ FIXTURES = {"nats_url": "nats", "rabbitmq_url": "rabbitmq", "kafka_bootstrap": "
 running = pytest.StashKey[Brokers]()
 missing = pytest.StashKey[dict[str, str]]()
 closing = pytest.StashKey[list[str]]()
-_LONGEST = ("system", "dashboards", "demo")
+_LONGEST = ("test_scenario_many.py", "system", "dashboards", "demo")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,8 +67,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _place(item: pytest.Item) -> int:
-    house = item.path.relative_to(Path(__file__).parent).parts[0]
-    return _LONGEST.index(house) if house in _LONGEST else len(_LONGEST)
+    parts = item.path.relative_to(Path(__file__).parent).parts
+    return next((place for place, name in enumerate(_LONGEST) if name in parts), len(_LONGEST))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

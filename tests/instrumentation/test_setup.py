@@ -33,7 +33,7 @@ AT_LAST = "import time; print(time.monotonic())"
 """What a program does last; the clock is the same in all processes."""
 
 HELD_UP_S = 15.0
-"""Long after the four seconds that an exit may take, and not so long as a try of an export."""
+"""The four seconds that an exit may take, with room for a busy machine."""
 
 HTTPX = "opentelemetry.instrumentation.httpx"
 FASTAPI = "hopwatch.fastapi"
