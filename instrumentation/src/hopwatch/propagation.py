@@ -152,9 +152,10 @@ class HopwatchPropagator(TextMapPropagator):
     ) -> Received:
         fields = _fields(carrier, getter)
         clean = w3c.sender(fields)
-        if clean is None:
+        if clean is None or clean is w3c.NOBODY:
             return received(self._extract_generally(carrier, context, getter))
         sender, message_id, flow, foreign = clean
+        assert sender is not None
         values = {SPAN_KEY: NonRecordingSpan(sender), INCOMING_KEY: message_id, FLOW_KEY: flow}
         extracted = Context({**context, **values} if context else values)
         if w3c.BAGGAGE in fields and self._baggage is not None:

@@ -24,7 +24,11 @@ class Quick(Protocol):
     """Begins an attempt of the recorder's, as `Tracer.start_span` would; `LeanTracer.quick` is one."""
 
     def __call__(
-        self, place: "Prepared", above: "SpanContext", kind: "SpanKind", attributes: "dict[str, AnyValue]"
+        self,
+        place: "Prepared",
+        above: "SpanContext | None",
+        kind: "SpanKind",
+        attributes: "dict[str, AnyValue]",
     ) -> "LeanSpan | None":
         """Return the span begun below `above`, None where something is set up that only `start_span` heeds.
 
@@ -44,7 +48,7 @@ class QuickSend(Protocol):
 
 
 def never_quick(
-    place: "Prepared", above: "SpanContext", kind: "SpanKind", attributes: "dict[str, AnyValue]"
+    place: "Prepared", above: "SpanContext | None", kind: "SpanKind", attributes: "dict[str, AnyValue]"
 ) -> None:
     """Leave it to `start_span`: the tracer is not ours."""
 

@@ -247,12 +247,15 @@ class Recorder:
         above, message_id, flow, foreign = sender
         if message_id is not None:
             said[MESSAGE_ID] = message_id
-        if foreign:
+        if foreign and flow is not None:
             said[FLOW_ID] = flow
         span = self._quick(place, above, _CONSUMER, said)
         if span is None:
             return None
-        context = Context({SPAN_KEY: span, INCOMING_KEY: message_id, FLOW_KEY: flow})
+        known: dict[str, object] = {SPAN_KEY: span, INCOMING_KEY: message_id}
+        if flow is not None:
+            known[FLOW_KEY] = flow
+        context = Context(known)
         return ProcessHop(self._tracer, span, context, said, settled, None, place)
 
     def commit(self, destination: Destination, *, receiver: str, partition: int, offset: int) -> None:

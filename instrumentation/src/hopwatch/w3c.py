@@ -111,15 +111,20 @@ class FlowState(TraceState):
         return TraceState([(TRACESTATE_KEY, self.flow)])
 
 
-Sender = tuple[SpanContext, str | None, str, bool]
+Sender = tuple[SpanContext | None, str | None, str | None, bool]
 """Who sent a message: span context, the message's id, its flow, and whether that is another than the sender's trace."""
+
+NOBODY: Final[Sender] = (None, None, None, False)
+"""A sender that tells nothing of itself."""
 
 
 def sender(fields: Mapping[str, str]) -> Sender | None:
-    """Return who sent a message with these headers, None where they hold more than a clean parent, a flow and an id.
+    """Return who sent a message with these headers, None where they hold other than a clean parent, a flow and an id.
 
     A malformed message id is as good as none.
     """
+    if not fields:
+        return NOBODY
     traceparent = fields.get(TRACEPARENT)
     clean = None if traceparent is None else _clean(traceparent)
     if clean is None:

@@ -35,6 +35,7 @@ from hopwatch.lean.span import LeanSpan
 from hopwatch.places import Preparations
 from hopwatch.ready import Ready, never_quick, never_quick_send
 from hopwatch.recorder import Destination, KafkaPosition, Recorder, StreamPosition
+from hopwatch.wrapping import header_getter
 
 RESOURCE = Resource({"service.name": "under-test"})
 MESSAGE = "0191d3c0-0000-7000-8000-000000000000"
@@ -116,9 +117,9 @@ def told(span: Any) -> dict[str, Any]:
     return {name: value for name, value in said.items() if name not in ("start_time", "end_time")}
 
 
-@given(parents, attributes, st.sampled_from(SpanKind), st.integers())
+@given(contexts, attributes, st.sampled_from(SpanKind), st.integers())
 def test_a_quick_span_is_the_one_start_span_makes(
-    parent: SpanContext, described: dict[str, Any], kind: SpanKind, seed: int
+    parent: SpanContext | None, described: dict[str, Any], kind: SpanKind, seed: int
 ) -> None:
     """Wherever the quick lane answers, its span has every id, flag and attribute of the ordinary one."""
     tracer = own(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON))
@@ -129,7 +130,7 @@ def test_a_quick_span_is_the_one_start_span_makes(
     )
     random.seed(seed)
     quick = tracer.quick(PLACE, parent, kind, dict(described))
-    sampled = parent.is_valid and parent.trace_flags.sampled
+    sampled = parent is None or (parent.is_valid and parent.trace_flags.sampled)
     assert (quick is not None) == (sampled and len(described) + len(PLACE.attributes) <= 124)
     if quick is not None:
         assert told(quick) == told(ordinary)
@@ -254,9 +255,15 @@ def recorded(
     carrier: dict[str, str] = {}
     sent = recorder.send("send", ORDERS, carrier=carrier, context=context, message_id=MESSAGE)
     sent.end(outcome, position=KafkaPosition(0, 17), reason="as told" if seed % 2 else "")
-    hop = recorder.process("process", ORDERS, receiver="till", carrier=carrier, attach=False)
-    hop.settled(SettleOutcome.ACK)
-    hop.end(ValueError("broken") if seed % 3 == 0 else None)
+    for came_with in (carrier, {}, None):
+        hop = recorder.process(
+            "process", ORDERS, receiver="till", carrier=came_with, attach=False, getter=header_getter
+        )
+        onward: dict[str, str] = {}
+        recorder.send("send", ORDERS, carrier=onward, context=hop.context, message_id=MESSAGE).end(outcome)
+        carrier |= {f"onward {name}": value for name, value in onward.items()}
+        hop.settled(SettleOutcome.ACK)
+        hop.end(ValueError("broken") if seed % 3 == 0 else None)
     spans = [ended.span() if isinstance(ended, LeanSend) else ended for ended in kept.spans]
     for span in spans:
         assert span.end_time is not None

@@ -25,6 +25,7 @@ from opentelemetry.trace import (
     SpanContext,
     SpanKind,
     TraceFlags,
+    TraceState,
 )
 from opentelemetry.util.types import Attributes
 
@@ -256,17 +257,25 @@ class LeanTracer(trace.Tracer):
         return LeanSend(self, place, above, trace_id, getrandbits(64) or 1, flags, own, message_id)
 
     def quick(
-        self, place: Prepared, above: SpanContext, kind: SpanKind, attributes: Store
+        self, place: Prepared, above: SpanContext | None, kind: SpanKind, attributes: Store
     ) -> LeanSpan | None:
         """Start a span of hopwatch's own recorder under a sender, with the same proviso."""
-        if type(above) is not SpanContext or not self._is_quick(len(attributes) + len(place.attributes)):
+        kept: TraceState | None = None
+        if above is None:
+            trace_id, flags = getrandbits(128) or 1, _ROOT
+        elif type(above) is SpanContext:
+            trace_id, _, _, inherited, state, valid = above
+            continued = _CONTINUED.get(inherited & 3)
+            if continued is None or not valid:
+                return None
+            flags = continued
+            if state is not DEFAULT_TRACE_STATE:
+                kept = state
+        else:
             return None
-        trace_id, _, _, inherited, state, valid = above
-        flags = _CONTINUED.get(inherited & 3)
-        if flags is None or not valid:
+        if not self._is_quick(len(attributes) + len(place.attributes)):
             return None
         ids = trace_id, getrandbits(64) or 1
-        kept = None if state is DEFAULT_TRACE_STATE else state
         return LeanSpan(self, place.span_name, kind, above, ids, flags, kept, attributes, time_ns(), place)
 
     def _is_quick(self, attributes: int) -> bool:

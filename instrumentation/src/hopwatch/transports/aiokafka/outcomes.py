@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError
@@ -21,15 +22,22 @@ _UNANSWERED: Final = (KafkaTimeoutError, RequestTimedOutError, KafkaConnectionEr
 class Answers:
     """Sends that wait for the broker's answer, which the library spreads from a batch over its messages' futures.
 
-    A callback on each of these would cost a message a tenth of what its send does.
+    A callback on each of these would cost a message a tenth of what its send does. More than `LIMIT` at a time get one.
     """
+
+    LIMIT: Final = 100_000
 
     def __init__(self) -> None:
         self._waiting: dict[Future, SendHop] = {}
 
     def wait(self, hop: SendHop, future: Future) -> None:
         """End a send once the batch is answered that its future is of."""
-        self._waiting[future] = hop
+        if future.done():
+            answered(hop, future)
+        elif len(self._waiting) < self.LIMIT:
+            self._waiting[future] = hop
+        else:
+            future.add_done_callback(partial(answered, hop))
 
     def batch(self, wrapped: Callable[..., T], batch: MessageBatch, args: Args, kwargs: Kwargs) -> T:
         """End the sends of a batch that was answered, or given up."""
