@@ -1,6 +1,7 @@
 """Spans of these tests go to memory: one provider for the run, because the API lets it be set only once."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 from opentelemetry import propagate, trace
@@ -9,7 +10,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from hopwatch.lean.provider import LeanTracerProvider
+from hopwatch.lean.provider import LeanTracerProvider, Outlet
+from hopwatch.lean.sent import LeanSend
+from hopwatch.lean.span import LeanSpan
 from hopwatch.processor import HopSpanProcessor
 from hopwatch.propagation import HopwatchPropagator
 from hopwatch.reports import reporter
@@ -28,8 +31,19 @@ def span_memory() -> InMemorySpanExporter:
 
 @pytest.fixture
 def provider_kind() -> str:
-    """Whose provider the spans of a test go through: the SDK's as an application's own, or `lean`, ours."""
-    return "sdk"
+    """Whose provider the spans of a test go through: `lean`, ours, as by default, or `sdk`, an application's own."""
+    return "lean"
+
+
+class _IntoMemory:
+    """An outlet of our provider that keeps what ends in the span memory."""
+
+    def __init__(self, memory: InMemorySpanExporter) -> None:
+        self._memory = memory
+
+    def put(self, span: LeanSpan | LeanSend) -> None:
+        """Keep a span, or the one that a send is."""
+        self._memory.export([span.span() if isinstance(span, LeanSend) else span])
 
 
 @pytest.fixture
@@ -38,9 +52,9 @@ def provided(
 ) -> InMemorySpanExporter:
     """The span memory behind the provider that was asked for."""
     if provider_kind == "lean":
-        lean = LeanTracerProvider(Resource({"service.name": "under-test"}))
-        lean.add_span_processor(SimpleSpanProcessor(span_memory))
-        monkeypatch.setattr(trace, "_TRACER_PROVIDER", lean)
+        outlet = cast(Outlet, _IntoMemory(span_memory))
+        ours = LeanTracerProvider(Resource({"service.name": "under-test"}), outlet)
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER", ours)
     return span_memory
 
 

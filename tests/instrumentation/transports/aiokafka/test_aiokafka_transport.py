@@ -24,6 +24,7 @@ from hopwatch.conventions import (
     SETTLE_OUTCOME,
 )
 from hopwatch.transports.aiokafka.headers import header_getter
+from hopwatch.transports.aiokafka.outcomes import Answers
 
 
 async def test_a_send_knows_where_its_record_lies(producer: AIOKafkaProducer, unique: str, hops: Any) -> None:
@@ -253,6 +254,19 @@ async def test_a_fetch_with_a_time_limit_ends_the_attempt_before(
     second = await asyncio.wait_for(consumer.getone(), TIMEOUT_S)
     assert (first.value, second.value) == (b"1", b"2")
     assert [span.attributes[KAFKA_OFFSET] for span in hops.processes()] == [0]
+
+
+async def test_sends_beyond_what_is_watched_by_batch_end_by_themselves(
+    producer: AIOKafkaProducer, unique: str, hops: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many may wait for the broker's answer that each is given a callback of its own: it ends no differently."""
+    monkeypatch.setattr(Answers, "LIMIT", 1)
+    sent = [await producer.send(unique, body) for body in (b"1", b"2", b"3")]
+    answers = [await future for future in sent]
+    await hops.until(lambda: len(hops.sends()) == 3)
+    told = [send.attributes for send in hops.sends()]
+    assert sorted(t[KAFKA_OFFSET] for t in told) == sorted(one.offset for one in answers)
+    assert {t[PUBLISH_OUTCOME] for t in told} == {"confirmed"}
 
 
 async def test_a_reader_without_a_group_settles_on_delivery(
