@@ -163,13 +163,15 @@ class Watch:
         begun = [claim for key, (claim, began) in now.items() if key not in before or began < before[key][1]]
         ended = [claim for key, (claim, _) in before.items() if key not in now]
         kept = [
-            claim
-            for key, (claim, _) in now.items()
+            (claim, began)
+            for key, (claim, began) in now.items()
             if key in before and (repeat if claim.durable else renew) and claim in look.claims
         ]
         rows = [
             *(self._claim_row(claim, at, first=claim.since or at) for claim in begun),
-            *(self._claim_row(claim, at, first=_FAR) for claim in kept),
+            # A title that lasts has one beginning, which must not go with the day it was first written on; the others are a
+            # string of reports, as services make them.
+            *(self._claim_row(claim, at, first=began if claim.durable else at) for claim, began in kept),
             *(self._claim_row(claim, at, first=_FAR, ended=True) for claim in ended),
         ]
         missing = {} if look.partial else written.positions
