@@ -126,6 +126,18 @@ def test_show_finds_a_message_by_id_or_alias(api: Any, make: Any, hopwatch: Run,
         assert words in text
 
 
+def test_show_tells_what_is_open_in_doubt_and_declared(api: Any, make: Any, hopwatch: Run) -> None:
+    """When the time of a delivery is up, what would settle a doubt, and that the team says who is owed it."""
+    doubtful = make.delivery_detail(
+        1, verdict="unknown", deadline=make.ago(0), missing="the word of the broker", declared=True
+    )
+    api.messages["m"] = make.message(1, [doubtful, make.delivery_detail(1, receiver="mail")])
+    first, _, other = hopwatch("show", "alias-1").stdout.decode().partition("→ mail")
+    for words in ("deadline  20", "missing   the word of the broker", "declared  the team says"):
+        assert words in first
+        assert words[:8] not in other
+
+
 def test_show_follows_the_only_thing_a_search_finds(api: Any, make: Any, hopwatch: Run) -> None:
     """A trace id or key value that leads to one flow shows that flow."""
     api.flows[FLOW] = make.shop_flow()

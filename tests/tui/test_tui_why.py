@@ -56,6 +56,7 @@ def test_why_tells_verdict_evidence_and_advice(explained: Any, hopwatch: Any) ->
     assert "→ analytics  ! overdue  the broker has held it for longer than the deadline" in said
     assert "08:00:00.250  producer  orders sent it" in said
     assert "what to do: Start the receiver." in said
+    assert f"deadline: {AT:%Y-%m-%d}" in said
     assert "→ nobody  ? unknown" in said
     assert "missing: the word of the broker" in said
     assert "\x1b" not in said

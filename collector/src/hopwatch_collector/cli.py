@@ -4,17 +4,20 @@ import asyncio
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import structlog
 import typer
 from pydantic import ValidationError
 
+from hopwatch_collector.auth import require_safe
 from hopwatch_collector.errors import CollectorError, SettingsError
+from hopwatch_collector.expects import load
 from hopwatch_collector.settings import Settings
 
 _LISTENING = "Where to listen"
 _ENGINE = "What to keep, and where"
+_DECLARING = "What the team declares: who is to get what, and within what time"
 _SAFETY = "Who may come in"
 _WATCHING = "Which brokers to ask what they hold, with read-only credentials"
 
@@ -72,7 +75,8 @@ def command(
     deadline: Annotated[
         float | None,
         typer.Option(
-            help="Seconds after which a waiting message is overdue and one in hand is stuck. Default: 30.",
+            help="Seconds after which a waiting message is overdue and one in hand is stuck, where no rule of "
+            "--config says otherwise. Default: 30.",
             envvar="HOPWATCH_DEADLINE",
             rich_help_panel=_ENGINE,
         ),
@@ -85,6 +89,31 @@ def command(
             rich_help_panel=_ENGINE,
         ),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file with `expects` (receivers that are owed messages), `asyncapi` (documents that say so) and "
+            "`deadlines` (how long each may take); see the readme.",
+            envvar="HOPWATCH_CONFIG",
+            rich_help_panel=_DECLARING,
+        ),
+    ] = None,
+    asyncapi: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="AsyncAPI 3 document whose `receive` operations name receivers; may be given several times.",
+            envvar="HOPWATCH_ASYNCAPI",
+            rich_help_panel=_DECLARING,
+        ),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Check options, configuration file and documents, print what they declare, and stop.",
+            rich_help_panel=_DECLARING,
+        ),
+    ] = False,
     watch_kafka: Annotated[
         str | None,
         typer.Option(
@@ -150,19 +179,20 @@ def command(
 
     Stop it with Ctrl-C or SIGTERM; nothing it has acknowledged is lost, even if it is killed.
 
-    Exit codes: 0 stopped as asked, 1 could not start (a port taken, a directory not writable), 2 the options
-    do not make sense together, or are not safe.
+    Exit codes: 0 stopped as asked, 1 could not start (a port taken, a directory not writable), 2 the options or
+    what is declared do not make sense, or are not safe. With --check: 0 all is well, 1 something in a document
+    was left out, 2 it would not start.
     """
-    given = {name: value for name, value in locals().items() if value is not None}
-    run(given)
+    given = {name: value for name, value in locals().items() if value is not None and name != "check"}
+    if check:
+        checked(given)
+    else:
+        run(given)
 
 
 def run(given: dict[str, Any]) -> None:
     """Runs the collector with the options given; the rest comes from the environment and the defaults."""
-    try:
-        settings = Settings(**given)
-    except ValidationError as error:
-        _fail(_explain(error), 2)
+    settings = _settings(given)
     log_to_stderr()
     from hopwatch_collector.server import serve
 
@@ -172,6 +202,29 @@ def run(given: dict[str, Any]) -> None:
         _fail(str(error), 2)
     except CollectorError as error:
         _fail(str(error), 1)
+
+
+def checked(given: dict[str, Any]) -> None:
+    """Says what the options and files given declare, and what is wrong with them, without starting anything."""
+    settings = _settings(given)
+    try:
+        require_safe(settings)
+        declared = load(settings)
+    except SettingsError as error:
+        _fail(str(error), 2)
+    for one in declared.expectations:
+        typer.echo(f"{one.system} {one.pattern.text} → {one.receiver}  ({one.source})")
+    for why in declared.left_out:
+        typer.echo(f"left out: {why}", err=True)
+    typer.echo(declared.summary())
+    raise typer.Exit(1 if declared.left_out else 0)
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        _fail(_explain(error), 2)
 
 
 def log_to_stderr() -> None:
@@ -200,6 +253,6 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(problems)
 
 
-def _fail(text: str, code: int) -> None:
+def _fail(text: str, code: int) -> NoReturn:
     typer.echo(f"hopwatch collect: {text}", err=True)
     raise typer.Exit(code)

@@ -19,6 +19,7 @@ from hopwatch_collector.api.models import Health, WitnessHealth
 from hopwatch_collector.auth import require_safe
 from hopwatch_collector.engine import Store
 from hopwatch_collector.errors import StartError
+from hopwatch_collector.expects import declare, load
 from hopwatch_collector.journal.files import sync_filesystem
 from hopwatch_collector.listen import listening, port_of, served
 from hopwatch_collector.metrics import Metrics
@@ -55,9 +56,10 @@ async def collector(settings: Settings) -> AsyncIterator[Ready]:
     """Runs a collector inside the current event loop, from ready to orderly stop.
 
     Raises:
-        SettingsError: the settings are not safe. StartError: a port or the data directory cannot be had.
+        SettingsError: the settings are not safe, or what is declared cannot be. StartError: a port or the data directory cannot be had.
     """
     require_safe(settings)
+    declared = load(settings)
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_data_directory(settings.data))
@@ -66,6 +68,7 @@ async def collector(settings: Settings) -> AsyncIterator[Ready]:
         listener = stack.enter_context(listening(settings.listen, settings.api_port, "the API"))
         store = await asyncio.to_thread(Store.open, settings.engine_url or str(settings.engine_dir), settings)
         stack.push_async_callback(asyncio.to_thread, store.close)
+        await asyncio.to_thread(declare, store, declared)
         queries = Queries(store, settings.deadline)
         pipe = await stack.enter_async_context(pipeline(settings, store, metrics, _engine_sync(settings)))
         watching = watches(settings, store, metrics)

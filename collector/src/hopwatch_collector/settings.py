@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 MIB = 1 << 20
@@ -37,6 +37,11 @@ class Settings(BaseSettings):
     """Seconds after which a message that waits is overdue and one in flight is stuck."""
     retention_days: int = Field(default=14, ge=1)
     """Whole days kept; older ones are dropped."""
+
+    config: Path | None = None
+    """File of what the team declares: `expects`, `asyncapi`, `deadlines`."""
+    asyncapi: Annotated[tuple[Path, ...], NoDecode] = ()
+    """AsyncAPI 3 documents whose `receive` operations are declared too; several in the environment as in PATH."""
 
     watch_kafka: str | None = Field(default=None, repr=False)
     """Kafka to ask what it holds: `host:9092[,…]`, or `kafka://user:password@host:9092?mechanism=SCRAM-SHA-512`, `kafkas://` with TLS."""
@@ -71,6 +76,22 @@ class Settings(BaseSettings):
     def _absolute(cls, data: Path) -> Path:
         """Mean the same directory wherever the process goes."""
         return data.absolute()
+
+    @field_validator("config")
+    @classmethod
+    def _absolute_config(cls, config: Path | None) -> Path | None:
+        return config and config.absolute()
+
+    @field_validator("asyncapi", mode="before")
+    @classmethod
+    def _listed(cls, told: object) -> object:
+        """The environment has them in one text, as it has PATH."""
+        return [part for part in told.split(os.pathsep) if part] if isinstance(told, str) else told
+
+    @field_validator("asyncapi")
+    @classmethod
+    def _absolute_asyncapi(cls, documents: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(document.absolute() for document in documents)
 
     @field_validator("ingest_token", "read_token")
     @classmethod

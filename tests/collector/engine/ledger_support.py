@@ -306,6 +306,8 @@ TABLES = (
     "sightings",
     "watches",
     "telling",
+    "declared",
+    "deadline_rules",
 )
 
 

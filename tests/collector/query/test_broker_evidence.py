@@ -85,6 +85,14 @@ def test_a_message_in_a_clients_hands_that_tells_waits(queue: Store) -> None:
     assert "overdue.fetched" in {row["cause"] for row in judged(queue, now=50.0)}
 
 
+def test_what_others_have_in_hand_they_may_have_had_since_it_was_sent(queue: Store) -> None:
+    """When a consumer that tells nothing took it nobody knows: its time runs from the send."""
+    stood(queue, "rabbitmq", "billing", 3.0, waiting=0, in_hand=1, published=1, handed=1, acked=0)
+    looked(queue, "rabbitmq", 20.0)
+    (row,) = judged(queue, now=20.0)
+    assert (row["cause"], row["since"], row["due_at"]) == ("in_flight.elsewhere", at(0), at(30))
+
+
 @pytest.fixture
 def log(store: Store) -> Store:
     """Kafka holds a message for a group."""

@@ -78,7 +78,7 @@ def test_the_evidence_of_every_witness_is_told(store: Store, overdue: S) -> None
     assert (one.receiver, one.verdict, one.cause) == ("billing", Verdict.OVERDUE, "overdue.held")
     said = [(evidence.witness, evidence.says) for evidence in one.evidence]
     assert ("producer", "shop sent it to orders; the send was confirmed, at 0:7") in said
-    assert ("broker", "billing is owed orders") in said
+    assert ("broker", "billing is owed orders, says the broker") in said
     assert ("consumer", "no attempt was seen") in said
     position = next(
         says for witness, says in said if witness == "broker" and says.startswith("billing on orders")

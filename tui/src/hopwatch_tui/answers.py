@@ -46,6 +46,9 @@ class Delivery:
     reason: str
     witnesses: tuple[str, ...]
     since: datetime | None
+    deadline: datetime | None
+    missing: str
+    declared: bool
     system: str
     destination: str
     producer: str

@@ -136,7 +136,11 @@ def _explained(one: Explanation) -> RenderableType:
         )
     notes = [
         styled((f"{name}: ", Tone.STRONG), text)
-        for name, text in (("missing", one.missing), ("what to do", one.advice))
+        for name, text in (
+            ("deadline", fmt.stamp(one.deadline) if one.deadline else ""),
+            ("missing", one.missing),
+            ("what to do", one.advice),
+        )
         if text
     ]
     return Padding(Group(line, Padding(Group(table, *notes), (0, 0, 0, 2))), (1, 0, 0, 0))
@@ -358,7 +362,10 @@ def delivery_view(delivery: DeliveryDetail) -> RenderableType:
         (
             ("why", delivery.reason),
             ("evidence", ", ".join(delivery.witnesses) or "none"),
+            ("declared", "the team says that this receiver is owed it" if delivery.declared else ""),
+            ("missing", delivery.missing),
             ("since", fmt.stamp(delivery.since)),
+            ("deadline", fmt.stamp(delivery.deadline) if delivery.deadline else ""),
             ("received", fmt.stamp(delivery.received_at) if delivery.received_at else ""),
             ("latency", fmt.duration(delivery.latency_ms) if delivery.latency_ms is not None else ""),
             ("settled", fmt.stamp(delivery.settled_at) if delivery.settled_at else ""),

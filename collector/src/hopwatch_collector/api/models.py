@@ -32,6 +32,8 @@ UNDELIVERED: frozenset[Verdict] = frozenset(Verdict) - {Verdict.SETTLED, Verdict
 """Verdicts a person should look at: not settled, and not merely on its way within its deadline."""
 
 Witness = Literal["producer", "consumer", "broker"]
+Source = Literal["producer", "consumer", "broker", "declaration"]
+"""Who says something: a witness, or the team in its configuration, which is no witness of what happened."""
 FlowState = Literal["active", "done", "failed", "undelivered"]
 """active: something is in flight or waiting; undelivered: some delivery is; failed: some span erred; done: else."""
 
@@ -68,6 +70,15 @@ class Delivery(Model):
     reason: str = Field(description="the verdict in words")
     witnesses: list[Witness]
     since: datetime = Field(description="when the delivery came into this state")
+    deadline: datetime | None = Field(
+        default=None,
+        description="when it turns or turned overdue or stuck; null where nothing is open any more",
+    )
+    missing: str = Field(default="", description="of `unknown`: what would settle the doubt")
+    declared: bool = Field(
+        default=False,
+        description="whether the team declares that this receiver is owed it (`expects`, AsyncAPI)",
+    )
     system: str = Field(description="nats, rabbitmq, kafka, http, grpc, …")
     destination: str
     producer: str = Field(description="service that sent it, empty if unseen")
@@ -110,9 +121,9 @@ class DeliveryDetail(Delivery):
 
 
 class Evidence(Model):
-    """One thing a witness saw of a delivery."""
+    """One thing a witness saw of a delivery, or that is declared of its receiver."""
 
-    witness: Witness
+    witness: Source
     at: datetime | None
     says: str
 

@@ -1,7 +1,7 @@
 """Statements by file name.
 
 A line `-- include: <name>` stands for the text of another file; a line `-- stage: <name>` says that the statement of
-that file comes first: it leaves its result in a temporary table that this one reads.
+that file comes first: it leaves its result in a temporary table that this one reads. Stages may have stages.
 """
 
 import re
@@ -24,7 +24,8 @@ def sql_text(name: str, package: str = "hopwatch_collector.query", folder: str =
 @cache
 def stages(name: str) -> tuple[str, ...]:
     """Return the statements a query needs before its own, in order."""
-    return tuple(sql_text(stage) for stage in _STAGE.findall(sql_text(name)))
+    found = (text for stage in _STAGE.findall(sql_text(name)) for text in (*stages(stage), sql_text(stage)))
+    return tuple(dict.fromkeys(found))
 
 
 @cache

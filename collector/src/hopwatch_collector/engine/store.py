@@ -176,14 +176,12 @@ class Store:
             raise EngineUnavailable(f"upkeep failed: {_words(error)}") from error
 
     def write(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Insert rows into a table: what witnesses saw. Raises EngineUnavailable."""
+        """Insert rows into a table: what witnesses saw, what is declared. Raises EngineUnavailable."""
         try:
             with self._scribe_lock:
                 self._scribe.insert(table, rows, column_names=columns, settings=_SCRIBE_SETTINGS)
         except (ClickHouseError, OSError) as error:
-            raise EngineUnavailable(
-                f"the engine could not take what a witness saw: {_words(error)}"
-            ) from error
+            raise EngineUnavailable(f"the engine could not take rows of {table}: {_words(error)}") from error
 
     def standing_claims(self, system: str, resource: int) -> list[Row]:
         """Return the claims to destinations that a witness has written and not taken back."""
@@ -193,8 +191,16 @@ class Store:
         """Return the places at a kind of broker that positions are known of and that have not gone."""
         return self._standing("standing_places", {"system": system})
 
-    def _standing(self, name: str, parameters: Mapping[str, Any]) -> list[Row]:
-        sql = sql_text(name, "hopwatch_collector.witness", "sql")
+    def standing_declarations(self) -> list[Row]:
+        """Return the expectations that hold, by the columns of `declared`."""
+        return self._standing("standing_declarations", {}, "expects")
+
+    def standing_deadlines(self) -> list[Row]:
+        """Return the deadlines that hold, in their order, by the columns of `deadline_rules`."""
+        return self._standing("standing_deadlines", {}, "expects")
+
+    def _standing(self, name: str, parameters: Mapping[str, Any], whose: str = "witness") -> list[Row]:
+        sql = sql_text(name, f"hopwatch_collector.{whose}", "sql")
         try:
             with self._scribe_lock:
                 return list(self._scribe.query(sql, parameters=dict(parameters)).named_results())

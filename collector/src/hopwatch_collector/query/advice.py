@@ -35,6 +35,8 @@ ADVICE: Final[Mapping[str, str]] = {
     "overdue.held": "Start the receiver, or add consumers: the broker still holds the message for it.",
     "no_receiver": "Subscribe somebody, or stop sending what nobody reads.",
     "no_receiver.broker": "Subscribe somebody, or stop sending what nobody reads.",
+    "no_receiver.declared": "Create or start the receiver, bind it to the destination, or correct its name where it is declared.",
+    "overdue.declared": "Look whether the receiver runs under the name it is declared by; watching the broker would tell more.",
     "lost.gone": "The receiver was deleted with messages waiting: send them again to whoever replaces it.",
     "lost.dropped": "Ask who purged the queue; the message has to be sent again.",
     "lost.given up": "Give the queue a dead-letter exchange, mend the handler, and send the message again.",
@@ -52,6 +54,7 @@ MISSING: Final[Mapping[str, str]] = {
     "unknown.gone": "instrumenting every consumer the queue had before it was deleted",
     "unknown.counts anew": "the receiver's word: the queue's counters began anew since it was sent",
     "unknown.some dropped": "the receiver's word: the queue dropped some and kept others within a few seconds",
+    "unknown.declared": "instrumenting the receiver: it was first seen, or may be seen under another name, after it was sent",
     "unknown.silent peer": "instrumenting the peer",
 }
 """Cause of `unknown` → what would settle it."""

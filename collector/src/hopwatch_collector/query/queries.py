@@ -236,7 +236,7 @@ class Queries:
     def why(self, id_or_alias: str) -> Why | None:
         """Return every delivery of a message with its evidence, None if the message is unknown."""
         message = self.message(id_or_alias)
-        return None if message is None else why.explain(self._store, message, self._deadline_s)
+        return None if message is None else why.explain(self._store, message)
 
     def _affordable(self, window: Window) -> tuple[Window, bool]:
         """Return the latest part of a window that can be judged at once, and whether there is more of it."""

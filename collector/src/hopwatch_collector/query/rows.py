@@ -18,6 +18,7 @@ from hopwatch_collector.api.models import (
     Verdict,
 )
 from hopwatch_collector.engine import Row
+from hopwatch_collector.query.advice import MISSING
 from hopwatch_collector.query.text import json_object
 
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,6 +69,9 @@ def delivery_fields(row: Row) -> dict[str, Any]:
         "reason": row["why"],
         "witnesses": list(row["witnesses"]),
         "since": row["since"],
+        "deadline": moment(row["due_at"]),
+        "missing": MISSING.get(row["cause"], ""),
+        "declared": row["declared"] != "",
         "system": row["system"],
         "destination": row["destination"],
         "producer": row["producer"],

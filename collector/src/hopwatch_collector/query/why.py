@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from hopwatch_collector.api.models import DeliveryDetail, Evidence, Explanation, Message, Verdict, Why
+from hopwatch_collector.api.models import DeliveryDetail, Evidence, Explanation, Message, Source, Why
 from hopwatch_collector.engine import Row, Store
-from hopwatch_collector.query.advice import MISSING, advice_on
+from hopwatch_collector.query.advice import advice_on
 from hopwatch_collector.query.rows import moment
 
 MAX_CLAIMS: Final = 20
 """Claims told per receiver."""
 _AWAY_AFTER: Final = timedelta(seconds=30)
-_OPEN: Final = frozenset({Verdict.WAITING, Verdict.OVERDUE, Verdict.IN_FLIGHT, Verdict.STUCK})
 _BROKERS: Final = frozenset({"kafka", "nats", "rabbitmq"})
 
 
@@ -28,7 +27,7 @@ class _Told:
     watch: Row | None
 
 
-def explain(store: Store, message: Message, deadline_s: float) -> Why:
+def explain(store: Store, message: Message) -> Why:
     """Return every delivery of a message with its evidence."""
     now = datetime.now(UTC)
     told = _ask(store, message, now)
@@ -37,9 +36,7 @@ def explain(store: Store, message: Message, deadline_s: float) -> Why:
         system=message.system,
         destination=message.destination,
         flow_id=message.flow_id,
-        explanations=[
-            _explanation(message, delivery, told, deadline_s, now) for delivery in message.deliveries
-        ],
+        explanations=[_explanation(message, delivery, told, now) for delivery in message.deliveries],
     )
 
 
@@ -63,9 +60,7 @@ def _by_receiver(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
     return found
 
 
-def _explanation(
-    message: Message, delivery: DeliveryDetail, told: _Told, deadline_s: float, now: datetime
-) -> Explanation:
+def _explanation(message: Message, delivery: DeliveryDetail, told: _Told, now: datetime) -> Explanation:
     seen = [
         *_sender(message),
         *_entitled(delivery, told),
@@ -79,9 +74,9 @@ def _explanation(
         cause=delivery.cause,
         reason=delivery.reason,
         since=delivery.since,
-        deadline=delivery.since + timedelta(seconds=deadline_s) if delivery.verdict in _OPEN else None,
+        deadline=delivery.deadline,
         evidence=[*dated, *(one for one in seen if one.at is None)],
-        missing=MISSING.get(delivery.cause, ""),
+        missing=delivery.missing,
         advice=advice_on(delivery.cause),
     )
 
@@ -99,13 +94,29 @@ def _sender(message: Message) -> Iterator[Evidence]:
 def _entitled(delivery: DeliveryDetail, told: _Told) -> Iterator[Evidence]:
     for claim in told.claims.get(delivery.receiver, []):
         left = f", until {claim['left_at']:%H:%M:%S}" if claim["left_at"] > claim["last_at"] else ""
-        by = claim["service"]
         since = claim["first_at"] if claim["first_at"].year < 2299 else None
         yield Evidence(
-            witness="consumer" if by else "broker",
+            witness=_CLAIMED_BY[claim["told_by"]],
             at=moment(since) if since else None,
-            says=f"{delivery.receiver} is owed {claim['pattern']}{f', says {by}' if by else ''}{left}",
+            says=f"{delivery.receiver} is owed {claim['pattern']}, {_says(claim)}{left}",
         )
+
+
+_CLAIMED_BY: Final[Mapping[str, Source]] = {
+    "service": "consumer",
+    "broker": "broker",
+    "declaration": "declaration",
+}
+
+
+def _says(claim: Row) -> str:
+    """Where a title comes from: a service's report, the broker, or a declaration."""
+    name = claim["service"]
+    if claim["told_by"] == "declaration":
+        return f"as declared: {name}"
+    if claim["told_by"] == "service":
+        return f"says {name}"
+    return f"says the broker{f' of {name}' if name else ''}"
 
 
 def _attempts(delivery: DeliveryDetail) -> Iterator[Evidence]:

@@ -1,8 +1,9 @@
--- What services showed of every message in `picked`: one row per message and receiver that got it or was owed it.
--- Before this text: WITH picked AS (SELECT message …). After it: `evidence`.
--- Parameters: since and until, between which all picked messages have their first fact.
+-- Stage: what services showed of every message in `picked`: one row per message and receiver that got it or was owed it.
+-- Parameters: since, from which on all picked messages have their first fact.
+-- stage: titles
 -- Every step is read by one other only, as a mention of a WITH … AS (…) runs it again.
-
+CREATE OR REPLACE TEMPORARY TABLE evidence ENGINE = Memory AS
+WITH
 -- The ledger's fold, finished: parts that have not been merged yet still hold several rows per key.
 facts AS
 (
@@ -112,112 +113,6 @@ messages AS
     GROUP BY message
 ),
 
--- When a receiver was entitled to a pattern. Durable: from its first report until it unsubscribed.
--- Others: while reports kept coming (every 15 s; three missed in a row end it).
-entitled AS
-(
-    SELECT
-        system, pattern, receiver, durable,
-        min(first_at) AS from_at,
-        if(max(unsubscribed_at) > max(last_at), max(unsubscribed_at), toDateTime64('2299-01-01 00:00:00', 6, 'UTC')) AS until_at
-    FROM receivers
-    WHERE durable
-    GROUP BY system, pattern, receiver, durable, resource
-    UNION ALL
-    SELECT system, pattern, receiver, 0 AS durable, min(first_at) AS from_at, max(until_at) AS until_at
-    FROM
-    (
-        SELECT *, sum(fresh) OVER (PARTITION BY system, pattern, receiver, resource ORDER BY first_at) AS spell
-        FROM
-        (
-            SELECT
-                *,
-                first_at > lagInFrame(until_at, 1, toDateTime64(0, 6, 'UTC'))
-                    OVER (PARTITION BY system, pattern, receiver, resource ORDER BY first_at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS fresh
-            FROM
-            (
-                SELECT
-                    system, pattern, receiver, resource, first_at, last_at,
-                    arrayMin(arrayPushBack(arrayFilter(u -> u > last_at, left_at), addSeconds(last_at, 45))) AS until_at
-                FROM
-                (
-                    SELECT
-                        system, pattern, receiver, resource, first_at, last_at,
-                        groupArray(unsubscribed_at) OVER (PARTITION BY system, pattern, receiver, resource) AS left_at
-                    FROM
-                    (
-                        SELECT
-                            system, pattern, receiver, resource, span_of_time,
-                            min(r.first_at) AS first_at, max(r.last_at) AS last_at, max(r.unsubscribed_at) AS unsubscribed_at
-                        FROM receivers AS r
-                        WHERE NOT durable
-                            -- A NATS client that only the server knows of may be a service that reports the subject itself.
-                            AND NOT (startsWith(receiver, 'client ') AND pattern IN (
-                                SELECT pattern FROM receivers
-                                WHERE system = 'nats' AND endsWith(receiver, concat(':', pattern)) AND NOT startsWith(receiver, 'client ')))
-                            AND span_of_time BETWEEN {since:DateTime64(6)} - INTERVAL 2 MINUTE AND {until:DateTime64(6)} + INTERVAL 1 MINUTE
-                        GROUP BY system, pattern, receiver, resource, span_of_time
-                    )
-                )
-                WHERE last_at > 0
-            )
-        )
-    )
-    GROUP BY system, pattern, receiver, resource, spell
-),
-
--- Which patterns match which destinations. Wildcards become a regular expression over '.word.word…', everything else in
--- them quoted. NATS: `*` one word, `>` one or more at the end. AMQP: `*` one word, `#` any number, after `exchange:`
--- (whose name may have colons of its own: the words that matter begin at the last one before the first wildcard).
--- Before a pattern may stand: `otherwise` (for what no other pattern lets through), `maybe` (more than the destination
--- decides), `exactly` (no wildcards).
-matched AS
-(
-    SELECT
-        d.system AS system,
-        d.destination AS destination,
-        groupUniqArray((p.receiver, p.durable, p.from_at, p.until_at, p.otherwise, p.maybe)) AS titles
-    FROM
-    (
-        SELECT DISTINCT system, destination
-        FROM ledger
-        WHERE message IN (SELECT message FROM picked) AND receiver = '' AND NOT call AND destination != ''
-    ) AS d
-    INNER JOIN
-    (
-        SELECT
-            *,
-            splitByChar('\x1f', pattern) AS marked,
-            marked[-1] AS bare,
-            has(marked, 'otherwise') AS otherwise,
-            has(marked, 'maybe') AS maybe,
-            multiIf(
-                has(marked, 'exactly'), '',
-                system = 'rabbitmq', extract(bare, '^(.*?:)(?:[^:]*\\.)?(?:\\*|#)(?:\\.|$)'),
-                '') AS prefix,
-            splitByChar('.', substring(bare, length(prefix) + 1)) AS words,
-            multiIf(
-                has(marked, 'exactly'), '',
-                system = 'nats' AND (has(words, '*') OR words[-1] = '>'),
-                    concat('^', arrayStringConcat(arrayMap(word -> multiIf(
-                        word = '*', '\\.[^.]+',
-                        word = '>', '(\\.[^.]+)+',
-                        concat('\\.', regexpQuoteMeta(word))), words)), '$'),
-                prefix != '',
-                    concat('^', arrayStringConcat(arrayMap(word -> multiIf(
-                        word = '*', '\\.[^.]*',
-                        word = '#', '(\\.[^.]*)*',
-                        concat('\\.', regexpQuoteMeta(word))), words)), '$'),
-                '') AS expression
-        FROM entitled
-    ) AS p ON d.system = p.system
-    WHERE d.destination = p.bare
-        OR p.expression != '' AND startsWith(d.destination, p.prefix) AND match(
-            -- No routing key is no word, not an empty one.
-            if(length(d.destination) = length(p.prefix), '', concat('.', substring(d.destination, length(p.prefix) + 1))), p.expression)
-    GROUP BY d.system, d.destination
-),
-
 -- All pairs there is anything to say about: receivers that were seen, and those owed the message because they were entitled to
 -- its destination when it was sent. A message nobody is known to be owed has one pair without a receiver.
 -- (Steps are small because the engine works an alias out anew wherever it is mentioned in the same step.)
@@ -227,19 +122,28 @@ titled AS
         m.*,
         -- Entitled when the broker took it, which is some time between the call and its answer.
         arrayFilter(t -> greatest(m.sent_at, m.confirmed_at) >= t.3 AND m.sent_at <= t.4, titles) AS entitled_then,
-        arrayFilter(t -> NOT t.5 AND NOT t.6, entitled_then) AS plain,
+        arrayFilter(t -> NOT t.5 AND NOT t.6 AND NOT t.7, entitled_then) AS plain,
         if(notEmpty(plain), plain, arrayFilter(t -> t.5, entitled_then)) AS valid,
-        if(notEmpty(valid), 0, notEmpty(entitled_then)) AS maybe_owed,
+        if(notEmpty(valid), 0, arrayExists(t -> t.6, entitled_then)) AS maybe_owed,
+        arrayFilter(t -> t.7, entitled_then) AS expected,
+        -- Titles of then, whatever they are worth, and of a little later: brokers are not asked all the time.
+        arrayFilter(t -> NOT t.7 AND t.3 <= m.sent_at + INTERVAL 30 SECOND AND m.sent_at <= t.4, titles) AS near,
         if(receiver_seen, 0, outcome IN ('returned', 'refused', 'unconfirmed', 'duplicate')) AS not_published,
         receivers.1 AS seen
     FROM messages AS m
-    LEFT JOIN matched AS t ON m.system = t.system AND m.destination = t.destination
+    LEFT JOIN titles AS t ON m.system = t.system AND m.destination = t.destination
 ),
 paired AS
 (
     SELECT
         *,
-        arrayFilter(name -> NOT has(seen, name), multiIf(not_published, [], sender_seen, arrayDistinct(valid.1), [])) AS unseen
+        arrayFilter(name -> NOT has(seen, name), multiIf(
+            not_published, [],
+            NOT sender_seen, [],
+            empty(expected), arrayDistinct(valid.1),
+            -- A NATS client that only the server knows of may be the plain subscriber that is declared.
+            arrayDistinct(arrayConcat(expected.1, arrayFilter(t ->
+                NOT startsWith(t.1, 'client ') OR NOT arrayExists(e -> endsWith(e.1, concat(':', t.8)), expected), valid).1)))) AS unseen
     FROM titled
 ),
 pairs AS
@@ -272,7 +176,7 @@ standing AS
 evidence AS
 (
     SELECT
-        p.message AS message, p.receiver AS receiver, p.owed AS owed, p.held AS held, p.maybe_owed AS maybe_owed,
+        p.message AS message, p.receiver AS receiver, p.owed AS owed, p.held AS held, p.declared AS declared, p.maybe_owed AS maybe_owed,
         p.sender_seen AS sender_seen, p.not_published AS not_published, p.receiver_seen AS receiver_seen, p.sent_at AS sent_at, p.confirmed_at AS confirmed_at,
         p.first_at AS first_at, p.call AS call, p.system AS system, p.destination AS destination, p.producer AS producer,
         p.peer AS peer, p.trace_id AS trace_id, p.flow AS flow, p.outcome AS outcome, p.publish_reason AS publish_reason,
@@ -290,6 +194,13 @@ evidence AS
             *,
             has(valid.1, receiver) AS owed,
             arrayExists(t -> t.1 = receiver AND t.2, valid) AS held,
+            -- A receiver that is declared, others may know of too, or of one that could be it: a NATS client of the same subject.
+            multiIf(
+                NOT has(expected.1, receiver),                                                               '',
+                has(valid.1, receiver),                                                                      'confirmed',
+                has(near.1, receiver),                                                                       'doubtful',
+                arrayExists(t -> startsWith(t.1, 'client ') AND endsWith(receiver, concat(':', t.8)), near), 'doubtful',
+                                                                                                             'alone') AS declared,
             receivers[indexOf(seen, receiver)] AS r
         FROM pairs
     ) AS p
@@ -297,3 +208,4 @@ evidence AS
         ON p.destination = c.destination AND p.receiver = c.receiver AND p.partition = c.partition AND p.offset < c.offset
     LEFT JOIN standing AS s ON p.destination = s.destination AND p.receiver = s.receiver AND p.partition = s.partition
 )
+SELECT * FROM evidence

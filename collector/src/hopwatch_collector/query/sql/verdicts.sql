@@ -1,5 +1,6 @@
 -- Stage: the verdict on every row of `evidence`, into `deliveries`: the table of DESIGN §5, read top to bottom.
 -- Parameters: now; deadline and grace in seconds.
+-- stage: deadlines
 CREATE OR REPLACE TEMPORARY TABLE deliveries ENGINE = Memory AS
 WITH
 -- What the broker's own witness adds: how it stands with the receiver now, stood when the message was sent, and said of
@@ -15,7 +16,9 @@ witnessed AS
         before.1 AS published_before, before.2 AS handed_before, before.3 AS acked_before, before.4 AS held_before,
         a.published AS published_then,
         s.kind AS sighted, s.attempts AS sighted_attempts, s.at AS sighted_at,
-        w.system != '' AS watched, w.ok_at AS looked_at, w.trouble AS watch_trouble, w.blind AS blind
+        if(d.seconds > 0, d.seconds, {deadline:Float64}) AS allowed_s,
+        w.system != '' AS watched, w.ok_at AS looked_at, w.trouble AS watch_trouble, w.blind AS blind,
+        w.blind_to_streams AS blind_to_streams
     FROM evidence AS e
     LEFT JOIN held AS h
         ON e.system = h.system AND e.receiver = h.receiver AND e.partition = h.partition AND if(e.system = 'kafka', e.destination, '') = h.destination
@@ -42,18 +45,21 @@ witnessed AS
     ) AS s ON e.system = s.system AND e.receiver = s.receiver AND e.partition = s.partition AND e.offset = s.offset
     LEFT JOIN
     (
-        SELECT system, maxIf(l.at, ok) AS ok_at, argMax(l.trouble, l.at) AS trouble, argMaxIf(l.trouble, l.at, ok) AS blind
+        SELECT system, maxIf(l.at, ok) AS ok_at, argMax(l.trouble, l.at) AS trouble, argMaxIf(l.trouble, l.at, ok) AS blind,
+            -- Consumers of streams are seen without the endpoint that shows NATS's plain subscribers.
+            if(startsWith(blind, 'plain subscribers'), '', blind) AS blind_to_streams
         FROM watches AS l
         WHERE at >= {now:DateTime64(6)} - INTERVAL 1 DAY AND day >= toDate({now:DateTime64(6)}) - 1
         GROUP BY system
     ) AS w ON e.system = w.system
+    LEFT JOIN deadlines AS d ON e.system = d.system AND e.destination = d.destination AND e.receiver = d.receiver
 ),
 
 weighed AS
 (
     SELECT
         *,
-        {now:DateTime64(6)} - toIntervalMillisecond({deadline:Float64} * 1000) AS deadline,
+        {now:DateTime64(6)} - toIntervalMillisecond(allowed_s * 1000) AS deadline,
         {now:DateTime64(6)} - toIntervalMillisecond({grace:Float64} * 1000) AS grace_over,
         last_settle IN ('nack', 'requeue') AS given_back,
         -- Given back for later on purpose: it waits for nobody before that.
@@ -156,6 +162,18 @@ judged AS
                     publish_failed,                    'failed.callee unseen',
                                                        'settled.callee unseen'),
                 broker = 'evicted',                    'evicted.log',
+                -- Nobody but the team says that it was owed: a log tells of this message, counters of a queue do not.
+                if(declared IN ('alone', 'doubtful'), system = 'rabbitmq' OR broker NOT IN ('holds', 'in hand'), 0), multiIf(
+                    sent_at >= grace_over,             'waiting.declared',
+                    if(looked_at > sent_at, if(position(receiver, '/') > 0, blind_to_streams, blind) = '', 0), multiIf(
+                        passed OR broker = 'done',     if(tells, 'skipped', 'unknown.declared'),
+                        declared = 'alone',            'no_receiver.declared',
+                        waits_too_long,                'unknown.declared',
+                                                       'waiting.declared'),
+                    NOT waits_too_long,                'waiting.declared',
+                    NOT watched,                       'overdue.declared',
+                    looked_at > sent_at,               'unknown.witness blind',
+                                                       'unknown.witness away'),
                 -- A commit may be seen before the processing it is about.
                 passed OR broker = 'done', multiIf(
                     if(passed, passed_at, now_at.at) >= {now:DateTime64(6)} - INTERVAL 3 SECOND, 'waiting.owed',
@@ -212,7 +230,8 @@ SELECT
              'lost.given up', 'unknown.shared', 'stuck.elsewhere', 'in_flight.elsewhere', 'overdue.held', 'waiting.held',
              'unknown.witness away', 'no_receiver.broker', 'unknown.silent peer',
              'unknown.witness blind', 'waiting.delayed', 'overdue.fetched', 'waiting.fetched', 'unknown.headers', 'unknown.gone', 'unknown.counts anew',
-             'unknown.some dropped', 'overdue.came back', 'waiting.came back'],
+             'unknown.some dropped', 'overdue.came back', 'waiting.came back',
+             'waiting.declared', 'overdue.declared', 'no_receiver.declared', 'unknown.declared'],
             ['answered without error', 'acknowledged by the receiver', 'processed without error; this receiver needs no acknowledgement',
              'processed without error; this receiver does not report settlement', 'processed without error and committed past',
              'answered without error; the callee was not seen',
@@ -244,7 +263,10 @@ SELECT
              'the broker or the queue began anew after it was sent and counts from nought: needs its consumer''s word',
              'the queue dropped some messages and holds others; which of them this is only its consumer can tell',
              'its consumer went away, and the queue has held it again for longer than the deadline',
-             'its consumer went away without settling it; the queue holds it again'],
+             'its consumer went away without settling it; the queue holds it again',
+             'declared to be owed it, and no sign of delivery yet', 'declared to be owed it, and no sign of delivery within the deadline (no broker evidence)',
+             'declared to be owed it, but the broker knew of no such receiver when it was sent',
+             'declared to be owed it; whether this receiver was there in time the broker does not tell'],
             ''),
         if(detail = '', '', concat(': ', detail))) AS why,
     multiIf(
@@ -258,14 +280,19 @@ SELECT
         verdict IN ('dead_lettered', 'failed'), last_ended_at,
         verdict IN ('returned', 'refused', 'unconfirmed'), confirmed_at,
         verdict = 'skipped', passed_at,
-        verdict IN ('stuck', 'in_flight'), last_started_at,
+        verdict IN ('stuck', 'in_flight'), if(attempts > 0, last_started_at, waits_since),
         finding = 'waiting.delayed', last_ended_at,
         verdict IN ('overdue', 'waiting'), waits_since,
         sender_seen, sent_at,
         first_at) AS since,
+    -- When what is open turns overdue or stuck; 1970: nothing is.
+    multiIf(
+        verdict IN ('stuck', 'in_flight') AND attempts > 0, last_started_at + toIntervalMillisecond(allowed_s * 1000),
+        verdict IN ('stuck', 'in_flight', 'overdue', 'waiting', 'unknown') AND sender_seen, waits_since + toIntervalMillisecond(allowed_s * 1000),
+        toDateTime64(0, 6, 'UTC')) AS due_at,
     arrayFilter(w -> w != '', [if(sender_seen, 'producer', ''), if(attempts + dead > 0, 'consumer', ''),
-        if(broker != '' OR finding IN ('no_receiver.broker', 'unknown.headers'), 'broker', '')]) AS witnesses,
-    system, destination, producer, consumer, trace_id, flow, keys, partition, offset, pending, conversation, attempts, call, owed,
+        if(broker != '' OR finding IN ('no_receiver.broker', 'unknown.headers', 'no_receiver.declared', 'unknown.declared'), 'broker', '')]) AS witnesses,
+    system, destination, producer, consumer, trace_id, flow, keys, partition, offset, pending, conversation, attempts, call, owed, declared,
     outcome, publish_reason,
     sender_seen, first_at, sent_at, received_at,
     if(verdict = 'settled', since, toDateTime64(0, 6, 'UTC')) AS settled_at,

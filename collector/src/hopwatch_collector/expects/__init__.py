@@ -1,0 +1,5 @@
+"""What the team declares: who is to get which messages, and within what time."""
+
+from hopwatch_collector.expects.declared import Declared, declare, load
+
+__all__ = ["Declared", "declare", "load"]

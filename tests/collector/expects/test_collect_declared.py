@@ -1,0 +1,134 @@
+"""`hopwatch collect` with a configuration file: checked, refused, and in force from its start on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from ledger_support import at, request, sent
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+Write = Callable[..., Path]
+EXAMPLES = Path(__file__).parents[3] / "collector" / "examples"
+ANY_PORTS = ["--otlp-grpc-port", "0", "--otlp-http-port", "0", "--api-port", "0"]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-X", "dev", "-m", "hopwatch_collector", *arguments]
+
+
+def check(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What `--check` says."""
+    return subprocess.run(
+        command("--check", *arguments), capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment}
+    )  # fmt: skip
+
+
+def test_the_example_is_what_the_readme_says(tmp_path: Path) -> None:
+    """The example file and its document declare every kind of receiver; nothing is started and nothing written."""
+    done = check("--config", str(EXAMPLES / "hopwatch.yaml"), "--data", str(tmp_path / "data"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "kafka shop.orders → billing  (expects in hopwatch.yaml)",
+        "kafka shop.orders → analytics  (expects in hopwatch.yaml)",
+        "rabbitmq events:order.# → invoices  (expects in hopwatch.yaml)",
+        "nats shop.orders.> → ORDERS/billing  (expects in hopwatch.yaml)",
+        "nats prices.* → pricing:prices.*  (expects in hopwatch.yaml)",
+        "kafka shop.orders → mail  (operation onOrder in shop.asyncapi.yaml)",
+        "rabbitmq events:invoice.* → mail-invoices  (operation onInvoice in shop.asyncapi.yaml)",
+        "nats stock.* → mail:stock.*  (operation onStock in shop.asyncapi.yaml)",
+        "nats stock.* → STOCK/mail  (operation onStockKept in shop.asyncapi.yaml)",
+        "9 expected receivers, 3 deadlines",
+    ]
+    readme = (EXAMPLES.parent / "README.md").read_text("utf-8")
+    assert (EXAMPLES / "hopwatch.yaml").read_text("utf-8") in readme
+    assert not (tmp_path / "data").exists()
+
+
+def test_documents_from_the_environment(tmp_path: Path) -> None:
+    """HOPWATCH_ASYNCAPI names several as PATH does; the same receiver in two of them is one."""
+    for name in ("one.yaml", "two.yaml"):
+        shutil.copy(EXAMPLES / "shop.asyncapi.yaml", tmp_path / name)
+    names = os.pathsep.join(str(tmp_path / name) for name in ("one.yaml", "two.yaml"))
+    done = check(HOPWATCH_ASYNCAPI=names)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("4 expected receivers, 0 deadlines\n")
+    assert "operation onOrder in one.yaml" in done.stdout
+
+
+def test_what_a_document_does_not_say_is_said(write: Write) -> None:
+    """Exit code 1: it would start, and somebody who was meant is not declared."""
+    text = (EXAMPLES / "shop.asyncapi.yaml").read_text("utf-8").replace("x-hopwatch-service", "x-service")
+    done = check("--asyncapi", str(write(text, "shop.yaml")))
+    assert done.returncode == 1
+    assert (
+        "left out: shop.yaml, line 36: operations.onStock: operation onStock: nothing says who receives"
+        in done.stderr
+    )
+    assert done.stdout.endswith("3 expected receivers, 0 deadlines\n")
+
+
+def test_a_bad_file_is_refused_before_anything_starts(write: Write, tmp_path: Path) -> None:
+    """Exit code 2 with line, key and what to write, checked or started; no data directory is made."""
+    path = write("expects:\n  - {system: kafka, destination: orders, reciever: billing}")
+    for arguments in (["--check"], ["--data", str(tmp_path / "data"), *ANY_PORTS]):
+        done = subprocess.run(
+            command("--config", str(path), *arguments),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert (
+            "hopwatch.yaml, line 2: expects.0.reciever: unknown key; did you mean `receiver`?" in done.stderr
+        )
+        assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_start_puts_it_in_force(write: Write, tmp_path: Path) -> None:
+    """A message sent to a declared receiver's destination is owed to it, within the time declared; a path may be relative."""
+    write(
+        "expects: [{system: nats, destination: orders.*, receiver: billing}]\ndeadlines: [{receiver: billing, after: 2h}]"
+    )
+    arguments = ["--config", "hopwatch.yaml", "--data", "data", *ANY_PORTS]
+    with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        try:
+            assert process.stdout is not None
+            ready = dict(word.split("=") for word in process.stdout.readline().split() if "=" in word)
+            body = request(sent("orders.new", start=(datetime.now(UTC) - at(0)).total_seconds()))
+            asked = urllib.request.Request(
+                f"http://{ready['otlp-http']}/v1/traces", body, {"content-type": "application/x-protobuf"}
+            )
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                assert answer.status == 200
+            one = first_delivery(ready["api"])
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert (one["receiver"], one["declared"], one["verdict"]) == ("billing", True, "waiting")
+    waited = datetime.fromisoformat(one["deadline"]) - datetime.fromisoformat(one["since"])
+    assert waited.total_seconds() == 7200
+
+
+def first_delivery(api: str) -> dict[str, str]:
+    """The first delivery there is, as soon as there is one."""
+    until = time.monotonic() + 60
+    while True:
+        with urllib.request.urlopen(f"http://{api}/api/v1/deliveries", timeout=30) as answer:
+            found = json.load(answer)["deliveries"]
+        if found:
+            return dict(found[0])
+        assert time.monotonic() < until, "the message is not in the ledger"
+        time.sleep(0.1)
