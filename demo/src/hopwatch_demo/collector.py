@@ -10,6 +10,9 @@ from typing import Final, Self
 from hopwatch_demo.supervisor import Child, hopwatch_command
 
 READY: Final = re.compile(r"^hopwatch collector ready: (.*)$", re.MULTILINE)
+DECLARED: Final = Path(__file__).parent / "declared.yaml"
+"""Who the shop's team says is owed what."""
+
 START_S: Final = 60.0
 LOOK_S: Final = 0.05
 
@@ -25,7 +28,7 @@ class Collector:
         command = [hopwatch_command(), "collect", "--data", str(folder / "collector")]
         for port in ("--otlp-grpc-port", "--otlp-http-port", "--api-port"):
             command += [port, "0"]
-        command += ["--deadline", f"{deadline_s:g}"]
+        command += ["--deadline", f"{deadline_s:g}", "--config", str(DECLARED)]
         self._child = Child("collector", command, folder, env)
         self._at: dict[str, str] = {}
 
