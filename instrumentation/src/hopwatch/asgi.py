@@ -125,6 +125,7 @@ class Requests:
         # No copy: what routers write into the scope is read by us, and by the server's middleware.
         scope[_SEEN] = True
         hop = self._calls.serve(*_described(scope), scope["headers"], headers_getter)
+        hop.late = partial(_routed, scope)
         exchange: Answer | Connection
         if scope["type"] == "websocket":
             opening = Opening(scope.get("path", ""), scope["headers"], hop, partial(route_of, scope))
@@ -179,6 +180,7 @@ class Answer:
         if kind == "http.response.start":
             self._status = message["status"]
             self._trailers = bool(message.get("trailers"))
+            self.hop.streaming()
         elif _is_last(message, self._trailers) and not self._complete_at:
             self._complete_at = time.time_ns()
             # An error page goes out before the exception behind it comes back to us: that one waits.
@@ -187,10 +189,9 @@ class Answer:
 
     @guarded
     def _end(self, error: BaseException | None, error_type: str) -> None:
-        attributes: dict[str, AttributeValue] = {}
-        route = route_of(self._scope)
+        attributes = _routed(self._scope)
+        route = attributes.get(HTTP_ROUTE)
         if route:
-            attributes[HTTP_ROUTE] = route
             self.hop.rename(f"{_method(self._scope)} {route}")
         if self._status:
             attributes[HTTP_STATUS] = self._status
@@ -212,6 +213,11 @@ def route_of(scope: Scope) -> str | None:
         return None
     root = scope.get("root_path", "")
     return f"{root.removeprefix(scope.get('app_root_path', root))}{template}"
+
+
+def _routed(scope: Scope) -> dict[str, AttributeValue]:
+    route = route_of(scope)
+    return {HTTP_ROUTE: route} if route else {}
 
 
 def _by_endpoint(routes: Iterable[Any], endpoint: Any, prefix: str = "") -> tuple[str, str | None]:

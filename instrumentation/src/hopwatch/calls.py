@@ -1,5 +1,7 @@
 """Calls: messages that are answered. Both halves of one as spans; a transport only says where and what."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -10,12 +12,21 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from hopwatch.context import BAGGAGE_KEY, with_span
-from hopwatch.conventions import ERROR_TYPE, FLOW_ID, MESSAGE_ID, PUBLISH_OUTCOME, PublishOutcome
+from hopwatch.conventions import (
+    ERROR_TYPE,
+    FLOW_ID,
+    MESSAGE_ID,
+    PUBLISH_OUTCOME,
+    CallHalf,
+    PublishOutcome,
+)
 from hopwatch.faults import swallowed
 from hopwatch.hops import MAX_REASON_LENGTH
 from hopwatch.ids import new_message_id
+from hopwatch.opencalls import report
 from hopwatch.places import Attributes
 from hopwatch.propagation import inject, receive
+from hopwatch.reports import reporter
 from hopwatch.tags import belong, key_attributes
 from hopwatch.wrapping import guarded
 
@@ -23,12 +34,32 @@ from hopwatch.wrapping import guarded
 class CallHop:
     """One half of a call, from its beginning to its answer: the caller's or the callee's."""
 
-    __slots__ = ("_ended", "_span", "context")
+    __slots__ = (
+        "_ended",
+        "_half",
+        "_reported",
+        "_span",
+        "_streaming",
+        "_tracer",
+        "context",
+        "late",
+        "started",
+    )
 
-    def __init__(self, span: Span, context: Context) -> None:
+    late: Callable[[], Attributes] | None
+    """Tells what the span will say only at its end and a report of an open call should say already."""
+
+    started: float
+    """When it began, on the monotonic clock."""
+
+    def __init__(self, tracer: Tracer, span: Span, context: Context, half: CallHalf) -> None:
+        self._tracer = tracer
         self._span = span
-        self._ended = False
+        self._half = half
+        self._ended = self._reported = self._streaming = False
         self.context = context
+        self.late = None
+        self.started = time.monotonic()
 
     @property
     def ended(self) -> bool:
@@ -38,6 +69,19 @@ class CallHop:
     def set(self, attributes: Attributes) -> None:
         """Add what became known only during the call."""
         self._span.set_attributes(attributes)
+
+    def streaming(self) -> None:
+        """Note that the answer, or a stream of messages, has begun: from here on the call may last."""
+        self._streaming = True
+        if self._reported and not self._ended:
+            self._reported = False  # told again at once, unless it ends before
+            reporter.opened(self)
+
+    def report(self) -> None:
+        """Tell of a call still in progress."""
+        self._reported = True
+        late = self.late() if self.late is not None else None
+        report(self._tracer, self._span, self._half, streaming=self._streaming, late=late)
 
     def rename(self, name: str) -> None:
         """Give the span the name that became known only during the call."""
@@ -61,6 +105,7 @@ class CallHop:
             return
         self._ended = True
         try:
+            reporter.in_progress.pop(id(self), None)
             span = self._span
             if attributes:
                 span.set_attributes(attributes)
@@ -107,7 +152,7 @@ class Calls:
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("call", fault)
             span = INVALID_SPAN
-        return CallHop(span, context)
+        return self._opened(span, context, CallHalf.CALL)
 
     def serve(
         self, name: str, attributes: dict[str, AttributeValue], carrier: Any, getter: Getter[Any]
@@ -127,4 +172,13 @@ class Calls:
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("serve", fault)
             span = INVALID_SPAN
-        return CallHop(span, context)
+        return self._opened(span, context, CallHalf.SERVE)
+
+    def _opened(self, span: Span, context: Context, half: CallHalf) -> CallHop:
+        hop = CallHop(self._tracer, span, context, half)
+        try:
+            if span.is_recording():
+                reporter.opened(hop)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("call", fault)
+        return hop

@@ -89,6 +89,12 @@ MESSAGES_SENT: Final = "hopwatch.messages.sent"
 MESSAGES_RECEIVED: Final = "hopwatch.messages.received"
 """On a call that streams: how many messages this side received within it."""
 
+CALL_HALF: Final = "hopwatch.call.half"
+"""On an `open` report about a call: a `CallHalf`."""
+
+CALL_STREAMING: Final = "hopwatch.call.streaming"
+"""On an `open` report about a call: true where its answer, or its stream of messages, has begun and goes on."""
+
 SUBSCRIPTION_PATTERN: Final = "hopwatch.subscription.pattern"
 """Destination pattern a receiver is entitled to, in the broker's own wildcards (NATS `*` `>`, AMQP `*` `#`)."""
 
@@ -220,11 +226,20 @@ class SettleOutcome(StrEnum):
     """The attempt ended and nothing was settled (Kafka before its commit, a handler that forgot to ack)."""
 
 
+class CallHalf(StrEnum):
+    """Which side of a call an `open` report is about."""
+
+    CALL = "call"
+    """The caller waits for the answer."""
+    SERVE = "serve"
+    """The callee is answering."""
+
+
 class Report(StrEnum):
     """Kinds of zero-length spans that are news rather than work."""
 
     OPEN = "open"
-    """A process hop still in progress after one second; carries the hop's own attributes; its parent is the hop."""
+    """A process hop or call still in progress after one second; carries its own attributes; its parent is the hop."""
     SUBSCRIBE = "subscribe"
     """A receiver is entitled to a destination pattern from now on; repeated every 15 s while it lasts."""
     UNSUBSCRIBE = "unsubscribe"

@@ -78,9 +78,9 @@ class Reporter:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def opened(self, hop: InProgress) -> None:
-        """Watch a hop for as long as it is in `in_progress`."""
-        self.in_progress[id(hop)] = hop
+    def opened(self, hop: InProgress, key: int | None = None) -> None:
+        """Watch a hop for as long as it is in `in_progress`, under its own identity or that of what stands for it."""
+        self.in_progress[id(hop) if key is None else key] = hop
         if self._thread is None:
             self._ensure_running()
 
@@ -137,7 +137,13 @@ class Reporter:
         due = time.monotonic() - OPEN_AFTER_S
         for key, hop in list(self.in_progress.items()):
             if hop.started <= due and self.in_progress.pop(key, None) is not None:
-                hop.report()
+                self._report(hop)
+
+    def _report(self, hop: InProgress) -> None:
+        try:
+            hop.report()
+        except Exception as error:  # noqa: BLE001 — what one hop cannot tell must not silence the others
+            swallowed("report", error)
 
 
 reporter: Final = Reporter()

@@ -18,8 +18,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from hopwatch import reports
 from hopwatch.asgi import Middleware
-from hopwatch.conventions import MESSAGE_ID, PUBLISH_OUTCOME
+from hopwatch.conventions import CALL_HALF, MESSAGE_ID, PUBLISH_OUTCOME
 from hopwatch.transports.aiohttp import AioHttpClientInstrumentor
 from hopwatch.transports.httpx import HTTPXClientInstrumentor
 from hopwatch.transports.requests import RequestsInstrumentor
@@ -108,6 +109,28 @@ async def test_a_call_is_one_message(get: Get, url: str, hops: Any) -> None:
     [asked], [served] = hops.of_kind(SpanKind.CLIENT), hops.of_kind(SpanKind.SERVER)
     assert asked.attributes[MESSAGE_ID] == served.attributes[MESSAGE_ID]
     assert PUBLISH_OUTCOME not in asked.attributes
+
+
+async def test_a_call_without_an_answer_is_reported_while_it_lasts(
+    get: Get, serve: Any, hops: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller's half says so under the id of its message, once; what is answered is watched no longer."""
+    monkeypatch.setattr(reports, "OPEN_AFTER_S", 0.1)
+    go = asyncio.Event()
+
+    async def slow(request: Request) -> Response:
+        await go.wait()
+        return Response()
+
+    host = await serve(Starlette(routes=[Route("/slow", slow)]))
+    asking = asyncio.create_task(get(f"http://{host}/slow"))
+    await hops.until(lambda: hops.reports("open"))
+    go.set()
+    assert await asking == 200
+    assert not reports.reporter.in_progress
+    [asked], [told] = hops.of_kind(SpanKind.CLIENT), hops.reports("open")
+    assert told[MESSAGE_ID] == asked.attributes[MESSAGE_ID]
+    assert told[CALL_HALF] == "call"
 
 
 async def test_a_redirect_is_a_message_of_its_own(get: Get, url: str, hops: Any) -> None:

@@ -26,6 +26,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "failed.handler": "Mend the handler's error and send the message again.",
     "failed.callee unseen": "Look at the error the caller was answered with.",
     "stuck.open": "Look where the handler hangs: the flow shows what it was doing last.",
+    "stuck.unanswered": "Look whether the callee still works on it, and give the call a timeout; instrument the callee to see.",
     "stuck.unsettled": "Have the handler acknowledge or commit what it has processed.",
     "stuck.elsewhere": "Look at the consumers of this receiver: one holds the message and does not settle it.",
     "overdue.given back": "Look why the handler gives the message back, and whether a consumer is there to take it again.",

@@ -22,6 +22,7 @@ from hopwatch.conventions import (
 )
 from hopwatch.faults import swallowed
 from hopwatch.instrumentor import ContribInstrumentor
+from hopwatch.opencalls import answered, watch
 from hopwatch.wrapping import Patches
 
 _TLS = (aiohttp.ClientSSLError, ssl.SSLError, ssl.CertificateError)
@@ -38,10 +39,14 @@ class AioHttpClientInstrumentor(ContribInstrumentor):
     def patch(self, patches: Patches, tracer: Tracer) -> None:
         """Make the listener that OpenTelemetry's instrumentation is to put beside its own."""
         self._redirects = Redirects(Calls(tracer)).trace_config()
+        self._tracer = tracer
 
     def hooks(self) -> dict[str, Any]:
-        """Return the listener, and what looks at a span before it ends."""
-        return {"trace_configs": [self._redirects], "response_hook": _note}
+        """Return the listener, and what looks at a span after it has begun and before it ends."""
+        return {"trace_configs": [self._redirects], "request_hook": self._begun, "response_hook": _note}
+
+    def _begun(self, span: Span, params: Any) -> None:
+        watch(self._tracer, span)
 
 
 def outcome_of(error: BaseException) -> PublishOutcome:
@@ -93,6 +98,7 @@ class Redirects:
 
 
 def _note(span: Span, params: Any) -> None:
+    answered(span)
     error = getattr(params, "exception", None)
     if error is not None:
         span.set_attribute(PUBLISH_OUTCOME, outcome_of(error))

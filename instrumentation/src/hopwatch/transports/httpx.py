@@ -5,12 +5,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import httpx
+from opentelemetry import trace
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor as Contrib
 from opentelemetry.trace import Tracer
 
 from hopwatch.calls import unanswered
 from hopwatch.conventions import PublishOutcome
 from hopwatch.instrumentor import ContribInstrumentor
+from hopwatch.opencalls import answered, watch
 from hopwatch.wrapping import Args, Kwargs, Patches
 
 T = TypeVar("T")
@@ -26,9 +28,10 @@ class HTTPXClientInstrumentor(ContribInstrumentor):
     contrib = Contrib
 
     def patch(self, patches: Patches, tracer: Tracer) -> None:
-        """Watch the transports for requests that come back without an answer."""
-        patches.wrap(httpx.HTTPTransport, "handle_request", _send)
-        patches.wrap(httpx.AsyncHTTPTransport, "handle_async_request", _send_async)
+        """Watch the transports for requests that come back late or without an answer."""
+        requests = _Requests(tracer)
+        patches.wrap(httpx.HTTPTransport, "handle_request", requests.send)
+        patches.wrap(httpx.AsyncHTTPTransport, "handle_async_request", requests.send_async)
 
 
 def outcome_of(error: BaseException) -> PublishOutcome:
@@ -44,17 +47,34 @@ def _is_tls(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _send(wrapped: Callable[..., T], transport: Any, args: Args, kwargs: Kwargs) -> T:
-    try:
-        return wrapped(*args, **kwargs)
-    except BaseException as error:
-        unanswered(outcome_of(error))
-        raise
+class _Requests:
+    """The wrappers around transports: within them the span of the request is the current one."""
 
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
 
-async def _send_async(wrapped: Callable[..., Awaitable[T]], transport: Any, args: Args, kwargs: Kwargs) -> T:
-    try:
-        return await wrapped(*args, **kwargs)
-    except BaseException as error:
-        unanswered(outcome_of(error))
-        raise
+    def send(self, wrapped: Callable[..., T], transport: Any, args: Args, kwargs: Kwargs) -> T:
+        """Record what it means that no answer came."""
+        span = trace.get_current_span()
+        watch(self._tracer, span)
+        try:
+            return wrapped(*args, **kwargs)
+        except BaseException as error:
+            unanswered(outcome_of(error))
+            raise
+        finally:
+            answered(span)
+
+    async def send_async(
+        self, wrapped: Callable[..., Awaitable[T]], transport: Any, args: Args, kwargs: Kwargs
+    ) -> T:
+        """Record what it means that no answer came."""
+        span = trace.get_current_span()
+        watch(self._tracer, span)
+        try:
+            return await wrapped(*args, **kwargs)
+        except BaseException as error:
+            unanswered(outcome_of(error))
+            raise
+        finally:
+            answered(span)

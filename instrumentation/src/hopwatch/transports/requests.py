@@ -17,7 +17,8 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 from hopwatch.calls import unanswered
 from hopwatch.conventions import PublishOutcome
 from hopwatch.instrumentor import ContribInstrumentor
-from hopwatch.wrapping import Args, Kwargs, Patches
+from hopwatch.opencalls import answered, watch
+from hopwatch.wrapping import Args, Kwargs, Patches, Wrapper
 
 T = TypeVar("T")
 
@@ -31,8 +32,8 @@ class RequestsInstrumentor(ContribInstrumentor):
     contrib = Contrib
 
     def patch(self, patches: Patches, tracer: Tracer) -> None:
-        """Watch the adapters for requests that come back without an answer, and let redirects be requests."""
-        patches.wrap(HTTPAdapter, "send", _send)
+        """Watch the adapters for requests that come back late or without an answer; let redirects be requests."""
+        patches.wrap(HTTPAdapter, "send", _sending(tracer))
         patches.wrap(SessionRedirectMixin, "resolve_redirects", _follow)
 
 
@@ -47,18 +48,27 @@ def outcome_of(error: BaseException) -> PublishOutcome:
     return PublishOutcome.RETURNED if not_reached else PublishOutcome.UNCONFIRMED
 
 
-def _send(
-    wrapped: Callable[..., requests.Response], _: HTTPAdapter, args: Args, kwargs: Kwargs
-) -> requests.Response:
-    try:
-        response = wrapped(*args, **kwargs)
-    except BaseException as error:
-        unanswered(outcome_of(error))
-        raise
-    if response.is_redirect:
-        # Said here, because contrib's span of this request gets to see what comes of the last redirect only.
-        unanswered(PublishOutcome.CONFIRMED)
-    return response
+def _sending(tracer: Tracer) -> Wrapper:
+    """Return the wrapper around the sending of a request, within which its span is the current one."""
+
+    def send(
+        wrapped: Callable[..., requests.Response], _: HTTPAdapter, args: Args, kwargs: Kwargs
+    ) -> requests.Response:
+        span = trace.get_current_span()
+        watch(tracer, span)
+        try:
+            response = wrapped(*args, **kwargs)
+        except BaseException as error:
+            unanswered(outcome_of(error))
+            raise
+        finally:
+            answered(span)
+        if response.is_redirect:
+            # Said here, because contrib's span of this request gets to see what comes of the last redirect only.
+            unanswered(PublishOutcome.CONFIRMED)
+        return response
+
+    return send
 
 
 def _follow(

@@ -12,6 +12,7 @@ facts AS
         min(l.started_at) AS started_at,
         max(l.ended_at) AS ended_at,
         max(l.call) AS call,
+        max(l.streaming) AS streaming,
         max(l.system) AS system,
         max(l.destination) AS destination,
         max(l.service) AS service,
@@ -44,6 +45,7 @@ sides AS
         min(f.started_at) AS first_at,
         max(f.ended_at) AS confirmed_at,
         max(f.call) AS call,
+        max(f.streaming) AS streaming,
         max(f.system) AS system,
         max(f.destination) AS destination,
         max(f.service) AS service,
@@ -87,6 +89,7 @@ messages AS
         maxIf(s.confirmed_at, receiver = '') AS confirmed_at,
         min(s.first_at) AS first_at,
         max(s.call) AS call,
+        max(s.streaming) AS streaming,
         max(s.system) AS system,
         -- The callee knows the route; of a broker's message the sender knows best where it sent it.
         maxIf(s.destination, receiver = '') AS sender_says,
@@ -152,7 +155,7 @@ pairs AS
         *,
         arrayJoin(multiIf(
             notEmpty(seen) OR notEmpty(unseen), arrayConcat(seen, unseen),
-            call AND outcome = 'confirmed', [peer],
+            call AND outcome IN ('confirmed', ''), [peer],
             [''])) AS receiver
     FROM paired
 ),
@@ -178,7 +181,7 @@ evidence AS
     SELECT
         p.message AS message, p.receiver AS receiver, p.owed AS owed, p.held AS held, p.declared AS declared, p.maybe_owed AS maybe_owed,
         p.sender_seen AS sender_seen, p.not_published AS not_published, p.receiver_seen AS receiver_seen, p.sent_at AS sent_at, p.confirmed_at AS confirmed_at,
-        p.first_at AS first_at, p.call AS call, p.system AS system, p.destination AS destination, p.producer AS producer,
+        p.first_at AS first_at, p.call AS call, p.streaming AS streaming, p.system AS system, p.destination AS destination, p.producer AS producer,
         p.peer AS peer, p.trace_id AS trace_id, p.flow AS flow, p.outcome AS outcome, p.publish_reason AS publish_reason,
         p.publish_error AS publish_error, p.publish_failed AS publish_failed, p.partition AS partition, p.offset AS offset,
         p.conversation AS conversation, p.keys AS keys,

@@ -13,9 +13,9 @@ told AS
 seen AS
 (
     SELECT
-        if(role IN ('send', 'call'), '', receiver) AS receiver, attempt,
-        multiIf(NOT startsWith(scope, 'hopwatch.'), toFixedString('', 8), role = 'receive', span_id, role = 'open', parent_id, toFixedString('', 8)) AS hop,
-        argMin((trace_id, span_id, resource), (role = 'open', started_at)) AS span
+        if(role IN ('send', 'call') OR operation = 'call', '', receiver) AS receiver, if(receiver = '', 0, attempt) AS attempt,
+        multiIf(NOT startsWith(scope, 'hopwatch.'), toFixedString('', 8), role = 'receive', span_id, role = 'open' AND operation NOT IN ('call', 'serve'), parent_id, toFixedString('', 8)) AS hop,
+        argMin((trace_id, if(role = 'open', parent_id, span_id), resource), (role = 'open', started_at)) AS span
     FROM spans
     WHERE day >= {day:Date} - 1
         AND (message = toFixedString(unhex({message:String}), 16)

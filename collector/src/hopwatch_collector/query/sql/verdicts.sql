@@ -145,7 +145,7 @@ judged AS
                     waits_since > {now:DateTime64(6)}, 'waiting.delayed',
                     waits_too_long,                    'overdue.given back',
                                                        'waiting.given back'),
-                last_ended_at = 0,                     if(takes_too_long, 'stuck.open', 'in_flight.open'),
+                last_ended_at = 0,                     multiIf(streaming, 'in_flight.streaming', takes_too_long, 'stuck.open', 'in_flight.open'),
                 last_settle = 'reject',                if(now_at.dead_letters, 'dead_lettered.reject', 'failed.reject'),
                 last_failed, multiIf(
                     call,                              'failed.answered',
@@ -158,6 +158,7 @@ judged AS
             multiIf(
                 not_published,                         outcome,     -- returned, refused, unconfirmed; nobody received it
                 call, multiIf(
+                    outcome = '',                      multiIf(streaming, 'in_flight.streaming', waits_too_long, 'stuck.unanswered', 'in_flight.unanswered'),
                     outcome != 'confirmed',            'unknown.undecided',
                     publish_failed,                    'failed.callee unseen',
                                                        'settled.callee unseen'),
@@ -231,7 +232,8 @@ SELECT
              'unknown.witness away', 'no_receiver.broker', 'unknown.silent peer',
              'unknown.witness blind', 'waiting.delayed', 'overdue.fetched', 'waiting.fetched', 'unknown.headers', 'unknown.gone', 'unknown.counts anew',
              'unknown.some dropped', 'overdue.came back', 'waiting.came back',
-             'waiting.declared', 'overdue.declared', 'no_receiver.declared', 'unknown.declared'],
+             'waiting.declared', 'overdue.declared', 'no_receiver.declared', 'unknown.declared',
+             'in_flight.streaming', 'in_flight.unanswered', 'stuck.unanswered'],
             ['answered without error', 'acknowledged by the receiver', 'processed without error; this receiver needs no acknowledgement',
              'processed without error; this receiver does not report settlement', 'processed without error and committed past',
              'answered without error; the callee was not seen',
@@ -266,7 +268,9 @@ SELECT
              'its consumer went away without settling it; the queue holds it again',
              'declared to be owed it, and no sign of delivery yet', 'declared to be owed it, and no sign of delivery within the deadline (no broker evidence)',
              'declared to be owed it, but the broker knew of no such receiver when it was sent',
-             'declared to be owed it; whether this receiver was there in time the broker does not tell'],
+             'declared to be owed it; whether this receiver was there in time the broker does not tell',
+             'its answer has begun and goes on: a stream may last', 'called and not yet answered; the callee was not seen',
+             'called and not answered within the deadline; the callee was not seen'],
             ''),
         if(detail = '', '', concat(': ', detail))) AS why,
     multiIf(

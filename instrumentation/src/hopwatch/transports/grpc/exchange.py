@@ -70,11 +70,15 @@ class Exchange:
         """Count a message that went out."""
         if self.sent is not None:
             self.sent += 1
+            if self.sent == 1:
+                self._hop.streaming()
 
     def note_received(self) -> None:
         """Count a message that came in."""
         if self.received is not None:
             self.received += 1
+            if self.received == 1:
+                self._hop.streaming()
 
     @contextmanager
     def reading(self) -> Iterator[None]:
