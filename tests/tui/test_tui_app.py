@@ -267,6 +267,24 @@ async def test_pause_holds_the_screen_still(shop: Any, make: Any) -> None:
         await live.sees("● live", "POST /orders/77")
 
 
+async def test_a_line_says_which_services_lost_spans(shop: Any, make: Any) -> None:
+    """The ledger has gaps then: the line names the latest of them, as many as fit, and goes when there are none."""
+    lost = [
+        models.Loss(
+            service=service, spans=spans, reasons={"queue_full": spans}, first_at=make.ago(9), last_at=make.ago(1), processes=1
+        )
+        for service, spans in (("billing", 1_234), ("mail", 5), ("till", 7), ("audit", 1))
+    ]  # fmt: skip
+    async with running(shop, size=(130, 24)) as live:
+        shop.show(make.live([make.flow_summary(1)], losses=lost))
+        await live.sees("billing 1,234, mail 5, till 7 and 1 more; their part of the ledger has gaps")
+        shop.show(make.live([make.flow_summary(1)]))
+        await live.misses("the ledger has gaps")
+    async with running(shop) as live:
+        shop.show(make.live([make.flow_summary(1)], losses=lost))
+        await live.sees("1,247 spans lost: the ledger has gaps")
+
+
 async def test_a_lost_connection_keeps_the_screen_and_comes_back(shop: Any, make: Any) -> None:
     """Losing the collector says so and keeps the rows; when it is back the view goes on by itself."""
     async with running(shop) as live:

@@ -95,6 +95,12 @@ CALL_HALF: Final = "hopwatch.call.half"
 CALL_STREAMING: Final = "hopwatch.call.streaming"
 """On an `open` report about a call: true where its answer, or its stream of messages, has begun and goes on."""
 
+LOST_PREFIX: Final = "hopwatch.lost."
+"""On a `losses` report: `hopwatch.lost.<reason>`, how many spans this process lost for that reason since it began."""
+
+LOSSES_ID: Final = "hopwatch.losses.id"
+"""On a `losses` report: whose counts these are, an id of the exporter's own that begins anew with every process."""
+
 SUBSCRIPTION_PATTERN: Final = "hopwatch.subscription.pattern"
 """Destination pattern a receiver is entitled to, in the broker's own wildcards (NATS `*` `>`, AMQP `*` `#`)."""
 
@@ -246,3 +252,5 @@ class Report(StrEnum):
     """It no longer is."""
     SKIP = "skip"
     """A receiver was moved forward, past messages it had not read (a Kafka seek)."""
+    LOSSES = "losses"
+    """Spans were lost before they reached the collector; covers the time from the oldest of them to the report."""

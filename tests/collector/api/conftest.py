@@ -22,6 +22,7 @@ from hopwatch_collector.api.models import (
     Health,
     LagList,
     Live,
+    LossList,
     Message,
     SearchResult,
     Topology,
@@ -79,6 +80,10 @@ class Answers:
     def lag(self) -> LagList:
         self._note("lag", None)
         return LagList(truncated=False, rows=[])
+
+    def losses(self, since: datetime, **rest: object) -> LossList:
+        self._note("losses", {"since": since, **rest})
+        return LossList(truncated=False, losses=[])
 
     def topology(self, window: object) -> Topology:
         self._note("topology", window)

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from hopwatch_collector.api.exposition import QueryDerived, render
 from hopwatch_collector.api.routes import metrics as metrics_route
 
+LOST = ("hopwatch_service_spans_lost_total", {"service": "orders", "reason": "queue_full"}, 7.0)
 CALLS = ("traces_spanmetrics_calls_total", {"service": "orders"}, 2.0)
 
 
@@ -24,12 +25,13 @@ def values(page: str) -> dict[str, float]:
 
 async def test_the_page_has_both_our_own_and_derived_numbers(client, answers):
     """One scrape tells of the collector and of what it watches."""
-    answers.samples = [CALLS, ("unheard_of", {}, 1.0)]
+    answers.samples = [CALLS, LOST, ("unheard_of", {}, 1.0)]
     await client.get("/api/v1/lag")
     response = await client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=")
     found = values(response.text)
     assert found["traces_spanmetrics_calls_total"] == 2
+    assert found["hopwatch_service_spans_lost_total"] == 7
     assert found["hopwatch_query_seconds_count"] >= 1
     assert found["hopwatch_journal_backlog_bytes"] == 0
     assert "unheard_of" not in found

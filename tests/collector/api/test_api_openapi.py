@@ -14,6 +14,7 @@ async def test_every_route_is_described_with_its_errors(client):
         "/api/v1/deliveries",
         "/api/v1/undelivered",
         "/api/v1/lag",
+        "/api/v1/losses",
         "/api/v1/topology",
         "/api/v1/search",
         "/api/v1/live",

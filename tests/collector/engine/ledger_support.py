@@ -308,6 +308,7 @@ TABLES = (
     "telling",
     "declared",
     "deadline_rules",
+    "losses",
 )
 
 

@@ -309,6 +309,18 @@ class VerdictCount:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """Spans that a service lost on their way to the collector."""
+
+    service: str
+    spans: int
+    reasons: Mapping[str, int]
+    first_at: datetime | None
+    last_at: datetime | None
+    processes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Live:
     """One snapshot of the live stream, about the last `window_s` seconds."""
 
@@ -319,6 +331,7 @@ class Live:
     lag: tuple[LagRow, ...]
     undelivered: tuple[Delivery, ...]
     spans_per_s: float
+    losses: tuple[Loss, ...]
     truncated: bool
 
 

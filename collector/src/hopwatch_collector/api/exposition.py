@@ -26,6 +26,10 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "traces_service_graph_request_failed": ("counter", "Those of them that failed or were not delivered."),
     "hopwatch_lag_messages": ("gauge", "Messages a receiver is owed and has not received."),
     "hopwatch_lag_seconds": ("gauge", "Seconds the oldest message a receiver is owed has waited."),
+    "hopwatch_service_spans_lost": (
+        "counter",
+        "Spans that services told they lost on their way to the collector.",
+    ),
     "hopwatch_deliveries": ("gauge", "Deliveries sent in the last hour, by verdict."),
 }
 """Type and help of every query-derived family; samples of any other name are not shown."""

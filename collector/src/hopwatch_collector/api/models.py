@@ -310,6 +310,23 @@ class LagList(Page):
     rows: list[LagRow]
 
 
+class Loss(Model):
+    """Spans that a service lost before they could reach the collector, as it told: its part of the ledger has gaps."""
+
+    service: str
+    spans: int
+    reasons: dict[str, int] = Field(
+        description="spans by reason: queue_full, refused, too_old, unencodable, closed"
+    )
+    first_at: datetime = Field(description="since when spans that ended are missing")
+    last_at: datetime = Field(description="when the last of the losses was told")
+    processes: int = Field(description="how many of its processes lost some")
+
+
+class LossList(Page):
+    losses: list[Loss] = Field(description="the latest first")
+
+
 class Edge(Model):
     """Calls or messages from one service to another through a destination, in the window asked for."""
 
@@ -363,6 +380,7 @@ class Live(Model):
     lag: list[LagRow]
     undelivered: list[Delivery] = Field(description="newest first")
     spans_per_s: float
+    losses: list[Loss] = Field(default_factory=list, description="what services lost on the way here")
     truncated: bool
 
 

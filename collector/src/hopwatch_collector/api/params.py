@@ -193,6 +193,13 @@ class TopologyAsked(TimeAsked):
     """Parameters of /topology."""
 
 
+class LossesAsked(Asked):
+    """Parameters of /losses."""
+
+    since: Since = Field(default="1h", validate_default=True, description=f"Start; {ACCEPTED_TIMES}")
+    limit: Limit = DEFAULT_LIMIT
+
+
 class LiveAsked(Asked):
     """Parameters of one live snapshot."""
 

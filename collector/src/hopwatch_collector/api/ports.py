@@ -1,6 +1,7 @@
 """What the API needs from its neighbours, and nothing more of them."""
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -14,6 +15,7 @@ from hopwatch_collector.api.models import (
     Health,
     LagList,
     Live,
+    LossList,
     Message,
     SearchResult,
     Topology,
@@ -67,6 +69,8 @@ class QueryPort(Protocol):
     def why(self, id_or_alias: str) -> Why | None: ...
 
     def lag(self) -> LagList: ...
+
+    def losses(self, since: datetime, *, limit: int) -> LossList: ...
 
     def topology(self, window: Window) -> Topology: ...
 

@@ -1,10 +1,12 @@
 """What /metrics shows of the stored spans and deliveries."""
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 
 from hopwatch_collector.engine import Row, Store
+from hopwatch_collector.query.losses import losses
 from hopwatch_collector.query.standing import Standing
 
 Sample = tuple[str, Mapping[str, str], float]
@@ -12,6 +14,8 @@ Sample = tuple[str, Mapping[str, str], float]
 
 MAX_SERIES: Final = 500
 """Time series of one family that are asked of the engine; one more tells that some were left out."""
+
+_BEGINNING: Final = datetime(1970, 1, 2, tzinfo=UTC)
 
 _BOUNDS_S: Final = tuple(2**power / 1000 for power in range(1, 15))
 """Upper bounds of the buckets of span_totals, in seconds; the last bucket has none."""
@@ -23,6 +27,9 @@ def samples(store: Store, standing: Standing) -> Iterator[Sample]:
     yield from _calls(totals)
     yield from _latency(totals)
     yield from _graph(store.query("edge_totals", {"top": MAX_SERIES + 1}))
+    for loss in losses(store, _BEGINNING, MAX_SERIES + 1):
+        for reason, spans in loss.reasons.items():
+            yield "hopwatch_service_spans_lost_total", {"service": loss.service, "reason": reason}, spans
     for row in standing.lag:
         labels = {"system": row.system, "destination": row.destination, "receiver": row.receiver}
         yield "hopwatch_lag_messages", labels, row.waiting

@@ -21,6 +21,7 @@ from hopwatch_collector.api.models import (
     LagList,
     LinkedFlow,
     Live,
+    LossList,
     Message,
     SearchResult,
     SpanLink,
@@ -33,6 +34,7 @@ from hopwatch_collector.engine import Row, Store
 from hopwatch_collector.query import lag as lagging
 from hopwatch_collector.query import metrics, search, why
 from hopwatch_collector.query.advice import advice_on
+from hopwatch_collector.query.losses import doubted, losses
 from hopwatch_collector.query.rows import (
     attempt,
     delivery,
@@ -65,6 +67,7 @@ MAX_EDGES: Final = 1_000
 MAX_LAG_ROWS: Final = 1_000
 MAX_LAG_SHOWN: Final = 200
 LIVE_FLOWS: Final = 50
+LIVE_LOSSES: Final = 20
 _STATE_CANDIDATES: Final = 1_000
 """Flows looked at to find those in a given state, which is only known once their deliveries are judged."""
 
@@ -147,7 +150,7 @@ class Queries:
         summary = self._store.query("flow_summaries", {"flows": [flow], "since": since})[0]
         return Flow(
             summary=flow_summary(summary, verdicts),
-            hops=[delivery(hop) for hop in hops[:MAX_HOPS]],
+            hops=doubted(self._store, [delivery(hop) for hop in hops[:MAX_HOPS]]),
             spans=[span(row, _links_of(row, links)) for row in shown],
             linked=_neighbours(flow, links),
             truncated=len(rows) > MAX_SPANS or len(hops) > MAX_HOPS,
@@ -176,7 +179,8 @@ class Queries:
         params = {"message": key}
         aliases = [row["alias"] for row in self._store.query("message_aliases", params)]
         history = self._store.query("message_attempts", {**params, "day": keys[0]["first_at"].date()})
-        return _message(rows, aliases, history)
+        found = _message(rows, aliases, history)
+        return found.model_copy(update={"deliveries": doubted(self._store, found.deliveries)})
 
     def message_keys(self, id_or_alias: str) -> list[Row]:
         """Return the messages an id or alias may mean, the latest first."""
@@ -210,9 +214,8 @@ class Queries:
             piece, more = self._affordable(window)
             rows += self._store.query("deliveries", self._judge(piece, **asked, top=limit + 1 - len(rows)))
             window = Window(window.since, piece.since - timedelta(microseconds=1))
-        return DeliveryList(
-            deliveries=[delivery(row) for row in rows[:limit]], truncated=more or len(rows) > limit
-        )
+        found = doubted(self._store, [delivery(row) for row in rows[:limit]])
+        return DeliveryList(deliveries=found, truncated=more or len(rows) > limit)
 
     def undelivered(
         self,
@@ -231,7 +234,8 @@ class Queries:
             "service": service or "",
         }
         rows = self._store.query("causes", self._judge(judged, **asked, top=limit + 1))
-        return CauseList(causes=[_cause(row) for row in rows[:limit]], truncated=cut or len(rows) > limit)
+        found = doubted(self._store, [_cause(row) for row in rows[:limit]])
+        return CauseList(causes=found, truncated=cut or len(rows) > limit)
 
     def why(self, id_or_alias: str) -> Why | None:
         """Return every delivery of a message with its evidence, None if the message is unknown."""
@@ -258,6 +262,11 @@ class Queries:
 
     def _held(self, now: datetime) -> Mapping[lagging.Key, lagging.Held]:
         return lagging.held(self._store.query("broker_lag", {"now": now, "back": lagging.TREND_S}), now)
+
+    def losses(self, since: datetime, limit: int = 100) -> LossList:
+        """Return what services told since then that they lost on its way here, the latest first."""
+        found = losses(self._store, since, limit + 1)
+        return LossList(losses=found[:limit], truncated=len(found) > limit)
 
     def topology(self, window: Window) -> Topology:
         """Return who reached whom through what."""
@@ -303,8 +312,9 @@ class Queries:
             flows=[flow_summary(row, standing.flows.get(row["flow_id"], {})) for row in rows],
             verdicts=[VerdictCount(verdict=v, deliveries=n) for v, n in sorted(standing.verdicts.items())],
             lag=lagging.merged(standing.lag, self._held(now))[:MAX_LAG_SHOWN],
-            undelivered=standing.undelivered,
+            undelivered=doubted(self._store, standing.undelivered),
             spans_per_s=rate,
+            losses=losses(self._store, window.since, LIVE_LOSSES),
             truncated=cut or len(heads) > LIVE_FLOWS or standing.truncated,
         )
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from hopwatch_collector.api.models import DeliveryDetail, Evidence, Explanation, Message, Source, Why
 from hopwatch_collector.engine import Row, Store
 from hopwatch_collector.query.advice import advice_on
+from hopwatch_collector.query.losses import Gaps, gaps, in_words
 from hopwatch_collector.query.rows import moment
 
 MAX_CLAIMS: Final = 20
@@ -25,6 +26,7 @@ class _Told:
     positions: Mapping[str, list[Row]]
     sightings: Mapping[str, list[Row]]
     watch: Row | None
+    gaps: Gaps
 
 
 def explain(store: Store, message: Message) -> Why:
@@ -50,6 +52,7 @@ def _ask(store: Store, message: Message, now: datetime) -> _Told:
         _by_receiver(store.query("receiver_positions", at)),
         _by_receiver(store.query("message_sightings", place) if message.offset is not None else []),
         next((watch for watch in watches if watch["system"] == message.system), None),
+        gaps(store, message.deliveries),
     )
 
 
@@ -66,6 +69,7 @@ def _explanation(message: Message, delivery: DeliveryDetail, told: _Told, now: d
         *_entitled(delivery, told),
         *_attempts(delivery),
         *_broker(message, delivery, told, now),
+        *_lost(delivery, told),
     ]
     dated = sorted((one for one in seen if one.at is not None), key=lambda one: one.at or now)
     return Explanation(
@@ -149,6 +153,16 @@ def _broker(message: Message, delivery: DeliveryDetail, told: _Told, now: dateti
             yield Evidence(witness="broker", at=None, says=_stands(row, message))
     if message.system in _BROKERS:
         yield Evidence(witness="broker", at=None, says=_watched(message.system, told.watch, now))
+
+
+def _lost(delivery: DeliveryDetail, told: _Told) -> Iterator[Evidence]:
+    for loss in told.gaps.behind(delivery):
+        why = ", ".join(f"{spans} {reason}" for reason, spans in loss.reasons.items())
+        yield Evidence(
+            witness="consumer" if loss.service != delivery.producer else "producer",
+            at=loss.last_at,
+            says=f"{in_words(loss)} ({why}): what it did with this message may be among them",
+        )
 
 
 def _sighted(sighting: Row) -> str:

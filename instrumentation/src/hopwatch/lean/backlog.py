@@ -36,6 +36,10 @@ class Backlog:
             lost += self.pop(1)
         return lost
 
+    def age_s(self) -> float:
+        """Return how long the oldest batch has waited."""
+        return time.monotonic() - self._batches[0].born if self._batches else 0.0
+
     def head(self, most_spans: int) -> tuple[list[Batch], bytes]:
         """Return the oldest batches that go into one request, and that request."""
         chosen: list[Batch] = []

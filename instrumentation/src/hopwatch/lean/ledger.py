@@ -46,10 +46,12 @@ class Losses:
         self._reasons: dict[Loss, str] = {}
         self._untold: Counter[Loss] = Counter()
         self._told_at = -_QUIET_S
+        self._since = float("inf")
 
-    def add(self, loss: Loss, spans: int = 1, reason: str = "") -> None:
-        """Count lost spans; the log hears of them by `tell`, in another thread than the one that records."""
+    def add(self, loss: Loss, spans: int = 1, reason: str = "", *, age_s: float = 0.0) -> None:
+        """Count lost spans, the oldest of which ended so long ago; the log hears of them by `tell`, in another thread."""
         with self._lock:
+            self._since = min(self._since, time.time() - age_s)
             self._counts[loss] += spans
             self._untold[loss] += spans
             if reason:
@@ -59,6 +61,17 @@ class Losses:
         """Return how many spans were lost, by reason."""
         with self._lock:
             return {loss.value: count for loss, count in self._counts.items()}
+
+    def take_since(self) -> float:
+        """Return since when, in seconds since 1970, spans were lost that nobody took note of yet; infinity: none were."""
+        with self._lock:
+            since, self._since = self._since, float("inf")
+            return since
+
+    def give_back(self, since: float) -> None:
+        """Take back what `take_since` returned: nobody took note after all."""
+        with self._lock:
+            self._since = min(self._since, since)
 
     def tell(self, *, last: bool = False) -> None:
         """Log what was lost since the last time, at most once a minute unless it is the last word."""

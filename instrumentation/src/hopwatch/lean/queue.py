@@ -13,6 +13,7 @@ from hopwatch.faults import swallowed
 from hopwatch.lean.backlog import Backlog
 from hopwatch.lean.encode import Encoder
 from hopwatch.lean.ledger import ExportStats, Loss, Losses, Trouble
+from hopwatch.lean.lossreport import LossReport
 from hopwatch.lean.sender import Delivered, Later, Sender, pause
 from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.settings import ExportSettings
@@ -69,6 +70,7 @@ class SpanQueue:
         self._backlog = Backlog(max(settings.queued_spans // 2, 1), settings.queued_bytes // 2)
         self._delivered = 0
         self._losses = Losses()
+        self._loss_report = LossReport(self._losses)
         self._trouble = Trouble()
         self._attempt = 0
         self._not_before = 0.0
@@ -199,9 +201,10 @@ class SpanQueue:
         if encoded < count:
             self._losses.add(Loss.UNENCODABLE, count - encoded)
         if encoded:
+            age_s = self._backlog.age_s()
             lost = self._backlog.add(body, encoded)
             if lost:
-                self._losses.add(Loss.FULL, lost)
+                self._losses.add(Loss.FULL, lost, age_s=age_s)
             self._span_bytes = len(body) // encoded + 1
         self._fit()
         return count
@@ -217,17 +220,23 @@ class SpanQueue:
 
     def _send(self) -> None:
         backlog = self._backlog
-        while backlog.spans and time.monotonic() >= self._not_before:
+        while time.monotonic() >= self._not_before:
+            age_s = backlog.age_s()
             lost = backlog.pop_older_than(_GIVE_UP_S)
             if lost:
-                self._losses.add(Loss.TOO_OLD, lost)
+                self._losses.add(Loss.TOO_OLD, lost, age_s=age_s)
                 continue
             batches, body = backlog.head(self._settings.request_spans)
+            body += self._loss_report.due(self._resource, last=self._closed)
+            if not body:
+                return
             left_s = max(0.1, self._deadline - time.monotonic())
             answer = self._sender.send(body, min(self._settings.timeout_s, left_s))
             if isinstance(answer, Later):
+                self._loss_report.postponed()
                 self._postpone(answer)
                 return
+            self._loss_report.answered(taken=isinstance(answer, Delivered) and not answer.rejected)
             if self._given_up:
                 return
             self._attempt = 0
@@ -237,7 +246,7 @@ class SpanQueue:
             self._delivered += spans - refused
             if refused:
                 said = "rejected by the collector" if isinstance(answer, Delivered) else answer.reason
-                self._losses.add(Loss.REFUSED, refused, said)
+                self._losses.add(Loss.REFUSED, refused, said, age_s=age_s)
 
     def _postpone(self, answer: Later) -> None:
         wait_s = pause(self._attempt, answer.after_s)

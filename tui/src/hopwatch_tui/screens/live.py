@@ -10,7 +10,7 @@ from textual.widgets import ContentSwitcher, Footer
 
 from hopwatch_tui import format as fmt
 from hopwatch_tui.actions import LIVE
-from hopwatch_tui.answers import Delivery, FlowSummary, LagRow
+from hopwatch_tui.answers import Delivery, FlowSummary, LagRow, Loss
 from hopwatch_tui.format import Tone
 from hopwatch_tui.model import Connection, Filter, LiveModel, View
 from hopwatch_tui.report import one_line
@@ -32,8 +32,8 @@ class LiveScreen(BaseScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = bindings(LIVE)
     DEFAULT_CSS = """
-    LiveScreen #trouble { display: none; background: $surface; }
-    LiveScreen #trouble.shown { display: block; }
+    LiveScreen #trouble, LiveScreen #losses { display: none; background: $surface; }
+    LiveScreen #trouble.shown, LiveScreen #losses.shown { display: block; }
     LiveScreen ContentSwitcher { height: 1fr; }
     """
 
@@ -47,6 +47,7 @@ class LiveScreen(BaseScreen):
         yield Bar(id="status")
         yield Bar(id="verdicts")
         yield Bar(id="trouble")
+        yield Bar(id="losses")
         yield Tabs(tuple(_TITLES.values()))
         with ContentSwitcher(initial=self._place(View.FLOWS)):
             for view in View:
@@ -121,6 +122,12 @@ class LiveScreen(BaseScreen):
         if model.trouble is not None:
             trouble.show(trouble_line(model.trouble))
 
+        losses = model.snapshot.losses if model.snapshot else ()
+        lost = self.query_one("#losses", Bar)
+        lost.set_class(bool(losses), "shown")
+        if losses:
+            lost.show(*losses_lines(losses))
+
     def _show_reason(self, delivery: Delivery | None) -> None:
         """Below the undelivered: what the line under the cursor has no room for."""
         line = reason_line(delivery) if delivery else ((" ", Tone.PLAIN),)
@@ -187,6 +194,21 @@ def reason_line(delivery: Delivery) -> Line:
         (f"  seen by {', '.join(delivery.witnesses) or 'nobody'}", Tone.DIM),
         (f"  {delivery.message_id}", Tone.DIM),
     )
+
+
+def losses_lines(losses: Sequence[Loss]) -> list[Line]:
+    """Which services lost spans on their way here and how many, the latest first; shorter lines for narrow screens."""
+
+    def named(count: int) -> Line:
+        told = ", ".join(f"{one_line(loss.service)} {fmt.count(loss.spans)}" for loss in losses[:count])
+        more = f" and {len(losses) - count} more" if len(losses) > count else ""
+        return (
+            (f" ▲ spans lost on their way here: {told}{more}; their part of the ledger has gaps", Tone.WARN),
+        )
+
+    spans = sum(loss.spans for loss in losses)
+    short: Line = ((f" ▲ {fmt.plural(spans, 'span')} lost: the ledger has gaps", Tone.WARN),)
+    return [*(named(count) for count in range(min(len(losses), 3), 0, -1)), short]
 
 
 def status_line(model: LiveModel, host: str, silent_s: float = 0.0) -> Line:

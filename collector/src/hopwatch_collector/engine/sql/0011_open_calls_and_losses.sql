@@ -156,3 +156,35 @@ SELECT
     streaming
 FROM incoming
 WHERE message != toFixedString('', 16);
+
+-- What services lost before it could reach the collector: counts since a process began, so that repeating a report changes
+-- nothing and a later one makes up for one that was lost. One row per minute, so that it can be told when.
+CREATE TABLE IF NOT EXISTS losses
+(
+    day Date,
+    service LowCardinality(String),
+    instance String,                                                        -- one process: an id its exporter gave itself
+    reason LowCardinality(String),
+    minute DateTime('UTC'),
+    spans SimpleAggregateFunction(max, UInt64),                             -- since the process began
+    since SimpleAggregateFunction(min, DateTime64(6, 'UTC')),               -- when the oldest of those just lost had ended
+    until SimpleAggregateFunction(max, DateTime64(6, 'UTC'))                -- when it was told
+)
+ENGINE = {{AggregatingMergeTree}}
+PARTITION BY day
+ORDER BY (service, instance, reason, minute)
+SETTINGS {{settings}};
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS losses_from_recognised TO losses AS
+SELECT
+    if(toDate(until) BETWEEN today() - 60 AND today() + 1, toDate(until), today()) AS day,
+    service,
+    leftUTF8(a['hopwatch.losses.id'], 64) AS instance,
+    leftUTF8(substring(lost.1, 15), 64) AS reason,
+    toStartOfMinute(toDateTime(until, 'UTC')) AS minute,
+    toUInt64OrZero(lost.2) AS spans,
+    toDateTime64(started_at, 6, 'UTC') AS since,
+    toDateTime64(addNanoseconds(started_at, duration), 6, 'UTC') AS until
+FROM recognised
+ARRAY JOIN arraySlice(arrayFilter(pair -> startsWith(pair.1, 'hopwatch.lost.'), CAST(a, 'Array(Tuple(String, String))')), 1, 16) AS lost
+WHERE a['hopwatch.report'] = 'losses' AND a['hopwatch.losses.id'] != '';
