@@ -19,6 +19,7 @@ from opentelemetry.propagators.textmap import Getter
 from opentelemetry.trace import Tracer
 from opentelemetry.util.types import AttributeValue
 
+from hopwatch.callmeters import CallMeters
 from hopwatch.calls import CallHop, Calls
 from hopwatch.conventions import (
     CLIENT_ADDRESS,
@@ -100,10 +101,14 @@ class Middleware:
 
 
 class Requests:
-    """What is recorded of the requests of one framework: a wrapper around the call of its applications."""
+    """What is recorded of the requests of one framework: a wrapper around the call of its applications.
 
-    def __init__(self, tracer: Tracer, framework: str) -> None:
-        self._calls = Calls(tracer)
+    They are measured too, unless the framework does so itself.
+    """
+
+    def __init__(self, tracer: Tracer, framework: str, *, measured: bool = True) -> None:
+        self._calls = Calls(tracer, CallMeters() if measured else None)
+        self._handshakes = Calls(tracer)
         self._sockets = Sockets.of(tracer)
         self._excluded = excluded_urls(framework)
 
@@ -124,7 +129,8 @@ class Requests:
             return
         # No copy: what routers write into the scope is read by us, and by the server's middleware.
         scope[_SEEN] = True
-        hop = self._calls.serve(*_described(scope), scope["headers"], headers_getter)
+        calls = self._calls if scope["type"] == "http" else self._handshakes
+        hop = calls.serve(*_described(scope), scope["headers"], headers_getter)
         hop.late = partial(_routed, scope)
         exchange: Answer | Connection
         if scope["type"] == "websocket":

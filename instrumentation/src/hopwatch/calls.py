@@ -11,6 +11,7 @@ from opentelemetry.propagators.textmap import Getter, Setter
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
+from hopwatch.callmeters import CallMeters, Measured
 from hopwatch.context import BAGGAGE_KEY, with_span
 from hopwatch.conventions import (
     ERROR_TYPE,
@@ -43,6 +44,7 @@ class CallHop:
         "_tracer",
         "context",
         "late",
+        "measured",
         "started",
     )
 
@@ -52,8 +54,12 @@ class CallHop:
     started: float
     """When it began, on the monotonic clock."""
 
+    measured: Measured | None
+    """Its measurement, where somebody measures."""
+
     def __init__(self, tracer: Tracer, span: Span, context: Context, half: CallHalf) -> None:
         self._tracer = tracer
+        self.measured = None
         self._span = span
         self._half = half
         self._ended = self._reported = self._streaming = False
@@ -69,6 +75,8 @@ class CallHop:
     def set(self, attributes: Attributes) -> None:
         """Add what became known only during the call."""
         self._span.set_attributes(attributes)
+        if self.measured is not None:
+            self.measured.note(attributes)
 
     def streaming(self) -> None:
         """Note that the answer, or a stream of messages, has begun: from here on the call may last."""
@@ -108,7 +116,7 @@ class CallHop:
             reporter.in_progress.pop(id(self), None)
             span = self._span
             if attributes:
-                span.set_attributes(attributes)
+                self.set(attributes)
             if outcome is not None:
                 span.set_attribute(PUBLISH_OUTCOME, outcome.value)
             if error is not None:
@@ -118,6 +126,8 @@ class CallHop:
                 span.set_attribute(ERROR_TYPE, error_type or type(error).__qualname__)
                 span.set_status(Status(StatusCode.ERROR, words[:MAX_REASON_LENGTH] or None))
             span.end(at)
+            if self.measured is not None:
+                self.measured.done(error_type or (type(error).__qualname__ if error is not None else ""))
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("call", fault)
 
@@ -131,10 +141,11 @@ def unanswered(outcome: PublishOutcome) -> None:
 
 
 class Calls:
-    """Begins the hops of one transport of calls."""
+    """Begins the hops of one transport of calls; with `meters` it measures them too."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, meters: CallMeters | None = None) -> None:
         self._tracer = tracer
+        self._meters = meters
 
     def call(
         self, name: str, attributes: dict[str, AttributeValue], carrier: Any, setter: Setter[Any]
@@ -152,7 +163,7 @@ class Calls:
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("call", fault)
             span = INVALID_SPAN
-        return self._opened(span, context, CallHalf.CALL)
+        return self._opened(span, context, CallHalf.CALL, attributes)
 
     def serve(
         self, name: str, attributes: dict[str, AttributeValue], carrier: Any, getter: Getter[Any]
@@ -172,11 +183,15 @@ class Calls:
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("serve", fault)
             span = INVALID_SPAN
-        return self._opened(span, context, CallHalf.SERVE)
+        return self._opened(span, context, CallHalf.SERVE, attributes)
 
-    def _opened(self, span: Span, context: Context, half: CallHalf) -> CallHop:
-        hop = CallHop(self._tracer, span, context, half)
+    def _opened(
+        self, span: Span, context: Context, half: CallHalf, attributes: dict[str, AttributeValue]
+    ) -> CallHop:
+        hop, meters = CallHop(self._tracer, span, context, half), self._meters
         try:
+            if meters is not None and meters.on:
+                hop.measured = meters.begin(half, attributes)
             if span.is_recording():
                 reporter.opened(hop)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host

@@ -162,6 +162,10 @@ METRIC_SENT_MESSAGES: Final = "messaging.client.sent.messages"
 METRIC_CONSUMED_MESSAGES: Final = "messaging.client.consumed.messages"
 METRIC_OPERATION_DURATION: Final = "messaging.client.operation.duration"
 METRIC_PROCESS_DURATION: Final = "messaging.process.duration"
+METRIC_HTTP_SERVER: Final = "http.server.request.duration"
+METRIC_HTTP_ACTIVE: Final = "http.server.active_requests"
+METRIC_RPC_SERVER: Final = "rpc.server.call.duration"
+METRIC_RPC_CLIENT: Final = "rpc.client.call.duration"
 
 # --- names of conventions v1.24, written too where OTEL_SEMCONV_STABILITY_OPT_IN says messaging/dup --------
 

@@ -27,7 +27,7 @@ from hopwatch.conventions import (
 )
 from hopwatch.places import Attributes
 
-_BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+DURATION_BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """What the conventions advise for durations in seconds."""
 
 _KEPT: Final = (
@@ -62,13 +62,13 @@ class Meters:
             METRIC_OPERATION_DURATION,
             "s",
             "Duration of a messaging operation initiated by a producer or consumer client.",
-            explicit_bucket_boundaries_advisory=_BOUNDARIES,
+            explicit_bucket_boundaries_advisory=DURATION_BOUNDARIES,
         )
         self._process = meter.create_histogram(
             METRIC_PROCESS_DURATION,
             "s",
             "Duration of processing operation.",
-            explicit_bucket_boundaries_advisory=_BOUNDARIES,
+            explicit_bucket_boundaries_advisory=DURATION_BOUNDARIES,
         )
 
     @property

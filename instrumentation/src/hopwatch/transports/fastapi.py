@@ -30,7 +30,9 @@ class FastAPIInstrumentor(EitherInstrumentor):
 
     def patch(self, patches: Patches, tracer: Tracer) -> None:
         """Put the recorder around applications, and FastAPI's own tracing to rest."""
-        patches.wrap(FastAPI, "__call__", Requests(tracer, "FASTAPI").answer)
+        patches.wrap(
+            FastAPI, "__call__", Requests(tracer, "FASTAPI", measured=NativeTelemetry is None).answer
+        )
         if NativeTelemetry is not None:
             patches.wrap(NativeTelemetry, "__call__", _Quiet())
 

@@ -15,6 +15,7 @@ from grpc.aio import _channel as _aio_channel
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from opentelemetry.trace import Tracer
 
+from hopwatch.callmeters import CallMeters
 from hopwatch.calls import Calls
 from hopwatch.instrumentor import EitherInstrumentor
 from hopwatch.transports.grpc.caller import Caller
@@ -33,7 +34,7 @@ class GrpcInstrumentor(EitherInstrumentor):
 
     def patch(self, patches: Patches, tracer: Tracer) -> None:
         """Put the wrappers around callers and servers."""
-        calls = Calls(tracer)
+        calls = Calls(tracer, CallMeters())
         _patch_blocking(patches, Caller(calls))
         _patch_aio(patches, AioCaller(calls))
         patches.wrap(grpc, "server", intercepting(Interceptor(calls, patches), 2))
