@@ -32,6 +32,7 @@ from hopwatch.conventions import (
     URL_SCHEME,
 )
 from hopwatch.faults import swallowed
+from hopwatch.hooks import Hook
 from hopwatch.optin import CallsPath, calls_path
 from hopwatch.sockets import Sockets
 from hopwatch.sockets_asgi import Connection, Opening
@@ -86,14 +87,17 @@ class Middleware:
 
     `framework` names the environment variable beside `OTEL_PYTHON_EXCLUDED_URLS` that keeps addresses out of
     the record, as OpenTelemetry's own instrumentations do: `OTEL_PYTHON_<framework>_EXCLUDED_URLS`.
+    `hook` is the team's say in what is recorded (see `hopwatch.Hook`), on our own path.
     """
 
-    def __init__(self, app: App, *, tracer: Tracer | None = None, framework: str = "ASGI") -> None:
+    def __init__(
+        self, app: App, *, tracer: Tracer | None = None, framework: str = "ASGI", hook: Hook | None = None
+    ) -> None:
         if calls_path() is CallsPath.CONTRIB:
             self._app = _by_contrib(app)
         else:
             tracer = tracer or trace.get_tracer("hopwatch.asgi", version("hopwatch"))
-            self._app = partial(Requests(tracer, framework).run, app)
+            self._app = partial(Requests(tracer, framework, hook=hook).run, app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application and record what it answers."""
@@ -106,10 +110,12 @@ class Requests:
     They are measured too, unless the framework does so itself.
     """
 
-    def __init__(self, tracer: Tracer, framework: str, *, measured: bool = True) -> None:
-        self._calls = Calls(tracer, CallMeters() if measured else None)
-        self._handshakes = Calls(tracer)
-        self._sockets = Sockets.of(tracer)
+    def __init__(
+        self, tracer: Tracer, framework: str, *, measured: bool = True, hook: Hook | None = None
+    ) -> None:
+        self._calls = Calls(tracer, CallMeters() if measured else None, hook)
+        self._handshakes = Calls(tracer, hook=hook)
+        self._sockets = Sockets.of(tracer, hook)
         self._excluded = excluded_urls(framework)
 
     def answer(self, wrapped: App, app: Any, args: Args, kwargs: Kwargs) -> Awaitable[None]:
@@ -198,7 +204,7 @@ class Answer:
         attributes = _routed(self._scope)
         route = attributes.get(HTTP_ROUTE)
         if route:
-            self.hop.rename(f"{_method(self._scope)} {route}")
+            self.hop.rename(f"{_method(self._scope)} {route}", str(route))
         if self._status:
             attributes[HTTP_STATUS] = self._status
         if not error_type and error is None and self._status >= 500:

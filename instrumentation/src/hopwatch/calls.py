@@ -16,18 +16,24 @@ from hopwatch.context import BAGGAGE_KEY, with_span
 from hopwatch.conventions import (
     ERROR_TYPE,
     FLOW_ID,
+    HTTP_ROUTE,
     MESSAGE_ID,
     PUBLISH_OUTCOME,
+    RPC_METHOD,
+    URL_FULL,
+    URL_PATH,
     CallHalf,
     PublishOutcome,
 )
 from hopwatch.faults import swallowed
+from hopwatch.hooks import Draft, Hook
 from hopwatch.hops import MAX_REASON_LENGTH
 from hopwatch.ids import new_message_id
 from hopwatch.opencalls import report
 from hopwatch.places import Attributes
-from hopwatch.propagation import inject, receive
+from hopwatch.propagation import inject, pass_on, receive
 from hopwatch.reports import reporter
+from hopwatch.shapes import ShapedSpan
 from hopwatch.tags import belong, key_attributes
 from hopwatch.wrapping import guarded
 
@@ -38,7 +44,9 @@ class CallHop:
     __slots__ = (
         "_ended",
         "_half",
+        "_hook",
         "_reported",
+        "_said",
         "_span",
         "_streaming",
         "_tracer",
@@ -57,8 +65,12 @@ class CallHop:
     measured: Measured | None
     """Its measurement, where somebody measures."""
 
-    def __init__(self, tracer: Tracer, span: Span, context: Context, half: CallHalf) -> None:
+    def __init__(
+        self, tracer: Tracer, span: Span, context: Context, half: CallHalf, hook: Hook | None = None
+    ) -> None:
         self._tracer = tracer
+        self._hook = hook
+        self._said = ShapedSpan(span, hook.redacted) if hook is not None and hook.redact is not None else span
         self.measured = None
         self._span = span
         self._half = half
@@ -74,7 +86,7 @@ class CallHop:
 
     def set(self, attributes: Attributes) -> None:
         """Add what became known only during the call."""
-        self._span.set_attributes(attributes)
+        self._said.set_attributes(attributes)
         if self.measured is not None:
             self.measured.note(attributes)
 
@@ -91,8 +103,11 @@ class CallHop:
         late = self.late() if self.late is not None else None
         report(self._tracer, self._span, self._half, streaming=self._streaming, late=late)
 
-    def rename(self, name: str) -> None:
-        """Give the span the name that became known only during the call."""
+    def rename(self, name: str, destination: str) -> None:
+        """Give the span the name that became known only during the call, with where it went."""
+        if self._hook is not None:
+            attributes = dict(getattr(self._span, "attributes", None) or {})
+            name = self._hook.renamed(Draft(self._half.value, destination, name, attributes))
         self._span.update_name(name)
 
     def end(
@@ -114,7 +129,7 @@ class CallHop:
         self._ended = True
         try:
             reporter.in_progress.pop(id(self), None)
-            span = self._span
+            span = self._said
             if attributes:
                 self.set(attributes)
             if outcome is not None:
@@ -141,11 +156,12 @@ def unanswered(outcome: PublishOutcome) -> None:
 
 
 class Calls:
-    """Begins the hops of one transport of calls; with `meters` it measures them too."""
+    """Begins the hops of one transport of calls; with `meters` it measures them too, `hook` is the team's say in it."""
 
-    def __init__(self, tracer: Tracer, meters: CallMeters | None = None) -> None:
+    def __init__(self, tracer: Tracer, meters: CallMeters | None = None, hook: Hook | None = None) -> None:
         self._tracer = tracer
         self._meters = meters
+        self._hook = hook
 
     def call(
         self, name: str, attributes: dict[str, AttributeValue], carrier: Any, setter: Setter[Any]
@@ -157,7 +173,14 @@ class Calls:
             attributes[MESSAGE_ID] = message_id
             if context:
                 belong(attributes, context)
-            span = self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
+            said = attributes
+            if self._hook is not None:
+                named, said = self._drafted(CallHalf.CALL, name, attributes)
+                if named is None:
+                    pass_on(carrier, setter, context)
+                    return self._opened(INVALID_SPAN, context, CallHalf.CALL, attributes)
+                name = named
+            span = self._tracer.start_span(name, context, SpanKind.CLIENT, said)
             inject(carrier, setter, span, context, message_id)
             context = with_span(span, context)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
@@ -178,7 +201,13 @@ class Calls:
                 attributes[FLOW_ID] = flow
             if BAGGAGE_KEY in context:
                 attributes.update(key_attributes(context))
-            span = self._tracer.start_span(name, context, SpanKind.SERVER, attributes)
+            said = attributes
+            if self._hook is not None:
+                named, said = self._drafted(CallHalf.SERVE, name, attributes)
+                if named is None:
+                    return self._opened(INVALID_SPAN, context, CallHalf.SERVE, attributes)
+                name = named
+            span = self._tracer.start_span(name, context, SpanKind.SERVER, said)
             context = with_span(span, context)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("serve", fault)
@@ -188,7 +217,7 @@ class Calls:
     def _opened(
         self, span: Span, context: Context, half: CallHalf, attributes: dict[str, AttributeValue]
     ) -> CallHop:
-        hop, meters = CallHop(self._tracer, span, context, half), self._meters
+        hop, meters = CallHop(self._tracer, span, context, half, self._hook), self._meters
         try:
             if meters is not None and meters.on:
                 hop.measured = meters.begin(half, attributes)
@@ -197,3 +226,18 @@ class Calls:
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("call", fault)
         return hop
+
+    def _drafted(
+        self, half: CallHalf, name: str, attributes: dict[str, AttributeValue]
+    ) -> tuple[str | None, dict[str, AttributeValue]]:
+        """Ask the team's hook what a call is called, None where it is not to be recorded, and what is said of it."""
+        hook = self._hook
+        if hook is None:
+            return name, attributes
+        named = hook.named(Draft(half.value, _destination(attributes), name, attributes))
+        return named, hook.redacted(attributes) if hook.redact is not None else attributes
+
+
+def _destination(attributes: Attributes) -> str:
+    names = (RPC_METHOD, HTTP_ROUTE, URL_PATH, URL_FULL)
+    return str(next((attributes[name] for name in names if name in attributes), ""))

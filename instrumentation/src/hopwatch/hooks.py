@@ -1,4 +1,4 @@
-"""What a team decides about the hops of one transport: which are recorded, what they are called, what stays private.
+"""What a team decides about the hops and calls of one transport: what is recorded, what it is called, what stays private.
 
 ```python
 hopwatch.instrument(hooks={"aiokafka": hopwatch.Hook(
@@ -20,6 +20,9 @@ from hopwatch.conventions import (
     DEAD_LETTER_RECEIVER,
     DESTINATION,
     FLOW_ID,
+    HTTP_METHOD,
+    HTTP_ROUTE,
+    HTTP_STATUS,
     KAFKA_OFFSET,
     MESSAGE_ID,
     MESSAGING_DESTINATION_NAME,
@@ -29,6 +32,9 @@ from hopwatch.conventions import (
     MESSAGING_SYSTEM,
     PUBLISH_OUTCOME,
     RECEIVER,
+    RPC_METHOD,
+    RPC_STATUS,
+    RPC_SYSTEM,
     SEQUENCE,
     SETTLE_OUTCOME,
     STREAM,
@@ -42,6 +48,9 @@ ESSENTIAL: Final = frozenset(
         DEAD_LETTER_RECEIVER,
         DESTINATION,
         FLOW_ID,
+        HTTP_METHOD,
+        HTTP_ROUTE,
+        HTTP_STATUS,
         KAFKA_OFFSET,
         MESSAGE_ID,
         MESSAGING_DESTINATION_NAME,
@@ -51,6 +60,9 @@ ESSENTIAL: Final = frozenset(
         MESSAGING_SYSTEM,
         PUBLISH_OUTCOME,
         RECEIVER,
+        RPC_METHOD,
+        RPC_STATUS,
+        RPC_SYSTEM,
         SEQUENCE,
         SETTLE_OUTCOME,
         STREAM,
@@ -61,13 +73,14 @@ ESSENTIAL: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A hop about to be recorded."""
+    """A hop, a half of a call or a GraphQL operation, about to be recorded."""
 
     operation: str
-    """`send` or `process`."""
+    """`send` or `process`; of calls `call` or `serve`; of GraphQL `query`, `mutation` or `subscription`."""
 
     destination: str
-    """Topic, subject, or exchange and routing key, as `hopwatch.destination` spells it."""
+    """Topic, subject, or exchange and routing key, as `hopwatch.destination` spells it; method of a gRPC call; path or,
+    once it is known and the span renamed after it, route of a request; name of a GraphQL operation."""
 
     name: str
     """What its span would be called."""
@@ -78,10 +91,11 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """Functions that are asked about every hop of a transport; what they raise is counted and swallowed.
+    """Functions that are asked about every hop or call of a transport; what they raise is counted and swallowed.
 
-    `keep` returns whether a hop is recorded: of one that is not, no span, no message id and no verdict exists, but the
-    trace goes on through it. `name` returns the span's name. `redact` is given the name and value of everything that
+    `keep` returns whether it is recorded: of one that is not, no span, no message id and no verdict exists, but the
+    trace goes on through it. `name` returns the span's name; it is asked again when a request's route is known.
+    `redact` is given the name and value of everything that
     may be private (business keys, reasons, message keys, texts of exceptions; not what the ledger is made of, see
     `ESSENTIAL`) and returns the value to record, None for none. If it raises, the value is not recorded.
     """
@@ -95,6 +109,14 @@ class Hook:
         try:
             if self.keep is not None and not self.keep(draft):
                 return None
+            return str(self.name(draft)) if self.name is not None else draft.name
+        except Exception as fault:  # noqa: BLE001 — a hook must not break its host either
+            swallowed("hook", fault)
+            return draft.name
+
+    def renamed(self, draft: Draft) -> str:
+        """Return the name of the span of what is being recorded."""
+        try:
             return str(self.name(draft)) if self.name is not None else draft.name
         except Exception as fault:  # noqa: BLE001 — a hook must not break its host either
             swallowed("hook", fault)

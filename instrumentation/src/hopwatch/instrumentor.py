@@ -29,6 +29,9 @@ class PatchingInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped b
     requires: ClassVar[str]
     """The versions of the library this was written for, as a requirement."""
 
+    takes_hooks: bool = False
+    """Whether the hook of a team is asked about what is recorded."""
+
     _patches: Patches | None = None
 
     @abstractmethod
@@ -91,6 +94,11 @@ class EitherInstrumentor(PatchingInstrumentor):
 
     _turned_on: Sequence[BaseInstrumentor] = ()
 
+    @property
+    def takes_hooks(self) -> bool:  # type: ignore[override]  # it depends on the path
+        """Whether the hook of a team is asked: on our own path."""
+        return calls_path() is CallsPath.NATIVE
+
     @abstractmethod
     def contribs(self, patches: Patches) -> Sequence[tuple[BaseInstrumentor, dict[str, Any]]]:
         """Return OpenTelemetry's instrumentations with what they are to be told; patch what they cannot be told."""
@@ -130,7 +138,7 @@ class EitherInstrumentor(PatchingInstrumentor):
 class TransportInstrumentor(PatchingInstrumentor):
     """Wraps a library that sends and receives messages: all its span work is the recorder's."""
 
-    takes_hooks: ClassVar[bool] = True
+    takes_hooks = True
     system: ClassVar[System | str]
     """`messaging.system` of its messages; another package's library may have a name of its own."""
 

@@ -19,8 +19,10 @@ from hopwatch.conventions import (
     GRAPHQL_NAME,
     GRAPHQL_TYPE,
 )
+from hopwatch.hooks import Draft, Hook
 from hopwatch.hops import MAX_REASON_LENGTH
 from hopwatch.optin import OptIn
+from hopwatch.shapes import ShapedSpan
 from hopwatch.wrapping import guarded
 
 T = TypeVar("T")
@@ -36,7 +38,7 @@ _MAX_PATH = 16
 class Operation:
     """An operation in progress."""
 
-    def __init__(self, span: Span, context: Context) -> None:
+    def __init__(self, span: Span | ShapedSpan, context: Context) -> None:
         self._span = span
         self._context = context
         self._before: Context | None = None
@@ -102,8 +104,9 @@ class Operation:
 class Operations:
     """Begins the operations of one library."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, hook: Hook | None = None) -> None:
         self._tracer = tracer
+        self._hook = hook
         self._opted = OptIn.from_environment()
 
     @guarded
@@ -119,8 +122,15 @@ class Operations:
         if self._opted.graphql_document and definition.loc is not None:
             attributes[GRAPHQL_DOCUMENT] = definition.loc.source.body[:_MAX_DOCUMENT]
         context = otel_context.get_current() if context is None else context
-        span = self._tracer.start_span(f"{kind} {name}".rstrip(), context, SpanKind.INTERNAL, attributes)
-        return Operation(span, with_span(span, context))
+        span_name, hook = f"{kind} {name}".rstrip(), self._hook
+        if hook is not None:
+            named = hook.named(Draft(kind, name, span_name, attributes))
+            if named is None:
+                return None
+            span_name, attributes = named, hook.redacted(attributes)
+        span = self._tracer.start_span(span_name, context, SpanKind.INTERNAL, attributes)
+        shown = span if hook is None else ShapedSpan(span, hook.redacted)
+        return Operation(shown, with_span(span, context))
 
 
 def _told(error: Any) -> dict[str, AttributeValue]:

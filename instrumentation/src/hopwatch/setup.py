@@ -86,7 +86,7 @@ def instrument(
     `http://127.0.0.1:4318` unless an `OTEL_*` variable says otherwise; `only` and `exclude` choose transports by
     the import name of their library (`nats`, `aio_pika`, `aiokafka`, `fastapi`, `grpc`, `httpx` …).
     `calls` says who records the calls of servers and gRPC: `native`, our wrappers, or `contrib`, OpenTelemetry's own
-    packages (`HOPWATCH_CALLS` says the same). `hooks` are a team's say in what is recorded of its messages, by the
+    packages (`HOPWATCH_CALLS` says the same). `hooks` are a team's say in what is recorded of its messages and calls, by the
     import name of the library (see `hopwatch.Hook`).
 
     Libraries are instrumented as they are imported, so call it as early as you like. A second call adds
@@ -171,7 +171,7 @@ def _activate(transport: Transport) -> None:
             instrumentor.instrument(skip_dep_check=True)
         _state.active[transport.name] = instrumentor
         if hook_for(transport.name) is not None and not getattr(instrumentor, "takes_hooks", False):
-            _say(f"{transport.name} takes no hook: hooks are for messages, its calls are recorded as ever")
+            _say(f"{transport.name} takes no hook: OpenTelemetry's own instrumentation records its calls")
     except Exception as error:  # noqa: BLE001 — a guest never breaks its host; the rest still works
         _say(f"{transport.name} is not instrumented ({transport.release}): {type(error).__name__}: {error}")
         _log.debug("instrumenting %s failed", transport.name, exc_info=error)

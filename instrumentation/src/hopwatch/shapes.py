@@ -104,9 +104,13 @@ class ShapedSpan:
         """Whether the span records."""
         return self._span.is_recording()
 
-    def end(self) -> None:
-        """End the span."""
-        self._span.end()
+    def add_event(self, name: str, attributes: Attributes) -> None:
+        """Note something that happened, as far as it is to be said."""
+        self._span.add_event(name, self._shape(attributes))
+
+    def end(self, at: int | None = None) -> None:
+        """End the span, now or at that time in ns since 1970."""
+        self._span.end(at)
 
     def _said(self, name: str, words: str) -> str:
         return str(self._shape({name: words}).get(name, ""))

@@ -29,9 +29,10 @@ from hopwatch.conventions import (
     SettleOutcome,
     System,
 )
+from hopwatch.hooks import Hook
 from hopwatch.hops import MAX_REASON_LENGTH, ProcessHop, SendHop
 from hopwatch.ids import is_message_id, new_message_id
-from hopwatch.places import Destination
+from hopwatch.places import Attributes, Destination
 from hopwatch.recorder import Recorder
 from hopwatch.wrapping import guarded, service_name
 
@@ -50,11 +51,16 @@ class Sockets:
 
     recorder: Recorder
     tracer: Tracer
+    hook: Hook | None = None
 
     @classmethod
-    def of(cls, tracer: Tracer) -> "Sockets":
+    def of(cls, tracer: Tracer, hook: Hook | None = None) -> "Sockets":
         """Return what conversations record with through one tracer."""
-        return cls(Recorder(System.WEBSOCKET, tracer), tracer)
+        return cls(Recorder(System.WEBSOCKET, tracer, hook), tracer, hook)
+
+    def shaped(self, attributes: Attributes) -> Attributes:
+        """Return attributes as they are to be recorded."""
+        return attributes if self.hook is None else self.hook.redacted(attributes)
 
     @property
     def wants_envelope(self) -> bool:
@@ -148,7 +154,10 @@ class Conversation:
         if reason:
             attributes[REASON] = reason[:MAX_REASON_LENGTH]
         self._sockets.tracer.start_span(
-            f"close {self._destination.name}", self._context, SpanKind.INTERNAL, attributes
+            f"close {self._destination.name}",
+            self._context,
+            SpanKind.INTERNAL,
+            self._sockets.shaped(attributes),
         ).end()
 
     @guarded

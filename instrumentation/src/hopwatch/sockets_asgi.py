@@ -119,7 +119,7 @@ class Connection:
         route = self._opening.route()
         if route is None:
             return {}
-        hop.rename(f"GET {route}")
+        hop.rename(f"GET {route}", route)
         return {HTTP_ROUTE: route}
 
     @guarded

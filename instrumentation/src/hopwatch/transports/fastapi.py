@@ -13,6 +13,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from opentelemetry.trace import Tracer
 
 from hopwatch.asgi import Requests
+from hopwatch.hooks import hook_for
 from hopwatch.instrumentor import EitherInstrumentor
 from hopwatch.wrapping import Args, Kwargs, Patches
 
@@ -30,9 +31,8 @@ class FastAPIInstrumentor(EitherInstrumentor):
 
     def patch(self, patches: Patches, tracer: Tracer) -> None:
         """Put the recorder around applications, and FastAPI's own tracing to rest."""
-        patches.wrap(
-            FastAPI, "__call__", Requests(tracer, "FASTAPI", measured=NativeTelemetry is None).answer
-        )
+        requests = Requests(tracer, "FASTAPI", measured=NativeTelemetry is None, hook=hook_for(self.library))
+        patches.wrap(FastAPI, "__call__", requests.answer)
         if NativeTelemetry is not None:
             patches.wrap(NativeTelemetry, "__call__", _Quiet())
 

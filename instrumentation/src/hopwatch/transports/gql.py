@@ -11,6 +11,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Tracer
 
+from hopwatch.hooks import hook_for
 from hopwatch.instrumentor import PatchingInstrumentor
 from hopwatch.operations import Operation, Operations
 from hopwatch.wrapping import Args, Kwargs, Patches, argument, guarded
@@ -28,12 +29,13 @@ T = TypeVar("T")
 class GqlInstrumentor(PatchingInstrumentor):
     """Wraps the sessions of a client; batches are not told apart."""
 
+    takes_hooks = True
     library = "gql"
     requires = "gql >= 3.5, < 5"
 
     def patch(self, patches: Patches, tracer: Tracer) -> None:
         """Put the wrappers around sessions and around the queue that subscriptions are fed from."""
-        asked = Asked(Operations(tracer))
+        asked = Asked(Operations(tracer, hook_for(self.library)))
         patches.wrap(SyncClientSession, "_execute", asked.execute_blocking)
         patches.wrap(AsyncClientSession, "_execute", asked.execute)
         patches.wrap(AsyncClientSession, "_subscribe", asked.subscribe)

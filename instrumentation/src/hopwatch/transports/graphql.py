@@ -5,6 +5,7 @@ from typing import Any
 
 from opentelemetry.trace import Tracer
 
+from hopwatch.hooks import hook_for
 from hopwatch.instrumentor import PatchingInstrumentor
 from hopwatch.operations import Operations
 from hopwatch.wrapping import Args, Kwargs, Patches
@@ -20,12 +21,13 @@ except ImportError:  # graphql-core before 3.3
 class GraphQLInstrumentor(PatchingInstrumentor):
     """Wraps the execution of an operation; parsing and validation come before it and are not recorded."""
 
+    takes_hooks = True
     library = "graphql"
     requires = "graphql-core >= 3.2, < 3.4"
 
     def patch(self, patches: Patches, tracer: Tracer) -> None:
         """Put the wrapper around the one method that every operation and event is executed by."""
-        operations = Operations(tracer)
+        operations = Operations(tracer, hook_for(self.library))
 
         def execute(wrapped: Callable[..., Any], executor: Any, args: Args, kwargs: Kwargs) -> Any:
             operation = operations.begin(executor.operation)

@@ -11,6 +11,7 @@ from opentelemetry.trace import Tracer
 from starlette.applications import Starlette
 
 from hopwatch.asgi import Requests
+from hopwatch.hooks import hook_for
 from hopwatch.instrumentor import EitherInstrumentor
 from hopwatch.wrapping import Args, Kwargs, Patches
 
@@ -23,7 +24,7 @@ class StarletteInstrumentor(EitherInstrumentor):
 
     def patch(self, patches: Patches, tracer: Tracer) -> None:
         """Put the recorder around applications."""
-        requests = Requests(tracer, "STARLETTE")
+        requests = Requests(tracer, "STARLETTE", hook=hook_for(self.library))
 
         def answer(
             wrapped: Callable[..., Awaitable[None]], app: Starlette, args: Args, kwargs: Kwargs

@@ -17,6 +17,7 @@ from opentelemetry.trace import Tracer
 
 from hopwatch.callmeters import CallMeters
 from hopwatch.calls import Calls
+from hopwatch.hooks import hook_for
 from hopwatch.instrumentor import EitherInstrumentor
 from hopwatch.transports.grpc.caller import Caller
 from hopwatch.transports.grpc.caller_aio import AioCaller
@@ -34,7 +35,7 @@ class GrpcInstrumentor(EitherInstrumentor):
 
     def patch(self, patches: Patches, tracer: Tracer) -> None:
         """Put the wrappers around callers and servers."""
-        calls = Calls(tracer, CallMeters())
+        calls = Calls(tracer, CallMeters(), hook_for(self.library))
         _patch_blocking(patches, Caller(calls))
         _patch_aio(patches, AioCaller(calls))
         patches.wrap(grpc, "server", intercepting(Interceptor(calls, patches), 2))

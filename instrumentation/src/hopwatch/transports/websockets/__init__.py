@@ -12,6 +12,7 @@ from websockets.sync import connection as sync_connection
 from websockets.sync import server as sync_server
 
 from hopwatch.calls import Calls
+from hopwatch.hooks import hook_for
 from hopwatch.instrumentor import PatchingInstrumentor
 from hopwatch.sockets import Sockets
 from hopwatch.transports.websockets.handshake import Handshakes
@@ -24,13 +25,15 @@ __all__ = ["WebSocketsInstrumentor"]
 class WebSocketsInstrumentor(PatchingInstrumentor):
     """Wraps connections; those opened before are not counted from their beginning, and so are left alone."""
 
+    takes_hooks = True
     library = "websockets"
     requires = "websockets >= 14, < 18"
 
     def patch(self, patches: Patches, tracer: Tracer) -> None:
         """Put the wrappers around handshakes and messages of both APIs."""
         messages = Messages()
-        handshakes = Handshakes(Calls(tracer), Sockets.of(tracer), messages)
+        hook = hook_for(self.library)
+        handshakes = Handshakes(Calls(tracer, hook=hook), Sockets.of(tracer, hook), messages)
         patches.wrap(aio_client.ClientConnection, "handshake", handshakes.ask)
         patches.wrap(aio_client.connect, _connecting(aio_client.connect), handshakes.connect)
         patches.wrap(aio_server.ServerConnection, "handshake", handshakes.answer)
