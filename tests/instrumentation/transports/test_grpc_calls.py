@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -214,6 +215,22 @@ async def test_a_stream_nobody_reads_ends(end: str, address: str, hops: Any) -> 
     [sent] = hops.of_kind(SpanKind.CLIENT)
     assert sent.attributes[RPC_STATUS] == ("DEADLINE_EXCEEDED" if end == "deadline" else "CANCELLED")
     assert sent.attributes[MESSAGES_RECEIVED] == 0
+
+
+async def test_an_asyncio_stream_that_is_dropped_lasts_as_long_as_grpcio_keeps_it(
+    address: str, hops: Any
+) -> None:
+    """grpcio holds a call that goes on, dropped or not; its hop ends with it, at the latest with the channel."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        unread: Any = channel.unary_stream("/shop.Till/UnaryStream")(b"7")
+        call = weakref.ref(unread)
+        await hops.until(lambda: hops.of_kind(SpanKind.SERVER))
+        del unread
+        gc.collect()
+        assert (call() is None) is bool(hops.of_kind(SpanKind.CLIENT))
+    await hops.until(lambda: hops.of_kind(SpanKind.CLIENT))
+    [sent] = hops.of_kind(SpanKind.CLIENT)
+    assert sent.attributes[RPC_STATUS] == "CANCELLED"
 
 
 @pytest.mark.parametrize("single", [0, 1], ids=["", "single-threaded"])
