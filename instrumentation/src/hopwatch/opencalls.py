@@ -9,7 +9,15 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from hopwatch.conventions import CALL_HALF, CALL_STREAMING, MESSAGE_ID, REPORT, CallHalf, Report
+from hopwatch.conventions import (
+    CALL_HALF,
+    CALL_STREAMING,
+    HTTP_ROUTE,
+    MESSAGE_ID,
+    REPORT,
+    CallHalf,
+    Report,
+)
 from hopwatch.places import Attributes
 from hopwatch.reports import reporter
 from hopwatch.wrapping import guarded
@@ -32,9 +40,10 @@ def report(
     if streaming:
         said[CALL_STREAMING] = True
     began: int | None = getattr(span, "start_time", None)
-    name = f"{Report.OPEN} {getattr(span, 'name', '')}"
+    name, route = str(getattr(span, "name", "")), str((late or {}).get(HTTP_ROUTE, ""))
+    named = f"{name} {route}" if route and route not in name else name
     context = trace.set_span_in_context(span, Context())
-    tracer.start_span(name, context, SpanKind.INTERNAL, said, start_time=began).end(began)
+    tracer.start_span(f"{Report.OPEN} {named}", context, SpanKind.INTERNAL, said, start_time=began).end(began)
 
 
 def _key(span: Span, half: CallHalf) -> str:

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import fastapi
@@ -31,6 +32,8 @@ from hopwatch.transports.fastapi import FastAPIInstrumentor
 from hopwatch.transports.grpc import GrpcInstrumentor
 from hopwatch.transports.httpx import HTTPXClientInstrumentor
 from hopwatch_collector.engine import Row, Store
+from hopwatch_collector.query import Queries
+from hopwatch_collector.query.window import Window
 
 WITHIN_S = 20.0
 SOON, LATE = 3_610.0, 4_000.0
@@ -68,6 +71,16 @@ class Told:
         """Every delivery by all that was told until now."""
         self._store.insert_otlp(encode_spans(self._spans()).SerializeToString(), str(uuid.uuid4()))
         return judged(self._store, now=now, until=LATE)
+
+    def shows_flow(self, *names: str) -> None:
+        """Make sure that one flow is listed and opens, with these spans."""
+        queries = Queries(self._store)
+        now = datetime.now(UTC)
+        [listed] = queries.flows(Window(now - timedelta(hours=1), now + timedelta(hours=1))).flows
+        flow = queries.flow(listed.flow_id)
+        assert flow is not None
+        assert sorted(span.name for span in flow.spans) == sorted(names)
+        assert (listed.spans, listed.name in names) == (len(names), True)
 
     def _spans(self) -> Any:
         return self._memory.get_finished_spans()
@@ -135,6 +148,7 @@ async def test_a_request_that_hangs_is_in_flight_then_stuck(told: Told) -> None:
         asking = asyncio.create_task(client.get(f"http://{host}/orders/7", timeout=WITHIN_S))
         await told.reports(2)
         assert told.deliveries(SOON) == [("in_flight.open", "GET /orders/{order}", "shop", 1)]
+        told.shows_flow("open GET /orders/{order}", "open GET")
         row = told.rows(LATE)[0]
         assert (row["verdict"], row["witnesses"]) == ("stuck", ["producer", "consumer"])
         assert row["why"] == "still being processed after the deadline"
@@ -142,6 +156,7 @@ async def test_a_request_that_hangs_is_in_flight_then_stuck(told: Told) -> None:
         await asking
     await told.served()
     assert told.deliveries(LATE) == [("settled.answered", "GET /orders/{order}", "shop", 1)]
+    told.shows_flow("GET", "GET /orders/{order}")
 
 
 async def test_a_hanging_request_of_a_caller_without_ids_is_shown(told: Told) -> None:

@@ -5,18 +5,21 @@ found AS
 (
     SELECT
         if(flow = toFixedString('', 16), trace_id, flow) AS flow_id,
-        started_at, duration, span_id, parent_id, trace_id, name, kind, service, status, message, keys
+        started_at, duration, if(role = 'open', spans.parent_id, spans.span_id) AS span_id, parent_id, trace_id, name, kind,
+        service, status, message, keys, role = 'open' AS open
     FROM spans
     WHERE day >= toDate({since:DateTime64(6)}) - 1
         AND (trace_id IN (SELECT id FROM wanted) OR flow IN (SELECT id FROM wanted))
-        AND role NOT IN ('commit', 'subscribe', 'unsubscribe', 'open')
+        AND role NOT IN ('commit', 'subscribe', 'unsubscribe')
+        AND (role != 'open' OR spans.parent_id != toFixedString('', 8))
 )
 SELECT
     lower(hex(f.flow_id)) AS flow_id,
     -- The root; where it has not been seen (yet), the earliest. A caller knows only its method: rather what it reached.
-    argMin((name, service), (kind = 'client', parent_id != toFixedString('', 8), f.started_at)) AS root,
+    argMin((name, service), (open, kind = 'client', parent_id != toFixedString('', 8), f.started_at)) AS root,
     min(f.started_at) AS first_at,
-    max(addNanoseconds(f.started_at, duration)) AS last_at,
+    -- A report is younger than what it tells of: once there are spans they say when the last of it was.
+    if(min(open), max(f.started_at), maxIf(addNanoseconds(f.started_at, duration), NOT open)) AS last_at,
     uniqExact(trace_id, span_id) AS spans,
     uniqExactIf((trace_id, span_id), status = 'error') AS errors,
     arraySort(groupUniqArray(100)(service)) AS services,
