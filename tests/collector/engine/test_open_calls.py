@@ -31,6 +31,7 @@ from hopwatch.propagation import HopwatchPropagator
 from hopwatch.transports.fastapi import FastAPIInstrumentor
 from hopwatch.transports.grpc import GrpcInstrumentor
 from hopwatch.transports.httpx import HTTPXClientInstrumentor
+from hopwatch_collector.api.models import Evidence, Message
 from hopwatch_collector.engine import Row, Store
 from hopwatch_collector.query import Queries
 from hopwatch_collector.query.window import Window
@@ -71,6 +72,15 @@ class Told:
         """Every delivery by all that was told until now."""
         self._store.insert_otlp(encode_spans(self._spans()).SerializeToString(), str(uuid.uuid4()))
         return judged(self._store, now=now, until=LATE)
+
+    def explained(self) -> tuple[Message, list[Evidence]]:
+        """The one message there is, and the evidence of its one delivery."""
+        queries = Queries(self._store)
+        [row] = self.rows(LATE)
+        message, why = queries.message(row["message"].hex()), queries.why(row["message"].hex())
+        assert message is not None
+        assert why is not None
+        return message, why.explanations[0].evidence
 
     def shows_flow(self, *names: str) -> None:
         """Make sure that one flow is listed and opens, with these spans."""
@@ -149,6 +159,15 @@ async def test_a_request_that_hangs_is_in_flight_then_stuck(told: Told) -> None:
         await told.reports(2)
         assert told.deliveries(SOON) == [("in_flight.open", "GET /orders/{order}", "shop", 1)]
         told.shows_flow("open GET /orders/{order}", "open GET")
+        message, why = told.explained()
+        [attempt] = message.deliveries[0].history
+        assert (attempt.number, attempt.service, attempt.ended_at) == (1, "shop", None)
+        assert [one.says.partition("; ")[2] for one in why if one.witness == "producer"] == [
+            "the send was not answered"
+        ]
+        assert [one.says for one in why if one.witness == "consumer"] == [
+            "attempt 1 at shop has not ended, not settled"
+        ]
         row = told.rows(LATE)[0]
         assert (row["verdict"], row["witnesses"]) == ("stuck", ["producer", "consumer"])
         assert row["why"] == "still being processed after the deadline"
@@ -157,6 +176,10 @@ async def test_a_request_that_hangs_is_in_flight_then_stuck(told: Told) -> None:
     await told.served()
     assert told.deliveries(LATE) == [("settled.answered", "GET /orders/{order}", "shop", 1)]
     told.shows_flow("GET", "GET /orders/{order}")
+    message, _ = told.explained()
+    [ended] = message.deliveries[0].history
+    assert ended.ended_at is not None
+    assert (ended.span_id, ended.trace_id) == (attempt.span_id, attempt.trace_id)
 
 
 async def test_a_hanging_request_of_a_caller_without_ids_is_shown(told: Told) -> None:

@@ -1,16 +1,11 @@
--- Calls that are reported while they are open, either half of them: the ledger shows them in flight, and stuck after
--- their deadline unless their answer, or their stream of messages, has begun. Both views are stated anew and whole.
-
-ALTER TABLE incoming ADD COLUMN IF NOT EXISTS streaming UInt8;
-
-ALTER TABLE ledger ADD COLUMN IF NOT EXISTS streaming SimpleAggregateFunction(max, UInt8) CODEC(ZSTD(1));
+-- Calls that are reported while they are open. In `incoming` such a report is a half of a call like any other, but for its
+-- kind, which is `internal`; its outcome is '' while there is no answer and `sent` once one has begun; a callee's settlement
+-- is `none`. What its span says at its end outdoes all of it, whichever of the two comes first. Three views are stated anew.
 
 ALTER TABLE incoming_from_recognised MODIFY QUERY
 WITH
     toFixedString('', 16) AS no_id,
-    toFixedString('', 8) AS no_span,
-    -- The half an open call is told of; of a message '' (there `operation` says process).
-    if(role = 'open' AND NOT is_messaging, a['hopwatch.call.half'], '') AS half
+    toFixedString('', 8) AS no_span
 SELECT
     -- A span dated absurdly must not open partitions without end: it is filed under today.
     if(toDate(started_at) BETWEEN today() - 60 AND today() + 1, toDate(started_at), today()) AS day,
@@ -30,7 +25,7 @@ SELECT
     scope,
     role,
     system,
-    if(half != '', leftUTF8(half, 64), operation) AS operation,
+    operation,
     leftUTF8(multiIf(
         a['hopwatch.destination'] != '', a['hopwatch.destination'],
         is_messaging AND system = 'rabbitmq' AND routing_key != '' AND position(named, routing_key) = 0,
@@ -39,7 +34,7 @@ SELECT
         is_messaging, named,
         role = 'none', '',
         rpc_method != '', rpc_method,
-        role = 'call' OR half = 'call', concat(http_method, ' ', peer),
+        role = 'call', concat(http_method, ' ', peer),
         trimRight(concat(http_method, ' ', a['http.route']))), 512) AS destination,
     leftUTF8(multiIf(
         a['hopwatch.receiver'] != '', a['hopwatch.receiver'],
@@ -49,7 +44,7 @@ SELECT
         a['messaging.destination.subscription.name'] != '', a['messaging.destination.subscription.name'],
         system = 'rabbitmq' AND length(amqp_parts) = 3, amqp_parts[3],
         service), 512) AS receiver,
-    if(role = 'call' OR half = 'call', leftUTF8(multiIf(
+    if(role = 'call', leftUTF8(multiIf(
         a['server.address'] = '', domain(a['url.full']),
         a['server.port'] IN ('', '80', '443'), a['server.address'],
         concat(a['server.address'], ':', a['server.port'])), 256), '') AS peer,
@@ -75,6 +70,7 @@ SELECT
         no_span) AS origin_span,
     if(role IN ('receive', 'serve', 'settle', 'open'), greatest(1, toUInt16OrZero(a['hopwatch.attempt'])), 0) AS attempt,
     multiIf(
+        half != '', if(a['hopwatch.call.streaming'] = 'true', 'sent', ''),
         a['hopwatch.publish.outcome'] != '', a['hopwatch.publish.outcome'],
         role = 'send', if(status = 'error', 'refused', 'sent'),
         role != 'call', '',
@@ -84,6 +80,7 @@ SELECT
         answer IN ('14', 'UNAVAILABLE') OR match(a['error.type'], '(?i)connect(ion)?_?(error|refused|reset)|name.?resolution|gaierror'), 'returned',
         'unconfirmed') AS outcome,
     multiIf(
+        half = 'serve', 'none',
         a['hopwatch.settle.outcome'] != '', a['hopwatch.settle.outcome'],
         role = 'serve', 'auto',
         '') AS settle,
@@ -110,52 +107,42 @@ SELECT
         'messaging.destination.partition.id', 'messaging.kafka.offset', 'messaging.consumer.group.name',
         'messaging.message.id', 'messaging.message.conversation_id', 'rpc.system.name', 'rpc.service', 'rpc.method'), a) AS attrs,
     events,
-    links,
-    a['hopwatch.call.streaming'] = 'true' AS streaming
-FROM recognised;
+    links
+FROM
+(
+    SELECT
+        * EXCEPT (role),
+        multiIf(
+            half = 'call', CAST('call', 'Enum8(\'none\' = 0, \'send\' = 1, \'receive\' = 2, \'settle\' = 3, \'commit\' = 4, \'call\' = 5, \'serve\' = 6, \'open\' = 7, \'subscribe\' = 8, \'unsubscribe\' = 9)'),
+            half = 'serve', CAST('serve', 'Enum8(\'none\' = 0, \'send\' = 1, \'receive\' = 2, \'settle\' = 3, \'commit\' = 4, \'call\' = 5, \'serve\' = 6, \'open\' = 7, \'subscribe\' = 8, \'unsubscribe\' = 9)'),
+            r.role) AS role
+    FROM
+    (
+        -- Which half an open call's report is about; of a message '' (there the operation says process).
+        SELECT *, if(role = 'open' AND NOT is_messaging AND a['hopwatch.call.half'] IN ('call', 'serve'), a['hopwatch.call.half'], '') AS half
+        FROM recognised
+    ) AS r
+);
 
-ALTER TABLE ledger_from_incoming MODIFY QUERY
-WITH
-    -- An open call is told of by either half.
-    role = 'open' AND operation IN ('call', 'serve') AS open_call,
-    role IN ('send', 'call') OR (open_call AND operation = 'call') AS sends
+-- Among spans and in their totals it is a report.
+ALTER TABLE spans_from_incoming MODIFY QUERY
 SELECT
-    day,
-    arrayJoin(if(empty(messages), [message], messages)) AS message,
-    if(sends, '', receiver) AS receiver,
-    if(sends, 0, attempt) AS attempt,
-    -- Reports of open hops and late settlements are children of the hop they are about.
-    multiIf(
-        open_call OR NOT startsWith(scope, 'hopwatch.'), toFixedString('', 8),
-        role = 'receive', span_id,
-        role IN ('open', 'settle'), parent_id,
-        toFixedString('', 8)) AS hop,
-    toDateTime64(started_at, 6, 'UTC') AS started_at,
-    -- A report of an open hop says that it began, not that it ended.
-    if(role = 'open', toDateTime64(0, 6, 'UTC'), toDateTime64(addNanoseconds(started_at, duration), 6, 'UTC')) AS ended_at,
-    open_call OR role IN ('call', 'serve') AS call,
-    system,
-    destination,
-    service,
-    peer,
-    trace_id,
-    flow,
-    -- Unknown words count as the weakest known one rather than stop the batch.
-    CAST(transform(outcome, ['', 'sent', 'unconfirmed', 'returned', 'refused', 'duplicate', 'confirmed'], [0, 1, 2, 3, 4, 5, 6], 1),
-        'Enum8(\'\' = 0, \'sent\' = 1, \'unconfirmed\' = 2, \'returned\' = 3, \'refused\' = 4, \'duplicate\' = 5, \'confirmed\' = 6)') AS outcome,
-    CAST(if(role = 'open', 0, transform(settle, ['', 'none', 'auto', 'commit', 'nack', 'requeue', 'reject', 'term', 'ack'], [0, 1, 2, 3, 4, 5, 6, 7, 8], 1)),
-        'Enum8(\'\' = 0, \'none\' = 1, \'auto\' = 2, \'commit\' = 3, \'nack\' = 4, \'requeue\' = 5, \'reject\' = 6, \'term\' = 7, \'ack\' = 8)') AS settle,
-    status = 'error' AS failed,
-    error,
-    reason,
-    partition,
-    offset,
-    pending,
-    conversation,
-    CAST(keys, 'Array(Tuple(String, String))') AS keys,
-    streaming
+    day, started_at, duration, trace_id, span_id, parent_id, flow, name, kind, status, status_message, service, resource,
+    scope,
+    if(kind = 'internal' AND role IN ('call', 'serve'), CAST('open', 'Enum8(\'none\' = 0, \'send\' = 1, \'receive\' = 2, \'settle\' = 3, \'commit\' = 4, \'call\' = 5, \'serve\' = 6, \'open\' = 7, \'subscribe\' = 8, \'unsubscribe\' = 9)'), role) AS role,
+    system, operation, destination, receiver, message, own_id, attempt, settle, reason, keys, attrs, events
+FROM incoming;
+
+ALTER TABLE span_totals_from_incoming MODIFY QUERY
+SELECT
+    day, service, name, toString(kind) AS kind, toString(status) AS status,
+    -- 2, 4, 8 … ms up to 16 s, and what is longer.
+    toUInt8(least(14, greatest(0, ceil(log2(duration / 1000000))-1))) AS bucket,
+    count() AS calls,
+    sum(duration) AS ns
 FROM incoming
-WHERE message != toFixedString('', 16);
+WHERE role NOT IN ('subscribe', 'unsubscribe', 'open') AND NOT (incoming.kind = 'internal' AND role IN ('call', 'serve'))
+GROUP BY day, service, name, kind, status, bucket;
 
 -- What services lost before it could reach the collector: counts since a process began, so that repeating a report changes
 -- nothing and a later one makes up for one that was lost. One row per minute, so that it can be told when.
@@ -185,6 +172,5 @@ SELECT
     toUInt64OrZero(lost.2) AS spans,
     toDateTime64(started_at, 6, 'UTC') AS since,
     toDateTime64(addNanoseconds(started_at, duration), 6, 'UTC') AS until
-FROM recognised
-ARRAY JOIN arraySlice(arrayFilter(pair -> startsWith(pair.1, 'hopwatch.lost.'), CAST(a, 'Array(Tuple(String, String))')), 1, 16) AS lost
-WHERE a['hopwatch.report'] = 'losses' AND a['hopwatch.losses.id'] != '';
+FROM (SELECT started_at, duration, service, a FROM recognised WHERE a['hopwatch.report'] = 'losses' AND a['hopwatch.losses.id'] != '')
+ARRAY JOIN arraySlice(arrayFilter(pair -> startsWith(pair.1, 'hopwatch.lost.'), CAST(a, 'Array(Tuple(String, String))')), 1, 16) AS lost;

@@ -12,7 +12,6 @@ facts AS
         min(l.started_at) AS started_at,
         max(l.ended_at) AS ended_at,
         max(l.call) AS call,
-        max(l.streaming) AS streaming,
         max(l.system) AS system,
         max(l.destination) AS destination,
         max(l.service) AS service,
@@ -45,7 +44,6 @@ sides AS
         min(f.started_at) AS first_at,
         max(f.ended_at) AS confirmed_at,
         max(f.call) AS call,
-        max(f.streaming) AS streaming,
         max(f.system) AS system,
         max(f.destination) AS destination,
         max(f.service) AS service,
@@ -89,7 +87,7 @@ messages AS
         maxIf(s.confirmed_at, receiver = '') AS confirmed_at,
         min(s.first_at) AS first_at,
         max(s.call) AS call,
-        max(s.streaming) AS streaming,
+        max(s.call AND s.outcome = 'sent') AS streaming,      -- told while it was open: its answer had begun
         max(s.system) AS system,
         -- The callee knows the route; of a broker's message the sender knows best where it sent it.
         maxIf(s.destination, receiver = '') AS sender_says,
@@ -155,7 +153,7 @@ pairs AS
         *,
         arrayJoin(multiIf(
             notEmpty(seen) OR notEmpty(unseen), arrayConcat(seen, unseen),
-            call AND outcome IN ('confirmed', ''), [peer],
+            call AND outcome IN ('confirmed', 'sent', ''), [peer],
             [''])) AS receiver
     FROM paired
 ),

@@ -3,7 +3,9 @@ WITH
 told AS
 (
     SELECT
-        receiver, attempt, hop, min(l.started_at) AS started_at, max(l.ended_at) AS ended_at, max(l.service) AS service,
+        receiver, attempt, hop, min(l.started_at) AS started_at,
+        -- Of a call that is open there is a report, which is not its end.
+        if(max(l.call) AND attempt > 0 AND max(l.settle) = 'none', toDateTime64(0, 6, 'UTC'), max(l.ended_at)) AS ended_at, max(l.service) AS service,
         toString(max(l.settle)) AS settle, max(l.failed) AS failed, max(l.error) AS error, max(l.reason) AS reason, max(l.trace_id) AS trace_id
     FROM ledger AS l
     WHERE message = toFixedString(unhex({message:String}), 16) AND (attempt > 0 OR receiver = '')
@@ -13,8 +15,8 @@ told AS
 seen AS
 (
     SELECT
-        if(role IN ('send', 'call') OR operation = 'call', '', receiver) AS receiver, if(receiver = '', 0, attempt) AS attempt,
-        multiIf(NOT startsWith(scope, 'hopwatch.'), toFixedString('', 8), role = 'receive', span_id, role = 'open' AND operation NOT IN ('call', 'serve'), parent_id, toFixedString('', 8)) AS hop,
+        if(role IN ('send', 'call'), '', receiver) AS receiver, attempt,
+        multiIf(NOT startsWith(scope, 'hopwatch.'), toFixedString('', 8), role = 'receive', span_id, role = 'open' AND operation != '', parent_id, toFixedString('', 8)) AS hop,
         argMin((trace_id, if(role = 'open', parent_id, span_id), resource), (role = 'open', started_at)) AS span
     FROM spans
     WHERE day >= {day:Date} - 1

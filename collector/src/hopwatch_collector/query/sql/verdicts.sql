@@ -145,7 +145,8 @@ judged AS
                     waits_since > {now:DateTime64(6)}, 'waiting.delayed',
                     waits_too_long,                    'overdue.given back',
                                                        'waiting.given back'),
-                last_ended_at = 0,                     multiIf(streaming, 'in_flight.streaming', takes_too_long, 'stuck.open', 'in_flight.open'),
+                if(call, last_settle = 'none', last_ended_at = 0),
+                                                       multiIf(streaming, 'in_flight.streaming', takes_too_long, 'stuck.open', 'in_flight.open'),
                 last_settle = 'reject',                if(now_at.dead_letters, 'dead_lettered.reject', 'failed.reject'),
                 last_failed, multiIf(
                     call,                              'failed.answered',
@@ -158,7 +159,7 @@ judged AS
             multiIf(
                 not_published,                         outcome,     -- returned, refused, unconfirmed; nobody received it
                 call, multiIf(
-                    outcome = '',                      multiIf(streaming, 'in_flight.streaming', waits_too_long, 'stuck.unanswered', 'in_flight.unanswered'),
+                    outcome IN ('', 'sent'),           multiIf(streaming, 'in_flight.streaming', waits_too_long, 'stuck.unanswered', 'in_flight.unanswered'),
                     outcome != 'confirmed',            'unknown.undecided',
                     publish_failed,                    'failed.callee unseen',
                                                        'settled.callee unseen'),
