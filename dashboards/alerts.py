@@ -16,6 +16,9 @@ _ELSEWHERE = {Verdict.STUCK, Verdict.OVERDUE, Verdict.UNKNOWN}
 _MISSED = "|".join(sorted(UNDELIVERED - _ELSEWHERE))
 
 
+_LOST = "hopwatch_service_spans_lost_total"
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     """One rule: what must hold for how long, how bad that is, and a sentence about it."""
@@ -55,6 +58,16 @@ ALERTS = (
         "{{ $labels.receiver }} is {{ $value | humanizeDuration }} behind on {{ $labels.destination }}",
         "The oldest message that {{ $labels.receiver }} is owed from {{ $labels.destination }} has waited "
         "{{ $value | humanizeDuration }}.",
+    ),
+    Alert(
+        "HopwatchSpansLost",
+        # Not `increase`: a series begins with its first losses, and these would not count.
+        f"max by (service, reason) ({_LOST} - ({_LOST} offset 15m or {_LOST} * 0)) > 0",
+        "0m",
+        "warning",
+        "{{ $labels.service }} lost spans on their way to the collector: {{ $labels.reason }}",
+        'In the last 15 minutes {{ $labels.service }} told that it lost {{ printf "%.0f" $value }} spans '
+        '("{{ $labels.reason }}"): its part of the ledger has gaps.',
     ),
     Alert(
         "HopwatchCollectorDown",

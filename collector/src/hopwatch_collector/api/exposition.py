@@ -129,7 +129,8 @@ def _family_of(sample: str) -> str | None:
 
 
 def _bounded(samples: Iterable[Sample], most: int) -> tuple[list[Metric], dict[str, int]]:
-    families: dict[str, Metric] = {}
+    # All of them, so that who asks for one that has no series yet is told that it exists.
+    families = {name: Metric(name, text, kind) for name, (kind, text) in FAMILIES.items()}
     series: dict[str, set[frozenset[tuple[str, str]]]] = {}
     dropped: dict[str, set[frozenset[tuple[str, str]]]] = {}
     for sample, labels, value in samples:
@@ -142,8 +143,7 @@ def _bounded(samples: Iterable[Sample], most: int) -> tuple[list[Metric], dict[s
             dropped.setdefault(name, set()).add(identity)
             continue
         known.add(identity)
-        kind, text = FAMILIES[name]
-        families.setdefault(name, Metric(name, text, kind)).add_sample(sample, dict(labels), value)
+        families[name].add_sample(sample, dict(labels), value)
     return list(families.values()), {name: len(left_out) for name, left_out in dropped.items()}
 
 
