@@ -226,6 +226,7 @@ async def test_an_answer_that_goes_on_is_never_stuck(told: Told) -> None:
         row = told.rows(LATE)[0]
         assert (row["verdict"], row["destination"]) == ("in_flight", "GET /events")
         assert row["why"] == "its answer has begun and goes on: a stream may last"
+        assert row["due_at"].year == 1970
         shop.go.set()
 
 

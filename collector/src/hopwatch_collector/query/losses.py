@@ -22,7 +22,9 @@ _SILENT: Final = frozenset(
         Verdict.UNKNOWN,
     }
 )
-_SAID: Final = frozenset({"overdue.held", "overdue.fetched", "lost.gone", "no_receiver.broker"})
+_SAID: Final = frozenset(
+    {"overdue.held", "overdue.fetched", "lost.gone", "no_receiver.broker", "no_receiver.declared"}
+)
 """Causes on the broker's word alone: a service's silence adds nothing to them."""
 _CALLERS: Final = frozenset({"stuck.unanswered", "unknown.sender unseen"})
 """Causes that rest on the silence of whoever sent it."""

@@ -292,6 +292,7 @@ SELECT
         first_at) AS since,
     -- When what is open turns overdue or stuck; 1970: nothing is.
     multiIf(
+        finding = 'in_flight.streaming', toDateTime64(0, 6, 'UTC'),
         verdict IN ('stuck', 'in_flight') AND attempts > 0, last_started_at + toIntervalMillisecond(allowed_s * 1000),
         verdict IN ('stuck', 'in_flight', 'overdue', 'waiting', 'unknown') AND sender_seen, waits_since + toIntervalMillisecond(allowed_s * 1000),
         toDateTime64(0, 6, 'UTC')) AS due_at,
