@@ -16,6 +16,7 @@ _ELSEWHERE = {
     "undelivered": "hopwatch[tui]",
     "lag": "hopwatch[tui]",
     "why": "hopwatch[tui]",
+    "clocks": "hopwatch[tui]",
 }
 
 
