@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from ledger_support import T0, sent, subscribed, take
+from broker_support import looked, stood
+from ledger_support import T0, in_kafka, sent, subscribed, take
 
 from hopwatch_collector.engine import Store
 from hopwatch_collector.metrics import Metrics
@@ -136,6 +137,46 @@ async def test_clocks_ahead_of_ours_make_no_negative_age(store: Store) -> None:
     )
     (row,) = Queries(store).lag().rows
     assert row.oldest_s == 0.0
+
+
+@pytest.mark.parametrize("looked_again", [False, True])
+async def test_clocks_behind_ours_make_no_great_age(store: Store, looked_again: bool) -> None:
+    """A record five minutes old by its sender's clock is no older than the last look at which the log ended before it."""
+    place = Place("billing", "0", "orders")
+    log = {"destination": "orders", "partition": "0", "first": 0, "next": 7, "done": 7}
+    stood(store, "kafka", "billing", seconds_ago(60), **log, end=7, waiting=0)
+    if looked_again:
+        looked(store, "kafka", seconds_ago(20))
+    behind = datetime.now(UTC) - timedelta(seconds=310)
+    sender = sent("orders", "kafka", start=seconds_ago(310), **in_kafka(7))
+    take(store, subscribed("orders", "billing", system="kafka", start=seconds_ago(400)), sender)
+    await see(store, "kafka", {place: Position(first=0, end=8, next=7, done=7, waiting=1, oldest_at=behind)})
+    (row,) = Queries(store).lag().rows
+    assert row.waiting == 1
+    assert (19 if looked_again else 59) < row.oldest_s < (40 if looked_again else 90)
+
+
+async def test_what_the_ledger_knows_to_wait_is_no_younger_for_a_clock_ahead(store: Store) -> None:
+    """A record from the future has waited as long as the ledger, which was told when it was sent, knows."""
+    start = seconds_ago(20)
+    take(
+        store,
+        subscribed("orders", "billing", system="kafka", start=start - 5),
+        sent("orders", "kafka", start=start, **in_kafka(7)),
+    )
+    ahead = datetime.now(UTC) + timedelta(minutes=5)
+    await see(
+        store,
+        "kafka",
+        {
+            Place("billing", "0", "orders"): Position(
+                first=0, end=8, next=7, done=7, waiting=1, oldest_at=ahead
+            )
+        },
+    )
+    (row,) = Queries(store).lag().rows
+    assert (row.waiting, row.by_broker) == (1, True)
+    assert 19 < row.oldest_s < 60
 
 
 async def test_a_receiver_that_is_gone_has_no_lag(store: Store) -> None:

@@ -26,6 +26,8 @@ class Held:
     in_hand: int | None
     consumers: int | None
     oldest_s: float | None
+    at_most_s: float | None
+    """No message that waits is older, whatever its sender's clock says; None: not known."""
     growth_per_s: float | None
     partitions: tuple[PartitionLag, ...]
 
@@ -53,7 +55,9 @@ def _together(places: Sequence[Row], now: datetime) -> Held:
     grown = waiting - sum(max(0, place["waiting_before"]) for place in places)
     partitions = [
         PartitionLag(
-            partition=place["partition"], waiting=place["last"][0], oldest_s=_age(place["last"][3], now)
+            partition=place["partition"],
+            waiting=place["last"][0],
+            oldest_s=_age(place["last"][3], place["not_before"], now),
         )
         for place in sorted(places, key=lambda place: (len(place["partition"]), place["partition"]))
     ]
@@ -62,14 +66,23 @@ def _together(places: Sequence[Row], now: datetime) -> Held:
         in_hand=_sum(one[1] for one in told),
         consumers=_sum(one[2] for one in told[:1]),
         oldest_s=max((one.oldest_s for one in partitions if one.oldest_s is not None), default=None),
+        at_most_s=_oldest_possible(places, now),
         growth_per_s=grown / since if since >= _SHORTEST_TREND_S else None,
         partitions=tuple(partitions) if len(partitions) > 1 else (),
     )
 
 
-def _age(oldest_at: datetime, now: datetime) -> float | None:
-    """Never negative: clocks of senders may be ahead of ours."""
-    return max(0.0, (now - oldest_at).total_seconds()) if oldest_at > NEVER else None
+def _oldest_possible(places: Sequence[Row], now: datetime) -> float | None:
+    seen = [place["not_before"] for place in places if place["last"][0] > 0]
+    if not seen or min(seen) <= NEVER:
+        return None
+    oldest: datetime = min(seen)
+    return (now - oldest).total_seconds()
+
+
+def _age(oldest_at: datetime, not_before: datetime, now: datetime) -> float | None:
+    """Never negative, nor more than since it was seen not to be there: clocks of senders may be ahead of ours or behind."""
+    return max(0.0, (now - max(oldest_at, not_before)).total_seconds()) if oldest_at > NEVER else None
 
 
 def _sum(values: Iterable[int]) -> int | None:
@@ -109,13 +122,21 @@ def _with(row: LagRow, told: Held) -> LagRow:
             "by_broker": True,
             "waiting": told.waiting,
             "in_flight": row.in_flight if told.in_hand is None else told.in_hand,
-            "oldest_s": 0.0 if not told.waiting else row.oldest_s if told.oldest_s is None else told.oldest_s,
+            "oldest_s": _oldest(row, told),
             "growth_per_s": told.growth_per_s,
             "drain_s": told.drain_s,
             "consumers": told.consumers,
             "partitions": list(told.partitions),
         }
     )
+
+
+def _oldest(row: LagRow, told: Held) -> float:
+    """The oldest of all waits no shorter than what the ledger knows to wait, and no longer than the log shows."""
+    if not told.waiting:
+        return 0.0
+    age = max(row.oldest_s, told.oldest_s or 0.0)
+    return age if told.at_most_s is None else min(age, told.at_most_s)
 
 
 def _unknown(key: Key) -> LagRow:
