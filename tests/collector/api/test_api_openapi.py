@@ -16,6 +16,7 @@ async def test_every_route_is_described_with_its_errors(client):
         "/api/v1/lag",
         "/api/v1/losses",
         "/api/v1/topology",
+        "/api/v1/clocks",
         "/api/v1/search",
         "/api/v1/live",
         "/api/v1/live/snapshot",

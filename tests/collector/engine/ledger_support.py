@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from hopwatch_collector.engine import Row, Store
+from hopwatch_collector.query.clocks import NOTHING, Clocks
 
 T0 = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 """Second 0 of every test's story."""
@@ -66,6 +67,8 @@ class S:
     words: str = ""
     links: Sequence[tuple[bytes, bytes]] = ()
     events: Sequence[tuple[float, str, Mapping[str, Any]]] = ()
+    host: str = ""
+    scope: str = "hopwatch"
 
     @property
     def message(self) -> str:
@@ -226,10 +229,13 @@ def request(*spans: S) -> bytes:
     built = ExportTraceServiceRequest()
     for one in spans:
         resource = built.resource_spans.add()
-        for name, value in (("service.name", one.service), ("service.instance.id", one.instance)):
+        told = {"service.name": one.service, "service.instance.id": one.instance, "host.name": one.host}
+        for name, value in told.items():
+            if not value:
+                continue
             resource.resource.attributes.add(key=name).value.CopyFrom(any_value(value))
         scope = resource.scope_spans.add()
-        scope.scope.name = "hopwatch"
+        scope.scope.name = one.scope
         span = scope.spans.add(
             trace_id=one.trace,
             span_id=one.id,
@@ -274,11 +280,12 @@ def judged(
     grace: float = 2.0,
     since: float = -3000.0,
     until: float = 3000.0,
+    clocks: Clocks = NOTHING,
 ) -> list[Row]:
     """All deliveries as they stand so many seconds into the story."""
     params = {
         "now": at(now), "deadline": deadline, "grace": grace, "since": at(since), "until": at(until),
-        "verdicts": [], "destination": "", "receiver": "", "service": "", "top": 10_000,
+        "verdicts": [], "destination": "", "receiver": "", "service": "", "top": 10_000, **clocks.parameters(),
     }  # fmt: skip
     return store.query("deliveries", params)
 
@@ -309,6 +316,7 @@ TABLES = (
     "declared",
     "deadline_rules",
     "losses",
+    "clock_pairs",
 )
 
 

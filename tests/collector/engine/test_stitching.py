@@ -20,6 +20,7 @@ from ledger_support import (
 )
 
 from hopwatch_collector.engine import Store
+from hopwatch_collector.query.clocks import NOTHING
 
 
 def foreign_send(**more: object) -> S:
@@ -210,5 +211,7 @@ def test_commits_and_reports_are_no_messages(store: Store) -> None:
     commit = committed("orders", 5)
     take(store, commit)
     assert judged(store) == []
-    window = {"since": at(-10), "until": at(10), "service": "", "destination": "", "top": 10}
+    window = {
+        "since": at(-10), "until": at(10), "service": "", "destination": "", "top": 10, **NOTHING.parameters(),
+    }  # fmt: skip
     assert store.query("recent_flows", window) == []

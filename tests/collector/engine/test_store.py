@@ -23,6 +23,7 @@ from ledger_support import (
 
 from hopwatch_collector.engine import QueryLimit, QueryLimits, Store, schema
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable
+from hopwatch_collector.query.clocks import NOTHING
 
 
 def rows_of(store: Store) -> dict[str, int]:
@@ -109,7 +110,7 @@ def test_a_query_over_its_memory_or_rows_is_aborted(store: Store, limits: QueryL
 def judged_with(store: Store, limits: QueryLimits) -> None:
     params = {
         "now": at(1), "deadline": 30.0, "grace": 2.0, "since": at(-9), "until": at(9), "verdicts": [], "destination": "", "receiver": "",
-        "service": "", "top": 10_000,
+        "service": "", "top": 10_000, **NOTHING.parameters(),
     }  # fmt: skip
     store.query("deliveries", params, limits)
 
@@ -133,7 +134,7 @@ def test_hostile_names(store: Store, name: str) -> None:
     assert kept in {row["receiver"] for row in rows}
     params = {
         "now": at(9), "deadline": 30.0, "grace": 2.0, "since": at(-9), "until": at(9), "verdicts": [], "destination": kept, "receiver": kept,
-        "service": name[:256], "top": 10,
+        "service": name[:256], "top": 10, **NOTHING.parameters(),
     }  # fmt: skip
     assert len(store.query("deliveries", params)) == 1
     found = store.query(

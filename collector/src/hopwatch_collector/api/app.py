@@ -15,6 +15,7 @@ from hopwatch_collector.api.live import Broadcast
 from hopwatch_collector.api.openapi import describe
 from hopwatch_collector.api.ports import ApiSettings, HealthCheck, QueryPort, SelfMetrics
 from hopwatch_collector.api.routes import (
+    clocks,
     deliveries,
     flows,
     health,
@@ -67,6 +68,7 @@ def create_app(
         lag.routes(answering),
         losses.routes(answering),
         topology.routes(answering),
+        clocks.routes(answering),
         search.routes(answering),
         live.routes(answering, broadcast),
         health.routes(check),

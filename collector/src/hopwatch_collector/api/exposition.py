@@ -31,6 +31,14 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
         "Spans that services told they lost on their way to the collector.",
     ),
     "hopwatch_deliveries": ("gauge", "Deliveries sent in the last hour, by verdict."),
+    "hopwatch_clock_offset_seconds": (
+        "gauge",
+        "How far a host's clock is ahead of the collector's, as hops show.",
+    ),
+    "hopwatch_clock_corrected_seconds": (
+        "gauge",
+        "What is taken off a host's times; 0 where its clock may be right.",
+    ),
 }
 """Type and help of every query-derived family; samples of any other name are not shown."""
 

@@ -4,7 +4,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from hopwatch_collector.api.shapes import CLOCK_OFFSET, Page
+from hopwatch_collector.api.shapes import Clock as Clock
+from hopwatch_collector.api.shapes import ClockList as ClockList
+from hopwatch_collector.api.shapes import Model as Model
 
 
 class Verdict(StrEnum):
@@ -38,12 +43,6 @@ FlowState = Literal["active", "done", "failed", "undelivered"]
 """active: something is in flight or waiting; undelivered: some delivery is; failed: some span erred; done: else."""
 
 
-class Model(BaseModel):
-    """Base of all answers: unknown fields are mistakes, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class Attempt(Model):
     """One handing-over of a message to a receiver."""
 
@@ -56,6 +55,7 @@ class Attempt(Model):
     error: str
     trace_id: str
     span_id: str
+    clock_offset_s: float = Field(default=0.0, description=CLOCK_OFFSET)
 
 
 class Delivery(Model):
@@ -83,10 +83,12 @@ class Delivery(Model):
     destination: str
     producer: str = Field(description="service that sent it, empty if unseen")
     consumer: str = Field(description="service that received it, empty if unseen")
-    sent_at: datetime | None
-    received_at: datetime | None
+    sent_at: datetime | None = Field(description="by its sender's clock")
+    received_at: datetime | None = Field(description="by its receiver's clock")
     settled_at: datetime | None
-    latency_ms: float | None = Field(description="sent to first received")
+    latency_ms: float | None = Field(description="sent to first received, corrected: never negative")
+    sender_clock_offset_s: float = Field(default=0.0, description=CLOCK_OFFSET)
+    receiver_clock_offset_s: float = Field(default=0.0, description=CLOCK_OFFSET)
     attempts: int
     flow_id: str
     trace_id: str
@@ -104,7 +106,8 @@ class Message(Model):
     flow_id: str
     trace_id: str
     span_id: str = Field(description="the span that sent it, empty if unseen")
-    sent_at: datetime | None
+    sent_at: datetime | None = Field(description="by its sender's clock")
+    sender_clock_offset_s: float = Field(default=0.0, description=CLOCK_OFFSET)
     publish_outcome: str
     publish_reason: str
     partition: str = Field(description="Kafka partition or JetStream stream")
@@ -201,6 +204,7 @@ class Span(Model):
     service: str
     instance: str
     started_at: datetime
+    clock_offset_s: float = Field(default=0.0, description=CLOCK_OFFSET)
     duration_ms: float
     status: str = Field(description="unset, ok or error")
     status_message: str
@@ -244,12 +248,6 @@ class Flow(Model):
     spans: list[Span] = Field(description="oldest first")
     linked: list[LinkedFlow]
     truncated: bool = Field(description="whether hops or spans were cut off at the limit")
-
-
-class Page(Model):
-    """Common to lists: whether there is more than was asked for."""
-
-    truncated: bool
 
 
 class FlowList(Page):
@@ -340,6 +338,7 @@ class Edge(Model):
     errors: int
     p50_ms: float | None
     p99_ms: float | None
+    backwards: int = Field(default=0, description="received before sent, as clocks have it: in no latency")
 
 
 class Topology(Page):
@@ -381,6 +380,7 @@ class Live(Model):
     undelivered: list[Delivery] = Field(description="newest first")
     spans_per_s: float
     losses: list[Loss] = Field(default_factory=list, description="what services lost on the way here")
+    clocks: list[Clock] = Field(default_factory=list, description="those that are off, at most 20")
     truncated: bool
 
 

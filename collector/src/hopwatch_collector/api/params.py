@@ -200,6 +200,14 @@ class LossesAsked(Asked):
     limit: Limit = DEFAULT_LIMIT
 
 
+class ClocksAsked(Asked):
+    """Parameters of /clocks."""
+
+    at: Until = Field(
+        default="now", validate_default=True, description=f"Around which moment; {ACCEPTED_TIMES}"
+    )
+
+
 class LiveAsked(Asked):
     """Parameters of one live snapshot."""
 

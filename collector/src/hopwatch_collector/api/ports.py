@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from hopwatch_collector.api.models import (
     CauseList,
+    ClockList,
     DeliveryList,
     Flow,
     FlowList,
@@ -77,6 +78,8 @@ class QueryPort(Protocol):
     def search(self, query: SearchQuery) -> SearchResult: ...
 
     def live(self, window_s: float) -> Live: ...
+
+    def clocks(self, at: datetime | None = None) -> ClockList: ...
 
     def metrics(self) -> Iterable[Sample]: ...
 

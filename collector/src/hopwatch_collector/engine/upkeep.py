@@ -1,5 +1,6 @@
-"""What the store does from time to time besides taking spans: strangers, edges, retention."""
+"""What the store does from time to time besides taking spans: strangers, edges, clocks, retention."""
 
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -21,6 +22,14 @@ _EDGES_BACK: Final = timedelta(minutes=3)
 _EDGES_DUTY: Final = 20.0
 """Edges rest for so many times as long as they took to sum up: under load they come later rather than cost much."""
 
+OUR_HOST: Final = socket.gethostname()
+"""Whose clock says when spans came in."""
+
+_CLOCKS_EVERY_S: Final = 10.0
+_CLOCKS_AT_FIRST: Final = timedelta(minutes=2)
+_CLOCKS_FACTS: Final = 50_000
+"""Facts that clocks are measured by at once; where more came in, every so-many-th message is looked at."""
+
 _RETENTION_EVERY_S: Final = 600.0
 _SETTINGS: Final = {
     "max_execution_time": 60,
@@ -39,6 +48,8 @@ class Upkeep:
         self._long_due = 0.0
         self._edges_due = 0.0
         self._edges_until: datetime | None = None
+        self._clocks_due = 0.0
+        self._clocks_until: datetime | None = None
         self._retention_due = 0.0
 
     def run(self) -> None:
@@ -54,6 +65,10 @@ class Upkeep:
             self.sum_edges()
             took = time.monotonic() - now
             self._edges_due = now + max(_EDGES_EVERY_S, _EDGES_DUTY * took)
+        began = time.monotonic()
+        if began >= self._clocks_due:
+            self.pair_clocks()
+            self._clocks_due = began + max(_CLOCKS_EVERY_S, _EDGES_DUTY * (time.monotonic() - began))
         if now >= self._retention_due:
             self._retention_due = now + _RETENTION_EVERY_S
             self.drop_old()
@@ -95,11 +110,21 @@ class Upkeep:
             parameters={
                 "now": now,
                 "since": since.replace(second=0, microsecond=0),
-                "until": now + timedelta(minutes=1),
             },
             settings=_SETTINGS,
         )
         self._edges_until = now
+
+    def pair_clocks(self) -> None:
+        """Sum up, for the minutes that are not over, what hops between hosts seemed to take."""
+        now = datetime.now(UTC)
+        since = (self._clocks_until or now - _CLOCKS_AT_FIRST).replace(second=0, microsecond=0)
+        facts = self._client.query(
+            _statement("facts_arrived"), parameters={"since": since - _CLOCKS_AT_FIRST}, settings=_SETTINGS
+        ).result_rows[0][0]
+        nth = 1 + facts // _CLOCKS_FACTS
+        self._run("pair_clocks", {"now": now, "since": since, "collector": OUR_HOST, "nth": nth})
+        self._clocks_until = now
 
     def drop_old(self) -> None:
         """Drop the days before the retention; whole partitions, so that it costs nothing."""

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from hopwatch_collector.api.models import Cause, Delivery, DeliveryDetail, Loss, Verdict
 from hopwatch_collector.engine import Row, Store
+from hopwatch_collector.query.rows import corrected
 
 MAX_SERVICES: Final = 500
 _NAMED: Final = 3
@@ -108,5 +109,6 @@ def in_words(loss: Loss) -> str:
 
 
 def _began(judged: Delivery | Cause) -> datetime:
-    began = (judged.sent_at or judged.since) if isinstance(judged, Delivery) else judged.first_at
-    return began or datetime(1970, 1, 2, tzinfo=UTC)
+    if isinstance(judged, Delivery):
+        return corrected(judged.sent_at, judged.sender_clock_offset_s) or judged.since
+    return judged.first_at or datetime(1970, 1, 2, tzinfo=UTC)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 
+from hopwatch_collector.api.models import ClockList
 from hopwatch_collector.engine import Row, Store
 from hopwatch_collector.query.losses import losses
 from hopwatch_collector.query.standing import Standing
@@ -41,6 +42,14 @@ def samples(store: Store, standing: Standing) -> Iterator[Sample]:
                 {"verdict": verdict.value, "destination": destination, "receiver": receiver},
                 count,
             )
+
+
+def clocks(known: ClockList) -> Iterator[Sample]:
+    """Return how far each host's clock is ahead, and what is taken off its times."""
+    for clock in known.clocks:
+        labels = {"host": clock.host}
+        yield "hopwatch_clock_offset_seconds", labels, clock.offset_s
+        yield "hopwatch_clock_corrected_seconds", labels, clock.corrected_s
 
 
 def _calls(totals: list[Row]) -> Iterator[Sample]:

@@ -11,9 +11,9 @@ from hopwatch_collector.api.models import (
     UNDELIVERED,
     Cause,
     CauseList,
+    ClockList,
     DeliveryDetail,
     DeliveryList,
-    Edge,
     Flow,
     FlowList,
     FlowState,
@@ -34,11 +34,14 @@ from hopwatch_collector.engine import Row, Store
 from hopwatch_collector.query import lag as lagging
 from hopwatch_collector.query import metrics, search, why
 from hopwatch_collector.query.advice import advice_on
+from hopwatch_collector.query.clocks import ClockReader, Clocks
 from hopwatch_collector.query.losses import doubted, losses
 from hopwatch_collector.query.rows import (
+    as_told,
     attempt,
     delivery,
     delivery_fields,
+    edge,
     flow_summary,
     key_of,
     lag_row,
@@ -68,6 +71,7 @@ MAX_LAG_ROWS: Final = 1_000
 MAX_LAG_SHOWN: Final = 200
 LIVE_FLOWS: Final = 50
 LIVE_LOSSES: Final = 20
+MAX_CLOCKS_SHOWN: Final = 20
 _STATE_CANDIDATES: Final = 1_000
 """Flows looked at to find those in a given state, which is only known once their deliveries are judged."""
 
@@ -82,6 +86,7 @@ class Queries:
         self._store = store
         self._deadline_s = deadline_s
         self._grace_s = grace_s
+        self._clocks = ClockReader(store)
 
     def engine_version(self) -> str:
         """Return name and version of the engine."""
@@ -101,6 +106,7 @@ class Queries:
             "recent_flows",
             {
                 **_span_of(window),
+                **self._clocks.around(window.until).parameters(),
                 "service": service or "",
                 "destination": destination or "",
                 "top": wanted + 1,
@@ -114,15 +120,21 @@ class Queries:
         """Return the flows named in brief, those with the latest news first."""
         if not flow_ids:
             return []
-        rows = self._store.query("flow_summaries", {"flows": flow_ids, "since": window.since})
+        clocks = self._clocks.around(window.until)
+        rows = self._store.query(
+            "flow_summaries", {"flows": flow_ids, "since": window.since, **clocks.parameters()}
+        )
         messages = [message for row in rows for message in row["messages"]][:MAX_JUDGED]
-        verdicts = self._verdicts_by_flow(messages)
+        verdicts = self._verdicts_by_flow(messages, clocks)
         return [flow_summary(row, verdicts.get(row["flow_id"], {})) for row in rows]
 
-    def _verdicts_by_flow(self, messages: Sequence[str]) -> Mapping[str, Mapping[Verdict, int]]:
+    def _verdicts_by_flow(
+        self, messages: Sequence[str], clocks: Clocks
+    ) -> Mapping[str, Mapping[Verdict, int]]:
         found: dict[str, dict[Verdict, int]] = defaultdict(dict)
         if messages:
-            for row in self._store.query("flow_verdicts", self._judge(_ANY_MOMENT, messages=messages)):
+            params = self._judge(_ANY_MOMENT, clocks=clocks, messages=messages)
+            for row in self._store.query("flow_verdicts", params):
                 found[row["flow"].hex()][Verdict(row["verdict"])] = row["deliveries"]
         return found
 
@@ -140,18 +152,24 @@ class Queries:
         if not shown:
             return None
         messages = sorted({row["message"].hex() for row in shown if any(row["message"])})
-        hops = self.deliveries_of(messages, MAX_HOPS + 1)
+        clocks = self._clocks.around(since)
+        hops = self.deliveries_of(messages, MAX_HOPS + 1, clocks)
         links = self._store.query(
             "flow_links", {"flow": flow, "since": since, "traces": sorted({row["trace_id"] for row in shown})}
         )
         verdicts: dict[Verdict, int] = defaultdict(int)
         for hop in hops:
             verdicts[Verdict(hop["verdict"])] += 1
-        summary = self._store.query("flow_summaries", {"flows": [flow], "since": since})[0]
+        summary = self._store.query(
+            "flow_summaries", {"flows": [flow], "since": since, **clocks.parameters()}
+        )[0]
         return Flow(
             summary=flow_summary(summary, verdicts),
             hops=doubted(self._store, [delivery(hop) for hop in hops[:MAX_HOPS]]),
-            spans=[span(row, _links_of(row, links)) for row in shown],
+            spans=sorted(
+                (span(row, _links_of(row, links), clocks) for row in shown),
+                key=lambda one: one.started_at - timedelta(seconds=one.clock_offset_s),
+            ),
             linked=_neighbours(flow, links),
             truncated=len(rows) > MAX_SPANS or len(hops) > MAX_HOPS,
         )
@@ -161,11 +179,15 @@ class Queries:
         heads = self._store.query("flow_of", {"id": trace_id})
         return str(heads[0]["flow_id"]) if heads else None
 
-    def deliveries_of(self, messages: Sequence[str], limit: int) -> list[Row]:
-        """Return rows of `deliveries` for the messages named (32 hex digits each), oldest first."""
+    def deliveries_of(self, messages: Sequence[str], limit: int, clocks: Clocks | None = None) -> list[Row]:
+        """Return rows of `deliveries` for the messages named (32 hex digits each), oldest first.
+
+        Times are corrected by `clocks`, those of now where none are given.
+        """
         if not messages:
             return []
-        return self._store.query("deliveries_of", self._judge(_ANY_MOMENT, messages=messages, top=limit))
+        params = self._judge(_ANY_MOMENT, clocks=clocks, messages=messages, top=limit)
+        return self._store.query("deliveries_of", params)
 
     def message(self, id_or_alias: str) -> Message | None:
         """Return one message with all that is known of it, None if nothing is; of several, the latest."""
@@ -173,13 +195,14 @@ class Queries:
         if not keys:
             return None
         key = keys[0]["message"].hex()
-        rows = self.deliveries_of([key], MAX_HOPS)
+        clocks = self._clocks.around(keys[0]["first_at"])
+        rows = self.deliveries_of([key], MAX_HOPS, clocks)
         if not rows:
             return None
         params = {"message": key}
         aliases = [row["alias"] for row in self._store.query("message_aliases", params)]
         history = self._store.query("message_attempts", {**params, "day": keys[0]["first_at"].date()})
-        found = _message(rows, aliases, history)
+        found = _message(rows, aliases, history, clocks)
         return found.model_copy(update={"deliveries": doubted(self._store, found.deliveries)})
 
     def message_keys(self, id_or_alias: str) -> list[Row]:
@@ -240,7 +263,10 @@ class Queries:
     def why(self, id_or_alias: str) -> Why | None:
         """Return every delivery of a message with its evidence, None if the message is unknown."""
         message = self.message(id_or_alias)
-        return None if message is None else why.explain(self._store, message)
+        if message is None:
+            return None
+        clocks = self._clocks.around(message.sent_at)
+        return why.explain(self._store, message, clocks)
 
     def _affordable(self, window: Window) -> tuple[Window, bool]:
         """Return the latest part of a window that can be judged at once, and whether there is more of it."""
@@ -274,9 +300,7 @@ class Queries:
         rows = self._store.query(
             "edges", self._judge(window, undelivered=sorted(UNDELIVERED), top=MAX_EDGES + 1)
         )
-        return Topology(
-            edges=[_edge(row) for row in rows[:MAX_EDGES]], truncated=cut or len(rows) > MAX_EDGES
-        )
+        return Topology(edges=[edge(row) for row in rows[:MAX_EDGES]], truncated=cut or len(rows) > MAX_EDGES)
 
     def search(self, query: SearchQuery) -> SearchResult:
         """Return messages and flows that match, the latest first."""
@@ -286,12 +310,15 @@ class Queries:
         """Return one snapshot of the last `window_s` seconds."""
         now = datetime.now(UTC)
         window = Window(now - timedelta(seconds=window_s), now)
+        clocks = self._clocks.around()
+        corrected = clocks.parameters()
         heads = self._store.query(
-            "recent_flows", {**_span_of(window), "service": "", "destination": "", "top": LIVE_FLOWS + 1}
+            "recent_flows",
+            {**_span_of(window), **corrected, "service": "", "destination": "", "top": LIVE_FLOWS + 1},
         )
         flow_ids = [row["flow_id"] for row in heads[:LIVE_FLOWS]]
         rows = (
-            self._store.query("flow_summaries", {"flows": flow_ids, "since": window.since})
+            self._store.query("flow_summaries", {"flows": flow_ids, "since": window.since, **corrected})
             if flow_ids
             else []
         )
@@ -315,6 +342,7 @@ class Queries:
             undelivered=doubted(self._store, standing.undelivered),
             spans_per_s=rate,
             losses=losses(self._store, window.since, LIVE_LOSSES),
+            clocks=clocks.off(MAX_CLOCKS_SHOWN),
             truncated=cut or len(heads) > LIVE_FLOWS or standing.truncated,
         )
 
@@ -326,12 +354,21 @@ class Queries:
         standing = Standing.read(self._store.query("standing", params), now)
         rows = lagging.counted_once(lagging.merged(standing.lag, self._held(now)))
         yield from metrics.samples(self._store, replace(standing, lag=rows))
+        yield from metrics.clocks(self._clocks.around().shown())
 
-    def _judge(self, window: Window, now: datetime | None = None, **others: Any) -> dict[str, Any]:
-        """Return the parameters of verdicts.sql and `others`."""
+    def clocks(self, at: datetime | None = None) -> ClockList:
+        """Return how far the clocks of hosts are apart, now or around another moment."""
+        return self._clocks.measured(at).shown()
+
+    def _judge(
+        self, window: Window, now: datetime | None = None, clocks: Clocks | None = None, **others: Any
+    ) -> dict[str, Any]:
+        """Return the parameters of verdicts.sql and `others`; `clocks`: those at the window's end unless given."""
         clock = now or datetime.now(UTC)
+        known = clocks or self._clocks.around(window.until)
         return {
             **_span_of(window),
+            **known.parameters(),
             "now": clock,
             "deadline": self._deadline_s,
             "grace": self._grace_s,
@@ -360,7 +397,7 @@ def _neighbours(flow: str, links: Sequence[Row]) -> list[LinkedFlow]:
     ]
 
 
-def _message(rows: Sequence[Row], aliases: list[str], history: Sequence[Row]) -> Message:
+def _message(rows: Sequence[Row], aliases: list[str], history: Sequence[Row], clocks: Clocks) -> Message:
     row = rows[0]
     sends = [told for told in history if told["receiver"] == ""]
     return Message(
@@ -372,7 +409,8 @@ def _message(rows: Sequence[Row], aliases: list[str], history: Sequence[Row]) ->
         flow_id=row["flow"].hex(),
         trace_id=row["trace_id"].hex(),
         span_id=sends[0]["span_id"].hex() if sends and any(sends[0]["span_id"]) else "",
-        sent_at=row["sent_at"] if row["sender_seen"] else None,
+        sent_at=as_told(row["sent_at"], row["sender_off_us"]) if row["sender_seen"] else None,
+        sender_clock_offset_s=row["sender_off_us"] / 1e6,
         publish_outcome=row["outcome"],
         publish_reason=row["publish_reason"],
         partition=row["partition"],
@@ -383,7 +421,7 @@ def _message(rows: Sequence[Row], aliases: list[str], history: Sequence[Row]) ->
             DeliveryDetail(
                 **delivery_fields(one),
                 history=[
-                    attempt(told)
+                    attempt(told, clocks)
                     for told in history
                     if told["receiver"] == one["receiver"] and told["attempt"] > 0
                 ],
@@ -406,20 +444,4 @@ def _cause(row: Row) -> Cause:
         first_at=row["first_at"],
         last_at=row["last_at"],
         sample_message_ids=[message_id(key) for key in row["samples"]],
-    )
-
-
-def _edge(row: Row) -> Edge:
-    p50, p99 = row["latency_us"] if row["timed"] else (None, None)
-    return Edge(
-        producer=row["producer"],
-        system=row["system"],
-        destination=row["destination"],
-        receiver=row["receiver"],
-        consumer=row["consumer"],
-        deliveries=row["deliveries"],
-        undelivered=row["undelivered"],
-        errors=row["errors"],
-        p50_ms=None if p50 is None else p50 / 1000,
-        p99_ms=None if p99 is None else p99 / 1000,
     )

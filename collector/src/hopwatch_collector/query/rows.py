@@ -1,7 +1,7 @@
 """Rows of the engine, turned into the API's models."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +9,7 @@ from hopwatch_collector.api.models import (
     UNDELIVERED,
     Attempt,
     Delivery,
+    Edge,
     FlowState,
     FlowSummary,
     LagRow,
@@ -19,6 +20,7 @@ from hopwatch_collector.api.models import (
 )
 from hopwatch_collector.engine import Row
 from hopwatch_collector.query.advice import MISSING
+from hopwatch_collector.query.clocks import Clocks
 from hopwatch_collector.query.text import json_object
 
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,6 +33,16 @@ IN_FLIGHT = frozenset({Verdict.IN_FLIGHT, Verdict.STUCK})
 def moment(at: datetime) -> datetime | None:
     """Return a time, None for never."""
     return at if at.year > 1970 else None
+
+
+def as_told(at: datetime | None, off_us: int) -> datetime | None:
+    """Return a corrected time as its own clock told it, `off_us` microseconds ahead."""
+    return None if at is None else at + timedelta(microseconds=off_us)
+
+
+def corrected(at: datetime | None, off_s: float) -> datetime | None:
+    """Return a time that a clock `off_s` seconds ahead told, by the collector's clock."""
+    return None if at is None else at - timedelta(seconds=off_s)
 
 
 def message_id(key: bytes) -> str:
@@ -61,6 +73,7 @@ def delivery_fields(row: Row) -> dict[str, Any]:
     sent_at = row["sent_at"] if row["sender_seen"] else None
     received_at = moment(row["received_at"])
     latency = (received_at - sent_at).total_seconds() * 1000 if sent_at and received_at else None
+    sender_off, receiver_off = row["sender_off_us"], row["receiver_off_us"]
     return {
         "message_id": message_id(row["message"]),
         "receiver": row["receiver"],
@@ -76,10 +89,12 @@ def delivery_fields(row: Row) -> dict[str, Any]:
         "destination": row["destination"],
         "producer": row["producer"],
         "consumer": row["consumer"],
-        "sent_at": sent_at,
-        "received_at": received_at,
+        "sent_at": as_told(sent_at, sender_off),
+        "received_at": as_told(received_at, receiver_off),
         "settled_at": moment(row["settled_at"]),
         "latency_ms": None if latency is None else max(0.0, latency),
+        "sender_clock_offset_s": sender_off / 1e6,
+        "receiver_clock_offset_s": receiver_off / 1e6,
         "attempts": row["attempts"],
         "flow_id": row["flow"].hex(),
         "trace_id": row["trace_id"].hex(),
@@ -92,7 +107,7 @@ def delivery(row: Row) -> Delivery:
     return Delivery(**delivery_fields(row))
 
 
-def attempt(row: Row) -> Attempt:
+def attempt(row: Row, clocks: Clocks) -> Attempt:
     """Return a row of message_attempts.sql as the API shows it."""
     return Attempt(
         number=row["attempt"],
@@ -104,10 +119,11 @@ def attempt(row: Row) -> Attempt:
         error=row["error"],
         trace_id=row["trace_id"].hex(),
         span_id=row["span_id"].hex(),
+        clock_offset_s=clocks.of_process(row["resource"]) / 1e6,
     )
 
 
-def span(row: Row, links: list[SpanLink]) -> Span:
+def span(row: Row, links: list[SpanLink], clocks: Clocks) -> Span:
     """Return a row of flow_spans.sql as the API shows it; columns appear among the attributes under their names."""
     return Span(
         trace_id=row["trace_id"],
@@ -118,6 +134,7 @@ def span(row: Row, links: list[SpanLink]) -> Span:
         service=row["service"],
         instance=row["instance"],
         started_at=row["started_at"],
+        clock_offset_s=clocks.of_process(row["resource"]) / 1e6,
         duration_ms=row["duration"] / 1e6,
         status=row["status"],
         status_message=row["status_message"],
@@ -192,4 +209,22 @@ def lag_row(row: Row, now: datetime) -> LagRow:
         pending_reported=row["last_pending"] if row["last_pending"] >= 0 else None,
         last_received_at=moment(row["last_received_at"]),
         sample_flow_ids=list(dict.fromkeys(row["samples"])),
+    )
+
+
+def edge(row: Row) -> Edge:
+    """Return a row of edges.sql as the API shows it."""
+    p50, p99 = row["latency_us"] if row["timed"] else (None, None)
+    return Edge(
+        producer=row["producer"],
+        system=row["system"],
+        destination=row["destination"],
+        receiver=row["receiver"],
+        consumer=row["consumer"],
+        deliveries=row["deliveries"],
+        undelivered=row["undelivered"],
+        errors=row["errors"],
+        p50_ms=None if p50 is None else p50 / 1000,
+        p99_ms=None if p99 is None else p99 / 1000,
+        backwards=row["backwards"],
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from hopwatch_collector.api.models import UNDELIVERED, SearchHit, SearchResult, Verdict
 from hopwatch_collector.engine import Row, Store
-from hopwatch_collector.query.rows import delivery, message_id, trace_of
+from hopwatch_collector.query.rows import corrected, delivery, message_id, trace_of
 from hopwatch_collector.query.window import SearchQuery
 
 if TYPE_CHECKING:
@@ -128,7 +128,9 @@ def _message_hit(rows: list[Row], why: str) -> SearchHit:
         id=first.message_id,
         why=why,
         title=_title(first.destination, ", ".join(one.receiver for one in deliveries if one.receiver)),
-        at=first.sent_at or first.received_at or first.since,
+        at=corrected(first.sent_at, first.sender_clock_offset_s)
+        or corrected(first.received_at, first.receiver_clock_offset_s)
+        or first.since,
         state=worst(one.verdict for one in deliveries),
         flow_id=first.flow_id,
     )

@@ -97,7 +97,7 @@ def _add(lag: dict[str, Any], verdict: Verdict, row: Row) -> None:
 _NAMES: Final = (
     "first_at", "message", "receiver", "verdict", "cause", "why", "since", "witnesses", "system", "destination", "producer", "consumer",
     "sender_seen", "sent_at", "received_at", "settled_at", "attempts", "flow", "trace_id", "keys", "due_at",
-    "declared",
+    "declared", "sender_off_us", "receiver_off_us",
 )  # fmt: skip
 
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 from hopwatch_collector.api.models import DeliveryDetail, Evidence, Explanation, Message, Source, Why
 from hopwatch_collector.engine import Row, Store
 from hopwatch_collector.query.advice import advice_on
+from hopwatch_collector.query.clocks import Clocks
 from hopwatch_collector.query.losses import Gaps, gaps, in_words
-from hopwatch_collector.query.rows import moment
+from hopwatch_collector.query.rows import corrected, moment
 
 MAX_CLAIMS: Final = 20
 """Claims told per receiver."""
@@ -29,10 +30,10 @@ class _Told:
     gaps: Gaps
 
 
-def explain(store: Store, message: Message) -> Why:
+def explain(store: Store, message: Message, clocks: Clocks) -> Why:
     """Return every delivery of a message with its evidence."""
     now = datetime.now(UTC)
-    told = _ask(store, message, now)
+    told = _ask(store, message, now, clocks)
     return Why(
         message_id=message.message_id,
         system=message.system,
@@ -42,13 +43,13 @@ def explain(store: Store, message: Message) -> Why:
     )
 
 
-def _ask(store: Store, message: Message, now: datetime) -> _Told:
+def _ask(store: Store, message: Message, now: datetime, clocks: Clocks) -> _Told:
     receivers = [delivery.receiver for delivery in message.deliveries if delivery.receiver]
     at = {"system": message.system, "receivers": receivers}
     watches = store.query("watches", {"now": now}) if message.system in _BROKERS else []
     place = {"system": message.system, "partition": message.partition, "offset": message.offset}
     return _Told(
-        _by_receiver(store.query("receiver_claims", {**at, "top": MAX_CLAIMS})),
+        _by_receiver(store.query("receiver_claims", {**at, "top": MAX_CLAIMS, **clocks.parameters()})),
         _by_receiver(store.query("receiver_positions", at)),
         _by_receiver(store.query("message_sightings", place) if message.offset is not None else []),
         next((watch for watch in watches if watch["system"] == message.system), None),
@@ -92,7 +93,10 @@ def _sender(message: Message) -> Iterator[Evidence]:
     where = "" if message.offset is None else f", at {message.partition}:{message.offset}"
     why = f": {message.publish_reason}" if message.publish_reason else ""
     said = f"{message.producer} sent it to {message.destination}; the send was {message.publish_outcome or 'not answered'}"
-    yield Evidence(witness="producer", at=message.sent_at, says=f"{said}{where}{why}")
+    off = message.sender_clock_offset_s
+    yield Evidence(
+        witness="producer", at=corrected(message.sent_at, off), says=f"{said}{where}{why}{_clock(off)}"
+    )
 
 
 def _entitled(delivery: DeliveryDetail, told: _Told) -> Iterator[Evidence]:
@@ -138,11 +142,17 @@ def _attempts(delivery: DeliveryDetail) -> Iterator[Evidence]:
         error = f"; it failed: {attempt.error}" if attempt.error else ""
         yield Evidence(
             witness="consumer",
-            at=attempt.received_at,
-            says=f"attempt {attempt.number} at {attempt.service} {took}, {how}{error}",
+            at=corrected(attempt.received_at, attempt.clock_offset_s),
+            says=f"attempt {attempt.number} at {attempt.service} {took}, {how}{error}{_clock(attempt.clock_offset_s)}",
         )
     if not delivery.history and delivery.receiver:
         yield Evidence(witness="consumer", at=None, says="no attempt was seen")
+
+
+def _clock(off_s: float) -> str:
+    return (
+        f" (its clock is {abs(off_s):.3f} s {'ahead' if off_s > 0 else 'behind'}: corrected)" if off_s else ""
+    )
 
 
 def _broker(message: Message, delivery: DeliveryDetail, told: _Told, now: datetime) -> Iterator[Evidence]:

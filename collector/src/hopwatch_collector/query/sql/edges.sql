@@ -7,8 +7,10 @@ SELECT
     count() AS deliveries,
     countIf(has({undelivered:Array(String)}, verdict)) AS undelivered,
     countIf(failed) AS errors,
-    countIf(sender_seen AND received_at > 0) AS timed,
-    quantilesIf(0.5, 0.99)(greatest(0, dateDiff('microsecond', sent_at, received_at)), sender_seen AND received_at > 0) AS latency_us
+    -- Where clocks are off by what cannot be measured, a receipt may seem to come first: that is no latency.
+    countIf(sender_seen AND received_at > 0 AND received_at < sent_at) AS backwards,
+    countIf(sender_seen AND received_at >= sent_at) AS timed,
+    quantilesIf(0.5, 0.99)(dateDiff('microsecond', sent_at, received_at), sender_seen AND received_at >= sent_at) AS latency_us
 FROM deliveries
 GROUP BY producer, system, destination, receiver, consumer
 ORDER BY deliveries DESC, producer, destination, receiver

@@ -1,5 +1,6 @@
 -- Stage: what services showed of every message in `picked`: one row per message and receiver that got it or was owed it.
--- Parameters: since, from which on all picked messages have their first fact.
+-- Parameters: since, from which on all picked messages have their first fact; clock_processes, clock_us (side by side: processes
+-- whose clocks are off, and by how much) and clock_slack (the most seconds of them): all times are corrected.
 -- stage: titles
 -- Every step is read by one other only, as a mention of a WITH … AS (…) runs it again.
 CREATE OR REPLACE TEMPORARY TABLE evidence ENGINE = Memory AS
@@ -9,8 +10,9 @@ facts AS
 (
     SELECT
         message, receiver, attempt, hop,
-        min(l.started_at) AS started_at,
-        max(l.ended_at) AS ended_at,
+        transform(max(l.resource), {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0)) AS off_us,
+        min(l.started_at) - toIntervalMicrosecond(off_us) AS started_at,
+        if(max(l.ended_at) > 0, max(l.ended_at) - toIntervalMicrosecond(off_us), max(l.ended_at)) AS ended_at,
         max(l.call) AS call,
         max(l.system) AS system,
         max(l.destination) AS destination,
@@ -42,6 +44,7 @@ sides AS
         message,
         receiver,
         min(f.started_at) AS first_at,
+        argMin(f.off_us, (f.dead, f.started_at)) AS off_us,
         max(f.ended_at) AS confirmed_at,
         max(f.call) AS call,
         max(f.system) AS system,
@@ -85,6 +88,7 @@ messages AS
         countIf(receiver != '' AND attempts > 0) > 0 AS receiver_seen,
         minIf(s.first_at, receiver = '') AS sent_at,
         maxIf(s.confirmed_at, receiver = '') AS confirmed_at,
+        sumIf(s.off_us, receiver = '') AS sender_off_us,
         min(s.first_at) AS first_at,
         max(s.call) AS call,
         max(s.call AND s.outcome = 'sent') AS streaming,      -- told while it was open: its answer had begun
@@ -108,7 +112,7 @@ messages AS
         max(s.conversation) AS conversation,
         arraySort(groupUniqArrayArray(s.keys)) AS keys,
         groupArrayIf((receiver, s.service, attempts, received_at, last_started_at, last_ended_at, last_settle, last_failed, last_error,
-            last_reason, pending, acknowledged, acknowledged_by, acknowledged_at, processed, dead, dead_reason, dead_at),
+            last_reason, pending, acknowledged, acknowledged_by, acknowledged_at, processed, dead, dead_reason, dead_at, off_us),
             receiver != '') AS receivers
     FROM sides AS s
     GROUP BY message
@@ -161,9 +165,13 @@ pairs AS
 -- Kafka: commits since the first of the picked messages; and where each group stands now.
 committed AS
 (
-    SELECT destination, receiver, partition, offset, min(c.at) AS at, max(c.last_at) AS last_at
+    SELECT
+        destination, receiver, partition, offset,
+        transform(max(c.resource), {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0)) AS off_us,
+        min(c.at) - toIntervalMicrosecond(off_us) AS at,
+        max(c.last_at) - toIntervalMicrosecond(off_us) AS last_at
     FROM commits AS c
-    WHERE c.last_at >= {since:DateTime64(6)} - INTERVAL 1 MINUTE
+    WHERE c.last_at >= {since:DateTime64(6)} - toIntervalSecond(60 + {clock_slack:UInt32})
         AND destination IN (SELECT destination FROM ledger WHERE system = 'kafka' AND message IN (SELECT message FROM picked))
     GROUP BY destination, receiver, partition, offset
 ),
@@ -186,7 +194,7 @@ evidence AS
         p.r.2 AS consumer, p.r.3 AS attempts, p.r.4 AS received_at, p.r.5 AS last_started_at, p.r.6 AS last_ended_at,
         p.r.7 AS last_settle, p.r.8 AS last_failed, p.r.9 AS last_error, p.r.10 AS last_reason, p.r.11 AS pending,
         p.r.12 AS acknowledged, p.r.13 AS acknowledged_by, p.r.14 AS acknowledged_at, p.r.15 AS processed,
-        p.r.16 AS dead, p.r.17 AS dead_reason, p.r.18 AS dead_at,
+        p.r.16 AS dead, p.r.17 AS dead_reason, p.r.18 AS dead_at, p.sender_off_us AS sender_off_us, p.r.19 AS receiver_off_us,
         c.offset AS next_commit, c.at AS next_commit_at, c.last_at AS next_commit_last_at,
         s.offset AS last_commit, s.at AS last_commit_at
     FROM

@@ -1,7 +1,7 @@
 -- The spans of a flow, oldest first, each once; of one that is still open its report stands in. Parameters: flow (hex), since (first day to look at), top.
 SELECT
     lower(hex(trace_id)) AS trace_id, lower(hex(span_id)) AS span_id, lower(hex(parent_id)) AS parent_id,
-    name, toString(kind) AS kind, service, r.instance AS instance, started_at, duration, toString(status) AS status, status_message,
+    name, toString(kind) AS kind, service, s.resource AS resource, r.instance AS instance, started_at, duration, toString(status) AS status, status_message,
     system, operation, destination, receiver, message, attempt, settle, reason, keys, attrs,
     events.at AS event_times, events.name AS event_names, events.attrs AS event_attrs
 FROM

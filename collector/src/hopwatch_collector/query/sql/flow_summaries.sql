@@ -1,11 +1,13 @@
--- Flows in brief, the latest first, with the keys of their messages. Parameters: flows (hex), since (first day to look at).
+-- Flows in brief, the latest first, with the keys of their messages. Parameters: flows (hex), since (first day to look at),
+-- clock_processes and clock_us (whose clocks are off, and by how much).
 WITH
 wanted AS (SELECT toFixedString(unhex(arrayJoin({flows:Array(String)})), 16) AS id),
 found AS
 (
     SELECT
         if(flow = toFixedString('', 16), trace_id, flow) AS flow_id,
-        started_at, duration, if(role = 'open', spans.parent_id, spans.span_id) AS span_id, parent_id, trace_id, name, kind,
+        started_at - toIntervalMicrosecond(transform(resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0))) AS began_at,
+        duration, if(role = 'open', spans.parent_id, spans.span_id) AS span_id, parent_id, trace_id, name, kind,
         service, status, message, keys, role = 'open' AS open
     FROM spans
     WHERE day >= toDate({since:DateTime64(6)}) - 1
@@ -16,10 +18,10 @@ found AS
 SELECT
     lower(hex(f.flow_id)) AS flow_id,
     -- The root; where it has not been seen (yet), the earliest. A caller knows only its method: rather what it reached.
-    argMin((name, service), (open, kind = 'client', parent_id != toFixedString('', 8), f.started_at)) AS root,
-    min(f.started_at) AS first_at,
+    argMin((name, service), (open, kind = 'client', parent_id != toFixedString('', 8), f.began_at)) AS root,
+    min(f.began_at) AS first_at,
     -- A report is younger than what it tells of: once there are spans they say when the last of it was.
-    if(min(open), max(f.started_at), maxIf(addNanoseconds(f.started_at, duration), NOT open)) AS last_at,
+    if(min(open), max(f.began_at), maxIf(addNanoseconds(f.began_at, duration), NOT open)) AS last_at,
     uniqExact(trace_id, span_id) AS spans,
     uniqExactIf((trace_id, span_id), status = 'error') AS errors,
     arraySort(groupUniqArray(100)(service)) AS services,

@@ -21,7 +21,7 @@ SELECT
     if(kind = 'undelivered', groupArraySortedIf(101)(
         (-toUnixTimestamp64Micro(d.first_at), (d.first_at, d.message, d.receiver, d.verdict, d.cause, d.why, d.since, d.witnesses, d.system, d.destination,
             d.producer, d.consumer, d.sender_seen, d.sent_at, d.received_at, d.settled_at, d.attempts, d.flow, d.trace_id, d.keys, d.due_at,
-            d.declared)),
+            d.declared, d.sender_off_us, d.receiver_off_us)),
         has({undelivered:Array(String)}, d.verdict)), []).2 AS rows
 FROM
 (

@@ -1,5 +1,6 @@
 -- Stage: who was entitled, and when, to the destinations of the messages in `picked`, into `titles`.
--- Parameters: since and until, between which all picked messages have their first fact.
+-- Parameters: since and until, between which all picked messages have their first fact; clock_processes, clock_us, clock_slack as
+-- in evidence.sql.
 CREATE OR REPLACE TEMPORARY TABLE titles ENGINE = Memory AS
 WITH
 -- When a receiver was entitled to a pattern. Durable: from its first report until it unsubscribed.
@@ -8,13 +9,16 @@ entitled AS
 (
     SELECT
         system, pattern, receiver, durable,
-        min(first_at) AS from_at,
-        if(max(unsubscribed_at) > max(last_at), max(unsubscribed_at), toDateTime64('2299-01-01 00:00:00', 6, 'UTC')) AS until_at
+        min(first_at) - toIntervalMicrosecond(transform(resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0))) AS from_at,
+        if(max(unsubscribed_at) > max(last_at), max(unsubscribed_at), toDateTime64('2299-01-01 00:00:00', 6, 'UTC')) - toIntervalMicrosecond(transform(resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0))) AS until_at
     FROM receivers
     WHERE durable
     GROUP BY system, pattern, receiver, durable, resource
     UNION ALL
-    SELECT system, pattern, receiver, 0 AS durable, min(first_at) AS from_at, max(until_at) AS until_at
+    SELECT
+        system, pattern, receiver, 0 AS durable,
+        min(first_at) - toIntervalMicrosecond(transform(resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0))) AS from_at,
+        max(until_at) - toIntervalMicrosecond(transform(resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0))) AS until_at
     FROM
     (
         SELECT *, sum(fresh) OVER (PARTITION BY system, pattern, receiver, resource ORDER BY first_at) AS spell
@@ -45,7 +49,8 @@ entitled AS
                             AND NOT (startsWith(receiver, 'client ') AND pattern IN (
                                 SELECT pattern FROM receivers
                                 WHERE system = 'nats' AND endsWith(receiver, concat(':', pattern)) AND NOT startsWith(receiver, 'client ')))
-                            AND span_of_time BETWEEN {since:DateTime64(6)} - INTERVAL 2 MINUTE AND {until:DateTime64(6)} + INTERVAL 1 MINUTE
+                            AND span_of_time BETWEEN {since:DateTime64(6)} - toIntervalSecond(120 + {clock_slack:UInt32})
+                                AND {until:DateTime64(6)} + toIntervalSecond(60 + {clock_slack:UInt32})
                         GROUP BY system, pattern, receiver, resource, span_of_time
                     )
                 )

@@ -274,7 +274,7 @@ SELECT
              'called and not answered within the deadline; the callee was not seen'],
             ''),
         if(detail = '', '', concat(': ', detail))) AS why,
-    multiIf(
+    least({now:DateTime64(6)}, multiIf(
         finding = 'settled.committed', passed_at,
         verdict = 'settled' AND acknowledged = 0 AND NOT call, now_at.at,
         sighted != '', sighted_at,
@@ -289,7 +289,7 @@ SELECT
         finding = 'waiting.delayed', last_ended_at,
         verdict IN ('overdue', 'waiting'), waits_since,
         sender_seen, sent_at,
-        first_at) AS since,
+        first_at)) AS since,
     -- When what is open turns overdue or stuck; 1970: nothing is.
     multiIf(
         finding = 'in_flight.streaming', toDateTime64(0, 6, 'UTC'),
@@ -300,7 +300,7 @@ SELECT
         if(broker != '' OR finding IN ('no_receiver.broker', 'unknown.headers', 'no_receiver.declared', 'unknown.declared'), 'broker', '')]) AS witnesses,
     system, destination, producer, consumer, trace_id, flow, keys, partition, offset, pending, conversation, attempts, call, owed, declared,
     outcome, publish_reason,
-    sender_seen, first_at, sent_at, received_at,
+    sender_seen, first_at, sent_at, received_at, sender_off_us, receiver_off_us,
     if(verdict = 'settled', since, toDateTime64(0, 6, 'UTC')) AS settled_at,
     last_error AS error, greatest(last_failed, publish_failed) AS failed
 FROM
