@@ -272,6 +272,9 @@ class StubApi:
         self.hits: list[models.SearchHit] = []
         self.whys: dict[str, models.Why] = {}
         self.causes: list[models.Cause] = []
+        self.clocks = models.ClockList(
+            reference="here", collector="here", left_out=[], clocks=[], truncated=False
+        )
         self.token = ""
         self.failing = ""
         self.quiet = False
@@ -347,6 +350,8 @@ class StubApi:
                 return found(models.CauseList(causes=self.causes, truncated=False))
             case "lag":
                 return found(models.LagList(rows=self.lag, truncated=False))
+            case "clocks":
+                return found(self.clocks)
             case "search":
                 query = request.query_params.get("q", "")
                 return found(models.SearchResult(query=query, hits=self.hits, truncated=False))

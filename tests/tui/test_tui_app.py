@@ -117,6 +117,25 @@ async def test_a_flow_opens_as_waterfall_and_as_sequence(shop: Any) -> None:
         await live.sees("● live")
 
 
+async def test_clocks_that_are_off_are_told_on_the_live_screen_and_in_the_flow(shop: Any, make: Any) -> None:
+    """One line above the lists while clocks are off; in a flow what the mark means; gone when they agree again."""
+    off = {"uncertainty_s": 0.1, "at_least_s": 299.9, "at_most_s": 300.1, "hops": 9, "since": None}
+    clock = models.Clock(host="shop-1", offset_s=300.0, corrected_s=300.0, **off)
+    flow = make.shop_flow()
+    spans = [
+        one.model_copy(update={"clock_offset_s": 300.0}) for one in flow.spans if one.service == "orders"
+    ]
+    shop.flows[flow.summary.flow_id] = flow.model_copy(update={"spans": spans})
+    shop.show(make.live([flow.summary], clocks=[clock]))
+    async with running(shop, size=(120, 24)) as live:
+        await live.sees("▲ clocks are off: shop-1 5m ahead; times are corrected")
+        await live.press("enter")
+        await live.sees("~ clocks corrected: orders 5m ahead")
+        await live.press("escape")
+        shop.show(make.live([flow.summary]))
+        await live.misses("clocks are off")
+
+
 async def test_the_span_under_the_cursor_is_shown_in_full(shop: Any) -> None:
     """Below the waterfall stand the facts of the span the cursor is on."""
     async with running(shop) as live:

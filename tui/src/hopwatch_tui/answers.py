@@ -33,6 +33,7 @@ class Attempt:
     error: str
     trace_id: str
     span_id: str
+    clock_offset_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Delivery:
     received_at: datetime | None
     settled_at: datetime | None
     latency_ms: float | None
+    sender_clock_offset_s: float
+    receiver_clock_offset_s: float
     attempts: int
     flow_id: str
     trace_id: str
@@ -143,6 +146,7 @@ class Message:
     trace_id: str
     span_id: str
     sent_at: datetime | None
+    sender_clock_offset_s: float
     publish_outcome: str
     publish_reason: str
     partition: str
@@ -200,6 +204,7 @@ class Span:
     service: str
     instance: str
     started_at: datetime | None
+    clock_offset_s: float
     duration_ms: float
     status: str
     status_message: str
@@ -321,6 +326,31 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
+class Clock:
+    """How far a host's clock is ahead of the collector's (negative: behind)."""
+
+    host: str
+    offset_s: float
+    uncertainty_s: float | None
+    at_least_s: float | None
+    at_most_s: float | None
+    corrected_s: float
+    hops: int
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClockList:
+    """Clocks, those furthest off first."""
+
+    reference: str
+    collector: str
+    left_out: tuple[str, ...]
+    clocks: tuple[Clock, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Live:
     """One snapshot of the live stream, about the last `window_s` seconds."""
 
@@ -332,6 +362,7 @@ class Live:
     undelivered: tuple[Delivery, ...]
     spans_per_s: float
     losses: tuple[Loss, ...]
+    clocks: tuple[Clock, ...]
     truncated: bool
 
 

@@ -239,6 +239,10 @@ class Client:
         """How far each receiver is behind."""
         return self.get("lag")
 
+    def clocks(self, at: str = "") -> Raw:
+        """How far each host's clock is off, now or around another moment."""
+        return self.get("clocks", {"at": at})
+
 
 class AsyncClient:
     """What the live view asks, without blocking the screen. Every method raises `ApiError`."""

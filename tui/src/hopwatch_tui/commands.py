@@ -1,4 +1,4 @@
-"""What a person types: `live`, `find`, `show`, `why`, `undelivered`, `lag`; plain functions that `hopwatch` registers.
+"""What a person types: `live`, `find`, `show`, `why`, `undelivered`, `lag`, `clocks`; plain functions that `hopwatch` registers.
 
 Exit codes: 0 found, 1 nothing found, 2 usage, 3 the collector is not reachable or failed. On a terminal they draw; into
 a pipe they write one line per row, columns apart by tabs, with full ids and UTC times.
@@ -14,8 +14,19 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console, RenderableType
 
+from hopwatch_tui import clocks as clocking
 from hopwatch_tui import report
-from hopwatch_tui.answers import CauseList, Delivery, DeliveryList, Flow, LagList, Message, SearchResult, Why
+from hopwatch_tui.answers import (
+    CauseList,
+    ClockList,
+    Delivery,
+    DeliveryList,
+    Flow,
+    LagList,
+    Message,
+    SearchResult,
+    Why,
+)
 from hopwatch_tui.client import DEFAULT_COLLECTOR, ApiError, Client, NotFound, Raw
 from hopwatch_tui.text import clean
 
@@ -377,6 +388,52 @@ def lag(
         ),
         nothing="no receiver is known yet",
         hint="Receivers appear when a service with hopwatch turned on subscribes or receives.",
+        truncated=result.truncated,
+    )
+
+
+def clocks(
+    at: Annotated[
+        str, typer.Option("--at", metavar="TIME", help="Around when: 2h, 7d or an RFC 3339 time.")
+    ] = "now",
+    json: JsonOption = False,
+    collector: CollectorOption = DEFAULT_COLLECTOR,
+    token: TokenOption = "",
+) -> None:
+    """List how far each host's clock is off, measured by what its messages show.
+
+    Nothing is received before it was sent: hops in both directions bound a clock from both sides. Where a clock is
+    off by more than it is uncertain, times are corrected for display; `--json` of the other commands keeps the originals.
+
+    \b
+    Examples:
+      hopwatch clocks
+      hopwatch clocks --at 2h
+      hopwatch clocks | awk -F'\\t' '$6 != 0'
+
+    Exit codes: 0 clocks are known, 1 none is, 2 usage, 3 collector not reachable or failed.
+    """
+    with _reported(), Client(collector, token) as client:
+        raw = client.clocks(at)
+        result = client.parse(ClockList, raw)
+    _finish(
+        raw,
+        json,
+        result.clocks,
+        draw=lambda: report.clocks_table(result),
+        header=(
+            "host",
+            "offset_s",
+            "uncertainty_s",
+            "at_least_s",
+            "at_most_s",
+            "corrected_s",
+            "hops",
+            "since",
+        ),
+        row=lambda clock: (*clocking.cells(clock), _utc(clock.since)),
+        nothing="no clock is known yet",
+        hint="Clocks are compared once messages pass between hosts.",
         truncated=result.truncated,
     )
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from rich.cells import cell_len
 
+from hopwatch_tui import clocks
 from hopwatch_tui import format as fmt
 from hopwatch_tui.answers import Delivery, Flow, Span
 from hopwatch_tui.format import Tone
@@ -31,7 +32,7 @@ class Waterfall:
     @classmethod
     def of(cls, flow: Flow, over: Span | None = None) -> "Waterfall":
         """A waterfall as long as the flow's spans are, or as the span `over` is."""
-        starts = [span.started_at for span in flow.spans if span.started_at]
+        starts = [at for span in flow.spans if (at := clocks.began(span))]
         start = min(starts, default=flow.summary.started_at or datetime.fromtimestamp(0).astimezone())
         stops = [_after(span, start) + span.duration_ms for span in flow.spans]
         if over is not None and over.duration_ms > 0:
@@ -84,7 +85,8 @@ class Waterfall:
             (label, tone),
             (service, Tone.STRONG),
             (name, Tone.PLAIN if span.message_id else Tone.DIM),
-            ("  " + " " * before, Tone.PLAIN),
+            (fit(clocks.mark(span.clock_offset_s), 2), Tone.WARN),
+            (" " * before, Tone.PLAIN),
             (bar, tone),
             (" " * (bars - before - len(bar)), Tone.PLAIN),
             (fit(fmt.duration(span.duration_ms), 9, right=True), Tone.PLAIN),
@@ -107,7 +109,8 @@ class Waterfall:
 
 
 def _after(span: Span, start: datetime) -> float:
-    return (span.started_at - start) / timedelta(milliseconds=1) if span.started_at else 0.0
+    at = clocks.began(span)
+    return (at - start) / timedelta(milliseconds=1) if at else 0.0
 
 
 def _span_tone(span: Span) -> Tone:
@@ -134,7 +137,7 @@ class HopSequence:
     def of(cls, flow: Flow) -> "HopSequence":
         """Lanes for the services of a flow."""
         names = lanes(flow.hops)
-        sent = [hop.sent_at for hop in flow.hops if hop.sent_at]
+        sent = [at for hop in flow.hops if (at := clocks.sent(hop))]
         if flow.summary.started_at:
             sent.append(flow.summary.started_at)
         return cls(min(sent, default=None), names, {name: place for place, name in enumerate(names)})
@@ -174,14 +177,13 @@ class HopSequence:
         """Time since the flow began, an arrow, what became of it."""
         lane, verdict = self._widths(width)
         after = None
-        if self.start and (moment := item.sent_at or item.received_at):
+        if self.start and (moment := clocks.sent(item) or clocks.received(item)):
             after = (moment - self.start) / timedelta(milliseconds=1)
         head: Piece = (fit(fmt.duration(after), _TIME, right=True) + "  ", Tone.DIM)
         space = width - _TIME - 2 - verdict
         sign = fmt.verdict(item.verdict)
         middle = self._arrow(item, lane, space) if lane else self._words(item, space)
-        latency = fmt.duration(item.latency_ms) if item.latency_ms is not None else ""
-        end = str(sign) if verdict < 22 else f"{sign!s:15} {latency:>6}"
+        end = str(sign) if verdict < 22 else f"{sign!s:15}{clocks.latency(item):>7}"
         return (head, *middle, (fit(end, verdict), sign.tone))
 
     def _widths(self, width: int) -> tuple[int, int]:

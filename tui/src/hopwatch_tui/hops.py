@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from hopwatch_tui import clocks
 from hopwatch_tui.answers import Delivery, Flow, Span
 from hopwatch_tui.format import DELIVERED
 
@@ -56,10 +57,10 @@ def hop_tree(flow: Flow) -> list[MessageNode]:
 
 def _message_nodes(hops: Sequence[Delivery]) -> dict[str, MessageNode]:
     nodes: dict[str, MessageNode] = {}
-    for hop in sorted(hops, key=lambda hop: hop.sent_at or hop.received_at or hop.since or _EPOCH):
+    for hop in sorted(hops, key=lambda hop: clocks.sent(hop) or clocks.received(hop) or hop.since or _EPOCH):
         node = nodes.get(hop.message_id)
         if node is None:
-            node = MessageNode(hop.message_id, hop.system, hop.destination, hop.producer, hop.sent_at)
+            node = MessageNode(hop.message_id, hop.system, hop.destination, hop.producer, clocks.sent(hop))
             nodes[hop.message_id] = node
         node.hops.append(HopNode(hop))
     return nodes
@@ -110,7 +111,7 @@ def waterfall(spans: Sequence[Span]) -> list[SpanRow]:
     shown = [span for span in spans if not span.attributes.get("hopwatch.report")]
     known = {span.span_id for span in shown}
     children: dict[str, list[Span]] = {}
-    for span in sorted(shown, key=lambda span: span.started_at or _EPOCH):
+    for span in sorted(shown, key=lambda span: clocks.began(span) or _EPOCH):
         parent = span.parent_span_id if span.parent_span_id in known else ""
         children.setdefault("" if parent == span.span_id else parent, []).append(span)
     rows: list[SpanRow] = []

@@ -9,10 +9,12 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from hopwatch_tui import clocks
 from hopwatch_tui import format as fmt
 from hopwatch_tui.answers import (
     Attempt,
     Cause,
+    ClockList,
     Delivery,
     DeliveryDetail,
     Explanation,
@@ -57,6 +59,8 @@ def flow_tree(flow: Flow) -> RenderableType:
     if not flow.hops:
         tree.add(styled(("no messages were seen in this flow", Tone.DIM)))
     notes = [styled((f"{_neighbour(link.direction)} flow {link.flow_id}", Tone.DIM)) for link in flow.linked]
+    if legend := clocks.legend(flow):
+        notes.append(styled((legend, Tone.WARN)))
     if flow.truncated:
         notes.append(styled(("▲ cut off at the collector's limit: there is more to this flow", Tone.WARN)))
     return Group(tree, *notes)
@@ -82,7 +86,7 @@ def _add_hop(tree: Tree, hop: HopNode, label: Text) -> None:
     line = label + styled(" " if label else "", ("→ ", Tone.DIM), _receiver_text(delivery), "  ")
     line.append_text(sign_text(sign))
     if delivery.latency_ms is not None:
-        line.append(f" {fmt.duration(delivery.latency_ms)}", ANSI[Tone.DIM])
+        line.append(f" {clocks.latency(delivery)}", ANSI[Tone.DIM])
     if delivery.attempts > 1:
         line.append(f" ×{delivery.attempts}", ANSI[Tone.WARN])
     if delivery.verdict not in fmt.DELIVERED and delivery.reason:
@@ -189,7 +193,7 @@ def undelivered_table(deliveries: Sequence[Delivery], now: datetime | None) -> R
             sign_text(fmt.verdict(delivery.verdict)),
             Text(f"{delivery.destination} → {_receiver_text(delivery)}"),
             Text(one_line(delivery.reason)),
-            Text(fmt.age(delivery.sent_at or delivery.since, now)),
+            Text(fmt.age(clocks.sent(delivery) or delivery.since, now)),
             styled((fit_middle(delivery.message_id, 36), Tone.DIM)),
         )
     return table
@@ -249,6 +253,29 @@ def _drained(row: LagRow) -> Text:
     if row.consumers == 0:
         return styled(("nobody reads", Tone.WARN))
     return styled(("growing", Tone.WARN)) if row.growth_per_s else Text("–")
+
+
+def clocks_table(known: ClockList) -> RenderableType:
+    """How far each host's clock is off, the furthest first, and what the word of none could settle."""
+    table = _table("HOST", ("AHEAD BY", "right"), ("±", "right"), "", ("HOPS", "right"), "SINCE")
+    for clock in known.clocks:
+        table.add_row(
+            Text(clock.host),
+            fmt.duration(clock.offset_s * 1000),
+            fmt.duration(None if clock.uncertainty_s is None else clock.uncertainty_s * 1000),
+            styled((clocks.verdict(clock, known), Tone.WARN if clock.corrected_s else Tone.DIM)),
+            fmt.count(clock.hops),
+            styled((fmt.clock(clock.since)[:8], Tone.DIM)),
+        )
+    notes = []
+    if known.reference != known.collector:
+        notes.append(
+            f"nothing shows whether the collector's clock is right: it is taken to agree with that of {known.reference}"
+        )
+    if known.left_out:
+        why = "their hops contradict each other (clock set, or several machines of one name)"
+        notes.append(f"not compared, as {why}: {', '.join(known.left_out)}")
+    return Group(table, *(styled((note, Tone.DIM)) for note in notes))
 
 
 def flows_table(flows: Sequence[FlowSummary], now: datetime | None) -> RenderableType:
@@ -337,7 +364,7 @@ def message_body(message: Message) -> RenderableType:
     about = facts(
         (
             ("sent by", message.producer or "unseen: no span of its sender arrived"),
-            ("sent at", fmt.stamp(message.sent_at)),
+            ("sent at", clocks.stamp(clocks.sent(message), message.sent_at, message.sender_clock_offset_s)),
             ("publish", outcome),
             ("position", place),
             ("keys", keys_text(message.keys)),
@@ -366,8 +393,15 @@ def delivery_view(delivery: DeliveryDetail) -> RenderableType:
             ("missing", delivery.missing),
             ("since", fmt.stamp(delivery.since)),
             ("deadline", fmt.stamp(delivery.deadline) if delivery.deadline else ""),
-            ("received", fmt.stamp(delivery.received_at) if delivery.received_at else ""),
-            ("latency", fmt.duration(delivery.latency_ms) if delivery.latency_ms is not None else ""),
+            (
+                "received",
+                clocks.stamp(
+                    clocks.received(delivery), delivery.received_at, delivery.receiver_clock_offset_s
+                )
+                if delivery.received_at
+                else "",
+            ),
+            ("latency", clocks.latency(delivery)),
             ("settled", fmt.stamp(delivery.settled_at) if delivery.settled_at else ""),
         )
     )
@@ -388,7 +422,7 @@ def attempts_table(attempts: Sequence[Attempt]) -> RenderableType:
         table.add_row(
             str(attempt.number),
             Text(where),
-            fmt.clock(attempt.received_at),
+            clocks.mark(attempt.clock_offset_s) + fmt.clock(clocks.taken(attempt)),
             fmt.duration(took) if took is not None else styled(("still open", Tone.WARN)),
             Text(attempt.settle_outcome or "–"),
             styled((attempt.error, Tone.BAD)),

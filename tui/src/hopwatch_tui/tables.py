@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
 
+from hopwatch_tui import clocks
 from hopwatch_tui import format as fmt
 from hopwatch_tui.answers import Delivery, FlowSummary, LagRow, SearchHit
 from hopwatch_tui.format import Sign, Tone
@@ -165,7 +166,9 @@ DELIVERIES: Final = Table[Delivery](
         Column("REASON", lambda one, _: _dim(one_line(one.reason)), share=3, wide_from=92),
         Column("FROM", lambda one, _: _plain(one.producer), share=1, wide_from=120),
         Column("TRIES", lambda one, _: _number(one.attempts, Tone.PLAIN), width=5, right=True, wide_from=90),
-        Column("AGE", lambda one, now: _plain(fmt.age(one.sent_at or one.since, now)), width=6, right=True),
+        Column(
+            "AGE", lambda one, now: _plain(fmt.age(clocks.sent(one) or one.since, now)), width=6, right=True
+        ),
         Column("MESSAGE", lambda one, _: _dim(fmt.short_id(one.message_id)), width=9, wide_from=130),
     ),
     key_of=lambda one: f"{one.message_id}\n{one.receiver}",

@@ -9,6 +9,7 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Footer
 
+from hopwatch_tui import clocks
 from hopwatch_tui import format as fmt
 from hopwatch_tui.actions import FLOW
 from hopwatch_tui.answers import Delivery, Flow, FlowSummary, Span
@@ -234,6 +235,7 @@ def about_line(flow: Flow) -> Line:
     return (
         (f" {summary.flow_id}  {fmt.clock(summary.started_at)}", Tone.DIM),
         (neighbours, Tone.PLAIN),
+        (f"  {legend}" if (legend := clocks.legend(flow)) else "", Tone.WARN),
         ("  ▲ cut off at the collector's limit" if flow.truncated else "", Tone.WARN),
     )
 
@@ -253,7 +255,10 @@ def span_detail(span: Span) -> Any:
             ("destination", span.destination),
             ("receiver", span.receiver),
             ("message", span.message_id),
-            ("started", f"{fmt.stamp(span.started_at)}, took {fmt.duration(span.duration_ms)}"),
+            (
+                "started",
+                f"{clocks.stamp(clocks.began(span), span.started_at, span.clock_offset_s)}, took {fmt.duration(span.duration_ms)}",
+            ),
             ("span id", f"{span.span_id} in trace {span.trace_id}"),
             *events,
             *(("link", f"{link.span_id} in trace {link.trace_id}") for link in span.links),
@@ -272,12 +277,12 @@ def hop_detail(hop: Delivery) -> Any:
             ("evidence", ", ".join(hop.witnesses) or "none"),
             (
                 "sent",
-                f"{fmt.clock(hop.sent_at)} by {hop.producer or 'nobody seen'} to {hop.system} {hop.destination}",
+                f"{clocks.mark(hop.sender_clock_offset_s)}{fmt.clock(clocks.sent(hop))} by {hop.producer or 'nobody seen'} to {hop.system} {hop.destination}",
             ),
             ("receiver", f"{hop.receiver or 'nobody'}  {hop.consumer}"),
             (
                 "received",
-                f"{fmt.clock(hop.received_at)}, {fmt.duration(hop.latency_ms)} after"
+                f"{clocks.mark(hop.receiver_clock_offset_s)}{fmt.clock(clocks.received(hop))}, {clocks.latency(hop)} after"
                 if hop.received_at
                 else "",
             ),

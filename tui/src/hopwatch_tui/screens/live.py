@@ -8,6 +8,7 @@ from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.widgets import ContentSwitcher, Footer
 
+from hopwatch_tui import clocks
 from hopwatch_tui import format as fmt
 from hopwatch_tui.actions import LIVE
 from hopwatch_tui.answers import Delivery, FlowSummary, LagRow, Loss
@@ -32,8 +33,8 @@ class LiveScreen(BaseScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = bindings(LIVE)
     DEFAULT_CSS = """
-    LiveScreen #trouble, LiveScreen #losses { display: none; background: $surface; }
-    LiveScreen #trouble.shown, LiveScreen #losses.shown { display: block; }
+    LiveScreen #trouble, LiveScreen #losses, LiveScreen #clocks { display: none; background: $surface; }
+    LiveScreen #trouble.shown, LiveScreen #losses.shown, LiveScreen #clocks.shown { display: block; }
     LiveScreen ContentSwitcher { height: 1fr; }
     """
 
@@ -48,6 +49,7 @@ class LiveScreen(BaseScreen):
         yield Bar(id="verdicts")
         yield Bar(id="trouble")
         yield Bar(id="losses")
+        yield Bar(id="clocks")
         yield Tabs(tuple(_TITLES.values()))
         with ContentSwitcher(initial=self._place(View.FLOWS)):
             for view in View:
@@ -121,7 +123,10 @@ class LiveScreen(BaseScreen):
         trouble.set_class(model.trouble is not None, "shown")
         if model.trouble is not None:
             trouble.show(trouble_line(model.trouble))
-
+        off = clocks.banner(model.snapshot.clocks) if model.snapshot else ""
+        bar = self.query_one("#clocks", Bar)
+        bar.set_class(bool(off), "shown")
+        bar.show(((f" {off}", Tone.WARN),))
         losses = model.snapshot.losses if model.snapshot else ()
         lost = self.query_one("#losses", Bar)
         lost.set_class(bool(losses), "shown")
