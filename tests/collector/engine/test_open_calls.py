@@ -15,7 +15,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi.responses import StreamingResponse
-from ledger_support import judged
+from ledger_support import T0, judged
 from opentelemetry import propagate
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
@@ -37,8 +37,8 @@ from hopwatch_collector.query import Queries
 from hopwatch_collector.query.window import Window
 
 WITHIN_S = 20.0
-SOON, LATE = 3_610.0, 4_000.0
-"""Seconds into the story of `ledger_support`, which began an hour ago: before and after the deadline of what just began."""
+SOON, LATE = 10.0, 400.0
+"""Seconds from now: before and after the deadline of what just began."""
 
 
 class Told:
@@ -62,16 +62,17 @@ class Told:
             assert time.monotonic() < deadline, [span.name for span in self._spans()]
             await asyncio.sleep(0.01)
 
-    def deliveries(self, now: float) -> list[tuple[Any, ...]]:
+    def deliveries(self, after: float) -> list[tuple[Any, ...]]:
         """Verdict, ground, destination, receiver and attempts of every delivery."""
         return [
-            (row["cause"], row["destination"], row["receiver"], row["attempts"]) for row in self.rows(now)
+            (row["cause"], row["destination"], row["receiver"], row["attempts"]) for row in self.rows(after)
         ]
 
-    def rows(self, now: float) -> list[Row]:
-        """Every delivery by all that was told until now."""
+    def rows(self, after: float) -> list[Row]:
+        """Every delivery by all that was told until now, as it would stand so many seconds from now."""
+        now = (datetime.now(UTC) - T0).total_seconds() + after
         self._store.insert_otlp(encode_spans(self._spans()).SerializeToString(), str(uuid.uuid4()))
-        return judged(self._store, now=now, until=LATE)
+        return judged(self._store, now=now, until=now)
 
     def explained(self) -> tuple[Message, list[Evidence]]:
         """The one message there is, and the evidence of its one delivery."""
