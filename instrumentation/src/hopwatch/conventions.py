@@ -59,6 +59,9 @@ REASON: Final = "hopwatch.reason"
 PENDING: Final = "hopwatch.pending"
 """Messages that waited for this receiver behind this one when it was handed over (JetStream, Kafka)."""
 
+TTL: Final = "hopwatch.message.ttl"
+"""Milliseconds after which the broker may discard the message unread, where its sender set a limit (AMQP `expiration`)."""
+
 STREAM: Final = "hopwatch.stream"
 """JetStream stream the message lies in."""
 

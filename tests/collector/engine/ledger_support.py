@@ -317,6 +317,7 @@ TABLES = (
     "deadline_rules",
     "losses",
     "clock_pairs",
+    "told",
 )
 
 

@@ -1,16 +1,10 @@
 """What verdicts make of a broker's word: when it counts, when it does not yet, and when the witness is away."""
 
 import pytest
-from broker_support import looked, stood
+from evidence_support import finding, looked, stood
 from ledger_support import at, in_kafka, judged, processed, sent, subscribed, take
 
 from hopwatch_collector.engine import Store
-
-
-def finding(store: Store, now: float, **more: float) -> str:
-    """The cause of the one delivery there is."""
-    (row,) = judged(store, now=now, **more)
-    return str(row["cause"])
 
 
 @pytest.fixture

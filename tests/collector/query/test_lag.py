@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from broker_support import looked, stood
+from evidence_support import looked, stood
 from ledger_support import T0, in_kafka, sent, subscribed, take
 
 from hopwatch_collector.engine import Store

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from broker_support import looked, stood
+from evidence_support import looked, stood
 from clock_support import SCOPE, ago, call
 from ledger_support import S, committed, in_kafka, new_trace, processed, sent, subscribed, take
 

@@ -24,7 +24,7 @@ def test_every_broker_named_is_watched_without_its_password() -> None:
     )
     found = watches(settings, None, Metrics())  # type: ignore[arg-type]  # nothing is written here
     assert [(watch.system, watch.broker) for watch in found] == [
-        ("kafka", "kafka:9092"), ("rabbitmq", "rabbit:15672"), ("nats", "nats:4222"),
+        ("kafka", "kafka:9092"), ("rabbitmq", "rabbit:15672/shop"), ("nats", "nats:4222"),
     ]  # fmt: skip
     assert "secret" not in repr(settings)
 

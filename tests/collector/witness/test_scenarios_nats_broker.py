@@ -99,7 +99,7 @@ async def test_nothing_is_taken_back_unseen(store) -> None:
     await watch.once()
     assert watch.trouble == "refused"
     assert store.standing_claims("nats", watch._id)
-    assert any(row["receiver"] == place.receiver for row in store.standing_places("nats"))
+    assert any(row["receiver"] == place.receiver for row in store.standing_places("nats", watch._id))
     await watch.once()
     assert not store.standing_claims("nats", watch._id)
-    assert not any(row["receiver"] == place.receiver for row in store.standing_places("nats"))
+    assert not any(row["receiver"] == place.receiver for row in store.standing_places("nats", watch._id))

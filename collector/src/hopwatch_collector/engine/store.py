@@ -187,9 +187,9 @@ class Store:
         """Return the claims to destinations that a witness has written and not taken back."""
         return self._standing("standing_claims", {"system": system, "resource": resource})
 
-    def standing_places(self, system: str) -> list[Row]:
-        """Return the places at a kind of broker that positions are known of and that have not gone."""
-        return self._standing("standing_places", {"system": system})
+    def standing_places(self, system: str, resource: int) -> list[Row]:
+        """Return the places that a witness has written positions of and that have not gone."""
+        return self._standing("standing_places", {"system": system, "resource": resource})
 
     def standing_declarations(self) -> list[Row]:
         """Return the expectations that hold, by the columns of `declared`."""

@@ -71,6 +71,8 @@ class Position:
     """Whether what is dropped goes to a dead-letter exchange."""
     state: str = ""
     """`gone`, `paused`, `empty` (nobody reads), or nothing to remark."""
+    uncounted: bool = False
+    """Whether messages may come to a queue that `published` does not count: RabbitMQ counts no dead letters."""
 
 
 GONE: Final = Position(state="gone")

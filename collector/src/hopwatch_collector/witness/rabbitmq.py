@@ -1,19 +1,21 @@
 """RabbitMQ: queues with their counters and limits, and what they are bound to, through the management API.
 
-Needs a user with the tag `monitoring` (read only); without it, `management` and read permission on the vhost show less.
+Needs a user with the tag `monitoring` and any permission on the virtual host: it then sees all queues there, whichever it
+may read from. With the tag `management` the nodes cannot be seen, and so not when they started.
 """
 
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import httpx
 
-from hopwatch_collector.witness.model import NEVER, UNTOLD, Claim, Look, Place, Position, WitnessAway
-from hopwatch_collector.witness.rabbitmq_routes import Routes, matches, routes
+from hopwatch_collector.witness.model import UNTOLD, Claim, Look, Place, Position, WitnessAway
+from hopwatch_collector.witness.rabbitmq_answers import Nonsense, body, listed, moment, number, table
+from hopwatch_collector.witness.rabbitmq_routes import Routed, Routes, matches, routes
 
 _TIMEOUT_S: Final = 10.0
 _REFUSED: Final = (401, 403)
@@ -23,7 +25,8 @@ _QUEUE_COLUMNS: Final = (
     "message_stats.get_no_ack,arguments,effective_policy_definition,head_message_timestamp"
 )
 _EXCHANGE_COLUMNS: Final = "name,type,arguments,policy"
-_BINDING_COLUMNS: Final = "source,destination,destination_type,routing_key,arguments"
+_BINDING_WORDS: Final = ("source", "destination", "destination_type", "routing_key")
+_BINDING_COLUMNS: Final = ",".join((*_BINDING_WORDS, "arguments"))
 _JITTER_S: Final = 5.0
 """A node's start, as told at several looks, is the same one when no further apart than this."""
 
@@ -36,35 +39,45 @@ class RabbitMQWitness:
     def __init__(self, management_url: str, vhost: str = "/") -> None:
         """`management_url`: `http://user:password@host:15672`."""
         parts = urlsplit(management_url)
-        self.broker = f"{parts.hostname}:{parts.port or 15672}"
+        server = f"{parts.hostname}:{parts.port or 15672}"
+        self.broker = server if vhost == "/" else f"{server}/{vhost}"
         self._vhost = quote(vhost, safe="")
         self._auth = (parts.username or "guest", parts.password or "guest")
-        self._base = f"{parts.scheme}://{self.broker}{parts.path.rstrip('/')}/api"
+        self._base = f"{parts.scheme}://{server}{parts.path.rstrip('/')}/api"
         self._http: httpx.AsyncClient | None = None
         self._requests = 0
+        self._left_out: dict[str, int] = {}
         self._counting = _Counting()
 
     async def look(self) -> Look:
         """See all queues and bindings."""
+        self._left_out = {}
         try:
-            queues = await self._get("queues", columns=_QUEUE_COLUMNS)
-            exchanges = await self._get("exchanges", columns=_EXCHANGE_COLUMNS)
-            bindings = await self._get("bindings", columns=_BINDING_COLUMNS)
+            listed_queues = await self._get("queues", ("name",), columns=_QUEUE_COLUMNS)
+            exchanges = await self._get("exchanges", ("name", "type"), columns=_EXCHANGE_COLUMNS)
+            bindings = await self._get("bindings", _BINDING_WORDS, columns=_BINDING_COLUMNS)
             if any(exchange.get("policy") for exchange in exchanges):
-                exchanges = _with_policies(exchanges, await self._get("policies"))
+                exchanges = _with_policies(exchanges, await self._get("policies", ("name",)))
             nodes = await self._nodes()
         except httpx.HTTPStatusError as error:
             raise WitnessAway(f"RabbitMQ at {self.broker}: {_refusal(error.response)}") from error
-        except (httpx.HTTPError, ValueError) as error:
+        except Nonsense as error:
+            raise WitnessAway(f"RabbitMQ at {self.broker}: {error}") from error
+        except httpx.HTTPError as error:
             raise WitnessAway(f"RabbitMQ at {self.broker}: {type(error).__name__}: {error}") from error
         requests, self._requests = self._requests, 0
         graph = routes(exchanges, bindings)
-        names = {queue["name"] for queue in queues}
+        queues = [queue for queue in listed_queues if queue["name"]]
         began = self._counting.began(queues, nodes, time.time())
         return Look(
             frozenset(_claims(queues, graph)),
-            {Place(queue["name"]): _position(queue, began[queue["name"]], graph, names) for queue in queues},
+            _positions(queues, began, graph),
             requests=requests,
+            blind=tuple(
+                f"RabbitMQ at {self.broker}: {count} of the {what} make no sense and were left out"
+                for what, count in self._left_out.items()
+            ),
+            partial=bool(self._left_out),
         )
 
     async def close(self) -> None:
@@ -73,26 +86,31 @@ class RabbitMQWitness:
         if http is not None:
             await http.aclose()
 
-    async def _get(self, what: str, **params: str) -> list[dict[str, Any]]:
-        return await self._ask(f"{what}/{self._vhost}", params)
+    async def _get(self, what: str, words: Sequence[str], **params: str) -> list[Mapping[str, Any]]:
+        return await self._ask(what, f"{what}/{self._vhost}", words, params)
 
-    async def _nodes(self) -> list[dict[str, Any]]:
+    async def _nodes(self) -> list[Mapping[str, Any]]:
         """The nodes and how long they have been up; nothing where that is only for users with more rights."""
         try:
-            return await self._ask("nodes", {"columns": "name,uptime"})
+            return await self._ask("nodes", "nodes", ("name",), {"columns": "name,uptime"})
         except httpx.HTTPStatusError as error:
             if error.response.status_code in _REFUSED:
                 return []
             raise
 
-    async def _ask(self, path: str, params: dict[str, str]) -> list[dict[str, Any]]:
+    async def _ask(
+        self, what: str, path: str, words: Sequence[str], params: dict[str, str]
+    ) -> list[Mapping[str, Any]]:
         if self._http is None:
             self._http = httpx.AsyncClient(auth=self._auth, timeout=_TIMEOUT_S)
         self._requests += 1
-        answer = await self._http.get(f"{self._base}/{path}", params=params)
-        answer.raise_for_status()
-        found: list[dict[str, Any]] = answer.json()
-        return found
+        async with self._http.stream("GET", f"{self._base}/{path}", params=params) as answer:
+            text = await body(answer)
+            answer.raise_for_status()
+        found = listed(text, words)
+        if found.left_out:
+            self._left_out[what] = found.left_out
+        return found.rows
 
 
 @dataclass(slots=True)
@@ -109,12 +127,12 @@ class _Counting:
     ) -> dict[str, int]:
         """Since when each of the queues counts, in seconds since 1970, 0 where nobody tells."""
         for node in nodes:
-            start = now - node.get("uptime", 0) / 1000
+            start = now - number(node.get("uptime"), 0) / 1000
             if abs(start - self.starts.get(node["name"], 0.0)) > _JITTER_S:
                 self.starts[node["name"]] = start
         before, self.queues = self.queues, {}
         for queue in queues:
-            start, counted = self.starts.get(queue.get("node", ""), 0.0), _counters(queue)
+            start, counted = self.starts.get(str(queue.get("node")), 0.0), _counters(queue)
             known = before.get(queue["name"])
             if known is None:
                 since = now if self.looked else start
@@ -130,19 +148,22 @@ class _Counting:
 
 def _refusal(answer: httpx.Response) -> str:
     if answer.status_code in _REFUSED:
-        return "login refused: the witness needs a user with the tag `monitoring`"
+        return "login refused: the witness needs a user with the tag `monitoring` and a permission on the virtual host"
     return f"the management API answered {answer.status_code}"
 
 
 def _with_policies(
     exchanges: Iterable[Mapping[str, Any]], policies: Iterable[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+) -> list[Mapping[str, Any]]:
     """Exchanges with what their policies add to their arguments, as if it had been given when they were declared."""
-    definitions = {policy["name"]: policy.get("definition") or {} for policy in policies}
+    definitions = {policy["name"]: table(policy.get("definition")) for policy in policies}
     return [
         {
             **exchange,
-            "arguments": {**definitions.get(exchange.get("policy"), {}), **(exchange.get("arguments") or {})},
+            "arguments": {
+                **definitions.get(str(exchange.get("policy")), {}),
+                **table(exchange.get("arguments")),
+            },
         }
         for exchange in exchanges
     ]
@@ -150,48 +171,83 @@ def _with_policies(
 
 def _counters(queue: Mapping[str, Any]) -> tuple[int, int, int]:
     """How many messages were routed to a queue, handed out and settled, since it counts."""
-    stats = queue.get("message_stats") or {}
+    stats = table(queue.get("message_stats"))
     # What needs no acknowledgement is settled by being handed out.
-    settled = stats.get("ack", 0) + stats.get("deliver_no_ack", 0) + stats.get("get_no_ack", 0)
-    return stats.get("publish", 0), stats.get("deliver_get", 0), settled
+    settled = sum(number(stats.get(name), 0) for name in ("ack", "deliver_no_ack", "get_no_ack"))
+    return number(stats.get("publish"), 0), number(stats.get("deliver_get"), 0), settled
 
 
-def _position(queue: Mapping[str, Any], began: int, graph: Routes, queues: Container[str]) -> Position:
-    limits = {**(queue.get("effective_policy_definition") or {}), **(queue.get("arguments") or {})}
+def _positions(
+    queues: Iterable[Mapping[str, Any]], began: Mapping[str, int], graph: Routes
+) -> dict[Place, Position]:
+    """How every queue stands."""
+    graves = _graves(queues, graph)
+    fed = {name for leads_to in graves.values() for name in leads_to}
+    return {
+        Place(name := queue["name"]): _position(queue, began[name], bool(graves[name]), name in fed)
+        for queue in queues
+    }
+
+
+def _position(queue: Mapping[str, Any], began: int, dead_letters: bool, fed: bool) -> Position:
+    limits = _limits(queue)
     published, handed, acked = _counters(queue)
-    head = queue.get("head_message_timestamp")
+    consumers = number(queue.get("consumers"))
     return Position(
         first=began,
-        waiting=queue.get("messages_ready", UNTOLD),
-        in_hand=queue.get("messages_unacknowledged", UNTOLD),
-        consumers=queue.get("consumers", UNTOLD),
-        oldest_at=datetime.fromtimestamp(head, UTC) if isinstance(head, int) else NEVER,
+        # Not told while the queue's node is down or has not counted yet.
+        waiting=number(queue.get("messages_ready")),
+        in_hand=number(queue.get("messages_unacknowledged")),
+        consumers=consumers,
+        oldest_at=moment(queue.get("head_message_timestamp")),
         published=published,
         handed=handed,
         acked=acked,
         ttl_ms=_limit(limits, "message-ttl"),
         max_length=max(_limit(limits, "max-length"), _limit(limits, "max-length-bytes")),
-        dead_letters=_dead_letters(queue["name"], limits, graph, queues),
-        state="" if queue.get("consumers") else "empty",
+        dead_letters=dead_letters,
+        state="" if consumers else "empty",
+        uncounted=fed,
     )
 
 
-def _dead_letters(name: str, limits: Mapping[str, Any], graph: Routes, queues: Container[str]) -> bool:
-    """Whether what a queue drops may come to another queue; an exchange that is not there, or not bound, drops it too."""
-    exchange = limits.get("x-dead-letter-exchange", limits.get("dead-letter-exchange"))
-    if not isinstance(exchange, str):
-        return False
-    key = limits.get("x-dead-letter-routing-key", limits.get("dead-letter-routing-key"))
-    if not exchange:  # leads to the queue of that name; without a name, back to where it came from
-        return key in queues if isinstance(key, str) else bool(name)
-    ways = [*graph.routed(exchange), *graph.routed(graph.alternates.get(exchange, ""))]
-    return any(not isinstance(key, str) or not sure or matches(keys, key) for keys, _, sure in ways)
+def _limits(queue: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**table(queue.get("effective_policy_definition")), **table(queue.get("arguments"))}
+
+
+def _graves(queues: Iterable[Mapping[str, Any]], graph: Routes) -> dict[str, frozenset[str]]:
+    """Of each queue, to which queues the messages it drops may come; an exchange that is not there drops them too."""
+    names = frozenset(queue["name"] for queue in queues)
+
+    @cache
+    def ways(exchange: str) -> list[Routed]:
+        return [*graph.routed(exchange), *graph.routed(graph.alternates.get(exchange, ""))]
+
+    @cache
+    def led_to(exchange: str, key: str | None) -> frozenset[str]:
+        found = {
+            queue for keys, queue, sure in ways(exchange) if key is None or not sure or matches(keys, key)
+        }
+        return names & found
+
+    def grave(queue: Mapping[str, Any]) -> frozenset[str]:
+        limits, name = _limits(queue), queue["name"]
+        exchange = limits.get("x-dead-letter-exchange", limits.get("dead-letter-exchange"))
+        told = limits.get("x-dead-letter-routing-key", limits.get("dead-letter-routing-key"))
+        key = told if isinstance(told, str) else None
+        if not isinstance(exchange, str):
+            return frozenset()
+        if not exchange:  # leads to the queue of that name; without a name, back to where it came from
+            return names & {name if key is None else key}
+        return led_to(exchange, key)
+
+    return {queue["name"]: grave(queue) for queue in queues}
 
 
 def _limit(limits: Mapping[str, Any], name: str) -> int:
     """A limit set by argument (`x-…`) or policy; the smaller counts."""
-    told = [limits[key] for key in (f"x-{name}", name) if isinstance(limits.get(key), int)]
-    return min(told, default=UNTOLD)
+    told = [number(limits.get(key)) for key in (f"x-{name}", name)]
+    return min((limit for limit in told if limit >= 0), default=UNTOLD)
 
 
 def _claims(queues: Iterable[Mapping[str, Any]], graph: Routes) -> Iterator[Claim]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hopwatch_collector.witness.model import EXACTLY, MAYBE, OTHERWISE, Claim
+from hopwatch_collector.witness.rabbitmq_answers import table
 
 LONGEST_PATH: Final = 8
 """Exchanges a message may pass through before we stop following bindings from exchange to exchange."""
@@ -45,7 +46,7 @@ class Routes:
         to_queue = told["destination_type"] == "queue"
         kind = self.kinds.get(source)
         if kind is not None:
-            keys, sure = _keys(kind, told["routing_key"], told.get("arguments") or {})
+            keys, sure = _keys(kind, told["routing_key"], table(told.get("arguments")))
             self.bindings[source].append(Binding(keys, told["destination"], to_queue, sure))
 
     def claims(self, exchange: str, durable: Mapping[str, bool]) -> Iterator[Claim]:
@@ -101,7 +102,7 @@ def routes(exchanges: Iterable[Mapping[str, Any]], bindings: Iterable[Mapping[st
     """The graph that the management API tells."""
     found = Routes({})
     for exchange in exchanges:
-        name, arguments = exchange["name"], exchange.get("arguments") or {}
+        name, arguments = exchange["name"], table(exchange.get("arguments"))
         if not name:
             continue  # the default exchange: every queue under its own name
         kind = exchange["type"]

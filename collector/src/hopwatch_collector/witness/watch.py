@@ -45,8 +45,8 @@ class Writes(Protocol):
     def standing_claims(self, system: str, resource: int) -> list[Mapping[str, Any]]:
         """Return the claims a watch has written and not taken back: pattern, receiver, durable."""
 
-    def standing_places(self, system: str) -> list[Mapping[str, Any]]:
-        """Return what positions there are that have not gone: receiver, partition, destination."""
+    def standing_places(self, system: str, resource: int) -> list[Mapping[str, Any]]:
+        """Return what positions a watch has written that have not gone: receiver, partition, destination."""
 
 
 @dataclass(slots=True)
@@ -147,7 +147,7 @@ class Watch:
         for row in self._store.standing_claims(self.system, self._id):
             claim = Claim(row["pattern"], row["receiver"], bool(row["durable"]))
             self._written.claims[_key(claim)] = claim, row["first_at"]
-        for row in self._store.standing_places(self.system):
+        for row in self._store.standing_places(self.system, self._id):
             place = Place(row["receiver"], row["partition"], row["destination"])
             self._written.positions[place] = Position()
         self._known = True
@@ -250,5 +250,6 @@ _SIGHTING_COLUMNS: Final = (
 _POSITION_COLUMNS: Final = (
     "day", "system", "destination", "receiver", "partition", "at", "first", "end", "next", "done", "waiting", "in_hand",
     "consumers", "oldest_at", "published", "handed", "acked", "ttl_ms", "max_length", "dead_letters", "state",
+    "uncounted",
 )  # fmt: skip
 _WATCH_COLUMNS: Final = ("day", "system", "broker", "at", "ok", "trouble", "requests", "took_ms")

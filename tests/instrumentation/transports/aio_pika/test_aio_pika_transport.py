@@ -1,6 +1,7 @@
 """What is particular to AMQP: true publish outcomes, settlement in every form, dead letters, bindings."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import aio_pika
@@ -27,6 +28,7 @@ from hopwatch.conventions import (
     RECEIVER,
     SETTLE_OUTCOME,
     SUBSCRIPTION_PATTERN,
+    TTL,
 )
 
 
@@ -109,6 +111,27 @@ async def test_an_applications_own_id_is_kept_as_an_alias(channel: Any, unique: 
     assert (
         send.attributes[MESSAGING_CONVERSATION_ID] == process.attributes[MESSAGING_CONVERSATION_ID] == "c-1"
     )
+
+
+@pytest.mark.parametrize("expiration", [1.5, timedelta(seconds=1.5)])
+async def test_how_long_a_message_lives_is_noted(
+    channel: Any, unique: str, hops: Any, expiration: object
+) -> None:
+    """A message's own expiration is noted as the broker gets it, and nothing where there is none."""
+    queue = await channel.declare_queue(unique, exclusive=True)
+    await publish(channel, unique, expiration=expiration)
+    await publish(channel, unique)
+    assert (await queue.get(no_ack=True)).expiration == 1.5
+    assert [send.attributes.get(TTL) for send in hops.sends()] == [1500, None]
+
+
+async def test_an_expiration_that_cannot_be_sent_stays_the_callers_error(
+    channel: Any, unique: str, hops: Any
+) -> None:
+    """What aio-pika refuses is raised by aio-pika, and recorded as refused."""
+    with pytest.raises(ValueError, match="Invalid timestamp type"):
+        await publish(channel, unique, expiration="soon")
+    assert outcomes(hops) == ["refused"]
 
 
 async def test_a_message_passed_on_as_it_came_is_a_new_one(channel: Any, unique: str, hops: Any) -> None:

@@ -135,7 +135,18 @@ titled AS
         arrayFilter(t -> NOT t.7 AND t.3 <= m.sent_at + INTERVAL 30 SECOND AND m.sent_at <= t.4, titles) AS near,
         if(receiver_seen, 0, outcome IN ('returned', 'refused', 'unconfirmed', 'duplicate')) AS not_published,
         receivers.1 AS seen
-    FROM messages AS m
+    FROM
+    (
+        SELECT *
+        FROM messages
+        LEFT JOIN
+        (
+            SELECT message, minIf(addMilliseconds(at, number), kind = 'ttl') AS expires_at
+            FROM told
+            WHERE message IN (SELECT message FROM picked)
+            GROUP BY message
+        ) AS told_of USING (message)
+    ) AS m
     LEFT JOIN titles AS t ON m.system = t.system AND m.destination = t.destination
 ),
 paired AS
@@ -187,7 +198,7 @@ evidence AS
     SELECT
         p.message AS message, p.receiver AS receiver, p.owed AS owed, p.held AS held, p.declared AS declared, p.maybe_owed AS maybe_owed,
         p.sender_seen AS sender_seen, p.not_published AS not_published, p.receiver_seen AS receiver_seen, p.sent_at AS sent_at, p.confirmed_at AS confirmed_at,
-        p.first_at AS first_at, p.call AS call, p.streaming AS streaming, p.system AS system, p.destination AS destination, p.producer AS producer,
+        p.first_at AS first_at, p.expires_at AS expires_at, p.call AS call, p.streaming AS streaming, p.system AS system, p.destination AS destination, p.producer AS producer,
         p.peer AS peer, p.trace_id AS trace_id, p.flow AS flow, p.outcome AS outcome, p.publish_reason AS publish_reason,
         p.publish_error AS publish_error, p.publish_failed AS publish_failed, p.partition AS partition, p.offset AS offset,
         p.conversation AS conversation, p.keys AS keys,

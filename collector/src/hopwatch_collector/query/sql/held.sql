@@ -8,6 +8,8 @@ SELECT
     -- A queue may have been deleted and be there again, with other messages.
     max(left_at) AS gone_at,
     argMaxIf(last, to_at, last.state != 'gone') AS p_there,
+    -- Once is enough: what came in uncounted then is still there, or dropped.
+    max(fed) AS fed,
     CAST(receiver IN (SELECT receiver FROM telling), 'UInt8') AS tells
 FROM
 (
@@ -16,6 +18,7 @@ FROM
         max(p.at) AS to_at,
         maxIf(p.at, p.state = 'gone') AS left_at,
         min(p.next) AS least_next,
+        max(p.uncounted) AS fed,
         argMax((p.at, p.first, p.next, p.done, p.waiting, p.in_hand, p.published, p.handed, p.acked, p.ttl_ms, p.max_length, p.dead_letters,
             p.state), p.at)::Tuple(at DateTime64(6, 'UTC'), first Int64, next Int64, done Int64, waiting Int64, in_hand Int64, published Int64,
             handed Int64, acked Int64, ttl_ms Int64, max_length Int64, dead_letters UInt8, state String) AS last

@@ -10,9 +10,9 @@ witnessed AS
     SELECT
         e.* EXCEPT (system, destination, receiver, partition, offset, attempts),
         e.system AS system, e.destination AS destination, e.receiver AS receiver, e.partition AS partition, e.offset AS offset, e.attempts AS attempts,
-        h.p AS now_at, h.p_there AS there_at, h.gone_at AS gone_at, h.begins AS begins, h.tells AS tells,
+        h.p AS now_at, h.p_there AS there_at, h.gone_at AS gone_at, h.begins AS begins, h.tells AS tells, h.fed AS fed,
         b.at > 0 AND b.state != 'gone' AS known_before, b.first AS counted_before,
-        if(known_before, (b.published, b.handed, b.acked, b.waiting + b.in_hand), (0, 0, 0, 0)) AS before,
+        if(known_before, (b.published, b.handed, b.acked, greatest(b.waiting, 0) + greatest(b.in_hand, 0)), (0, 0, 0, 0)) AS before,
         before.1 AS published_before, before.2 AS handed_before, before.3 AS acked_before, before.4 AS held_before,
         a.published AS published_then,
         s.kind AS sighted, s.attempts AS sighted_attempts, s.at AS sighted_at,
@@ -75,6 +75,8 @@ weighed AS
         looked_at >= now_at.at + INTERVAL 7 SECOND AS at_rest,
         -- A restart of the broker sets them to nought, and so does declaring a queue anew.
         if(known_before, abs(now_at.first - counted_before) < 10 AND now_at.published >= published_before, 1) AS comparable,
+        -- Its time to live is over: the queue's, or its own.
+        if(now_at.ttl_ms >= 0, addMilliseconds(sent_at, now_at.ttl_ms) <= now_at.at, 0) OR if(expires_at > 0, expires_at <= now_at.at, 0) AS outlived,
         -- What was never handed out waits in the order it came in: the latest ones.
         now_at.published - now_at.waiting AS left_by_now,
         now_at.published - published_before AS published_since,
@@ -103,6 +105,7 @@ timed AS
             system != 'rabbitmq',                                   if(now_at.state = 'gone', 'gone', ''),
             if(now_at.state = 'gone', 1, gone_at > greatest(sent_at, confirmed_at)),
                 if(there_at.waiting + there_at.in_hand > 0 OR tells OR there_at.handed <= handed_before, 'gone', 'gone, shared'),
+            now_at.waiting < 0,                                     '',
             if(counted AND at_rest, NOT comparable, 0), multiIf(
                 now_at.waiting > 0,                                 'queued',
                 now_at.in_hand > 0,                                 'in hand',
@@ -110,9 +113,19 @@ timed AS
             if(counted AND at_rest AND dropped_since > 0 AND now_at.waiting > 0, published_before < left_by_now, 0), multiIf(
                 if(now_at.handed = handed_before, 1, tells AND now_at.in_hand = 0) AND published_then <= left_by_now, 'dropped',
                                                                     'some dropped'),
+            if(counted AND at_rest, now_at.waiting > 0, 0), multiIf(
+                -- What waits may have come in uncounted and pushed it out.
+                if(fed, now_at.max_length >= 0 OR outlived, 0),     'uncounted',
+                if(tells, 1, now_at.handed = handed_before),        'queued',
+                -- Consumers that tell nothing took messages since; what they took came before what still waits.
+                fed,                                                'uncounted',
+                if(now_at.in_hand = 0, published_then <= left_by_now, 0), 'drained',
+                                                                    'queued'),
             now_at.waiting > 0,                                     'queued',
             now_at.in_hand > 0,                                     'in hand',
             NOT counted OR NOT at_rest,                             '',
+            -- Where messages come in uncounted, the sum says nothing; but if none was handed out, all that came are gone.
+            if(dropped_since <= 0, fed, 0),                         if(now_at.handed = handed_before, 'dropped', 'uncounted'),
             dropped_since <= 0,                                     'drained',
             now_at.handed = handed_before OR tells,                 'dropped',
                                                                     'shared') AS broker
@@ -136,8 +149,9 @@ judged AS
             attempts > 0, multiIf(
                 if(broker = 'done', last_failed = 0 AND (system = 'nats' OR processed), 0), 'settled.done',
                 last_settle = 'term',                  'dead_lettered.term',
-                if(broker = 'dropped', last_settle IN ('nack', 'requeue'), 0),
-                                                       if(now_at.dead_letters, 'dead_lettered.dropped', 'lost.given up'),
+                if(broker = 'dropped', last_settle IN ('nack', 'requeue'), 0), multiIf(
+                    outlived,                          if(now_at.dead_letters, 'dead_lettered.expired', 'expired'),
+                                                       if(now_at.dead_letters, 'dead_lettered.dropped', 'lost.given up')),
                 -- Its consumer went away: nobody has it in hand, and the queue holds it again.
                 if(broker = 'queued' AND now_at.in_hand = 0 AND now_at.at >= last_started_at AND NOT given_back, last_settle IN ('', 'none'), 0),
                                                        if(waits_too_long, 'overdue.came back', 'waiting.came back'),
@@ -185,9 +199,9 @@ judged AS
                 broker = 'gone, shared',               'unknown.gone',
                 broker = 'counts anew',                'unknown.counts anew',
                 broker = 'some dropped',               'unknown.some dropped',
+                broker = 'uncounted',                  'unknown.uncounted',
                 broker = 'dropped', multiIf(
-                    if(now_at.ttl_ms >= 0, addMilliseconds(sent_at, now_at.ttl_ms) <= now_at.at, 0),
-                                                       if(now_at.dead_letters, 'dead_lettered.expired', 'expired'),
+                    outlived,                          if(now_at.dead_letters, 'dead_lettered.expired', 'expired'),
                     now_at.max_length >= 0,            if(now_at.dead_letters, 'dead_lettered.overflow', 'evicted.overflow'),
                                                        'lost.dropped'),
                 broker = 'drained',                    'settled.elsewhere',
@@ -232,7 +246,7 @@ SELECT
              'lost.given up', 'unknown.shared', 'stuck.elsewhere', 'in_flight.elsewhere', 'overdue.held', 'waiting.held',
              'unknown.witness away', 'no_receiver.broker', 'unknown.silent peer',
              'unknown.witness blind', 'waiting.delayed', 'overdue.fetched', 'waiting.fetched', 'unknown.headers', 'unknown.gone', 'unknown.counts anew',
-             'unknown.some dropped', 'overdue.came back', 'waiting.came back',
+             'unknown.some dropped', 'unknown.uncounted', 'overdue.came back', 'waiting.came back',
              'waiting.declared', 'overdue.declared', 'no_receiver.declared', 'unknown.declared',
              'in_flight.streaming', 'in_flight.unanswered', 'stuck.unanswered'],
             ['answered without error', 'acknowledged by the receiver', 'processed without error; this receiver needs no acknowledgement',
@@ -265,6 +279,7 @@ SELECT
              'the queue was deleted; consumers that tell nothing took messages from it, and this may be one of them',
              'the broker or the queue began anew after it was sent and counts from nought: needs its consumer''s word',
              'the queue dropped some messages and holds others; which of them this is only its consumer can tell',
+             'dead letters come to this queue uncounted: whether this one was taken, was dropped or still waits, its counters cannot tell',
              'its consumer went away, and the queue has held it again for longer than the deadline',
              'its consumer went away without settling it; the queue holds it again',
              'declared to be owed it, and no sign of delivery yet', 'declared to be owed it, and no sign of delivery within the deadline (no broker evidence)',

@@ -1,6 +1,8 @@
--- Places of which positions are known and that have not gone. Parameters: system.
+-- Places of which positions are known and that have not gone, of receivers that a witness wrote claims of: another broker
+-- or virtual host has others. Parameters: system; resource (its id).
 SELECT receiver, partition, destination
 FROM positions
 WHERE system = {system:String}
+    AND receiver IN (SELECT receiver FROM receivers WHERE system = {system:String} AND resource = {resource:UInt64})
 GROUP BY receiver, partition, destination
 HAVING argMax(state, at) != 'gone'

@@ -30,6 +30,7 @@ from hopwatch.conventions import (
     MESSAGING_DESTINATION_ANONYMOUS,
     RABBITMQ_DELIVERY_TAG,
     RABBITMQ_ROUTING_KEY,
+    TTL,
     PublishOutcome,
 )
 from hopwatch.handover import Attempts
@@ -136,6 +137,14 @@ def own_message_id(message: AbstractMessage) -> str | None:
 def conversation(message: AbstractMessage) -> dict[str, AttributeValue]:
     """Return the correlation id, which ties a reply to its request."""
     return {MESSAGING_CONVERSATION_ID: str(message.correlation_id)} if message.correlation_id else {}
+
+
+def lifetime(message: AbstractMessage) -> dict[str, AttributeValue]:
+    """Return how long the broker may keep a message that expires, as it goes over the wire: milliseconds in digits."""
+    try:
+        return {TTL: int(str(message.properties.expiration))}
+    except ValueError:  # it cannot be sent either
+        return {}
 
 
 def outcome_of_result(result: object) -> tuple[PublishOutcome, str]:

@@ -17,6 +17,7 @@ from hopwatch.transports.aio_pika.places import (
     Outgoing,
     conversation,
     deaths,
+    lifetime,
     outcome_of_error,
     outcome_of_result,
     own_message_id,
@@ -139,6 +140,8 @@ class Publishing:
                 if died:
                     headers[DEATHS_HEADER] = total(died)
             attributes = conversation(message)
+            if message.expiration is not None:
+                attributes |= lifetime(message)
             if self._recorder.opted.body_size:
                 attributes[MESSAGING_BODY_SIZE] = message.body_size
             alias = own_message_id(message)
