@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scenario_support import watching
 
 from hopwatch_collector.engine import Store
-from hopwatch_collector.witness import rabbitmq_answers
+from hopwatch_collector.witness import rabbitmq_management
 from hopwatch_collector.witness.model import EXACTLY, Look, Place, WitnessAway
 from hopwatch_collector.witness.rabbitmq import RabbitMQWitness
 from hopwatch_collector.witness.rabbitmq_answers import Nonsense, listed
@@ -189,7 +189,7 @@ async def test_an_answer_without_end_is_cut_off(
     management: Management, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more than so many bytes of an answer are read."""
-    monkeypatch.setattr(rabbitmq_answers, "LARGEST", 1 << 20)
+    monkeypatch.setattr(rabbitmq_management, "LARGEST", 1 << 20)
     management.lists["queues"] = b"[" + b"1," * (1 << 20)
     with pytest.raises(WitnessAway, match="more than 1 MiB"):
         await management.look()

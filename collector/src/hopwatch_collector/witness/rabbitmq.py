@@ -5,20 +5,16 @@ may read from. With the tag `management` the nodes cannot be seen, and so not wh
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
 
-import httpx
-
-from hopwatch_collector.witness.model import UNTOLD, Claim, Look, Place, Position, WitnessAway
-from hopwatch_collector.witness.rabbitmq_answers import Nonsense, body, listed, moment, number, table
+from hopwatch_collector.witness.model import UNTOLD, Claim, Look, Place, Position
+from hopwatch_collector.witness.rabbitmq_answers import moment, number, table
+from hopwatch_collector.witness.rabbitmq_management import Management
 from hopwatch_collector.witness.rabbitmq_routes import Routed, Routes, matches, routes
 
-_TIMEOUT_S: Final = 10.0
-_REFUSED: Final = (401, 403)
 _QUEUE_COLUMNS: Final = (
     "name,node,exclusive,auto_delete,messages_ready,messages_unacknowledged,consumers,"
     "message_stats.publish,message_stats.deliver_get,message_stats.ack,message_stats.deliver_no_ack,"
@@ -38,79 +34,37 @@ class RabbitMQWitness:
 
     def __init__(self, management_url: str, vhost: str = "/") -> None:
         """`management_url`: `http://user:password@host:15672`."""
-        parts = urlsplit(management_url)
-        server = f"{parts.hostname}:{parts.port or 15672}"
-        self.broker = server if vhost == "/" else f"{server}/{vhost}"
-        self._vhost = quote(vhost, safe="")
-        self._auth = (parts.username or "guest", parts.password or "guest")
-        self._base = f"{parts.scheme}://{server}{parts.path.rstrip('/')}/api"
-        self._http: httpx.AsyncClient | None = None
-        self._requests = 0
-        self._left_out: dict[str, int] = {}
+        self._management = Management(management_url, vhost)
+        self.broker = self._management.broker
         self._counting = _Counting()
 
     async def look(self) -> Look:
         """See all queues and bindings."""
-        self._left_out = {}
-        try:
-            listed_queues = await self._get("queues", ("name",), columns=_QUEUE_COLUMNS)
-            exchanges = await self._get("exchanges", ("name", "type"), columns=_EXCHANGE_COLUMNS)
-            bindings = await self._get("bindings", _BINDING_WORDS, columns=_BINDING_COLUMNS)
-            if any(exchange.get("policy") for exchange in exchanges):
-                exchanges = _with_policies(exchanges, await self._get("policies", ("name",)))
-            nodes = await self._nodes()
-        except httpx.HTTPStatusError as error:
-            raise WitnessAway(f"RabbitMQ at {self.broker}: {_refusal(error.response)}") from error
-        except Nonsense as error:
-            raise WitnessAway(f"RabbitMQ at {self.broker}: {error}") from error
-        except httpx.HTTPError as error:
-            raise WitnessAway(f"RabbitMQ at {self.broker}: {type(error).__name__}: {error}") from error
-        requests, self._requests = self._requests, 0
+        ask = self._management
+        ask.requests, ask.left_out = 0, {}
+        told = await ask.here("queues", ("name",), columns=_QUEUE_COLUMNS)
+        exchanges = await ask.here("exchanges", ("name", "type"), columns=_EXCHANGE_COLUMNS)
+        bindings = await ask.here("bindings", _BINDING_WORDS, columns=_BINDING_COLUMNS)
+        if any(exchange.get("policy") for exchange in exchanges):
+            exchanges = _with_policies(exchanges, await ask.here("policies", ("name",)))
+        nodes = await ask.all("nodes", ("name",), columns="name,uptime")
+        queues = [queue for queue in told if queue["name"]]
         graph = routes(exchanges, bindings)
-        queues = [queue for queue in listed_queues if queue["name"]]
         began = self._counting.began(queues, nodes, time.time())
         return Look(
             frozenset(_claims(queues, graph)),
             _positions(queues, began, graph),
-            requests=requests,
+            requests=ask.requests,
             blind=tuple(
                 f"RabbitMQ at {self.broker}: {count} of the {what} make no sense and were left out"
-                for what, count in self._left_out.items()
+                for what, count in ask.left_out.items()
             ),
-            partial=bool(self._left_out),
+            partial=bool(ask.left_out),
         )
 
     async def close(self) -> None:
         """Disconnect."""
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
-
-    async def _get(self, what: str, words: Sequence[str], **params: str) -> list[Mapping[str, Any]]:
-        return await self._ask(what, f"{what}/{self._vhost}", words, params)
-
-    async def _nodes(self) -> list[Mapping[str, Any]]:
-        """The nodes and how long they have been up; nothing where that is only for users with more rights."""
-        try:
-            return await self._ask("nodes", "nodes", ("name",), {"columns": "name,uptime"})
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code in _REFUSED:
-                return []
-            raise
-
-    async def _ask(
-        self, what: str, path: str, words: Sequence[str], params: dict[str, str]
-    ) -> list[Mapping[str, Any]]:
-        if self._http is None:
-            self._http = httpx.AsyncClient(auth=self._auth, timeout=_TIMEOUT_S)
-        self._requests += 1
-        async with self._http.stream("GET", f"{self._base}/{path}", params=params) as answer:
-            text = await body(answer)
-            answer.raise_for_status()
-        found = listed(text, words)
-        if found.left_out:
-            self._left_out[what] = found.left_out
-        return found.rows
+        await self._management.close()
 
 
 @dataclass(slots=True)
@@ -144,12 +98,6 @@ class _Counting:
             self.queues[queue["name"]] = (start, since, counted)
         self.looked = True
         return {name: int(since) for name, (_, since, _) in self.queues.items()}
-
-
-def _refusal(answer: httpx.Response) -> str:
-    if answer.status_code in _REFUSED:
-        return "login refused: the witness needs a user with the tag `monitoring` and a permission on the virtual host"
-    return f"the management API answered {answer.status_code}"
 
 
 def _with_policies(

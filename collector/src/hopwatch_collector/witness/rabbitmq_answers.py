@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import httpx
-
 from hopwatch_collector.witness.model import NEVER, UNTOLD
 
-LARGEST: Final = 64 << 20
-"""Bytes of one answer; a list that is longer is not read."""
 _LONGEST_NAME: Final = 512
 """Characters. AMQP's own limit is 255 bytes."""
 _MOST: Final = 1 << 62
@@ -30,20 +26,6 @@ class Listed:
     rows: list[Mapping[str, Any]]
     left_out: int = 0
     """How many others there were, whose names or kinds make no sense."""
-
-
-async def body(answer: httpx.Response) -> bytes:
-    """Read a streamed answer, if it is not too large.
-
-    Raises:
-        Nonsense: it is.
-    """
-    read = bytearray()
-    async for piece in answer.aiter_bytes():
-        read += piece
-        if len(read) > LARGEST:
-            raise Nonsense(f"an answer of more than {LARGEST >> 20} MiB")
-    return bytes(read)
 
 
 def listed(text: bytes, words: Iterable[str]) -> Listed:
