@@ -130,6 +130,15 @@ def command(
             rich_help_panel=_WATCHING,
         ),
     ] = None,
+    watch_rabbitmq_firehose: Annotated[
+        str | None,
+        typer.Option(
+            help="RabbitMQ's firehose, amqp://user:password@host:5672, a virtual host behind it: where each message went, exactly. "
+            "Needs tracing on (rabbitmqctl trace_on), which costs the broker throughput.",
+            envvar="HOPWATCH_WATCH_RABBITMQ_FIREHOSE",
+            rich_help_panel=_WATCHING,
+        ),
+    ] = None,
     watch_nats: Annotated[
         str | None,
         typer.Option(

@@ -20,11 +20,13 @@ def test_every_broker_named_is_watched_without_its_password() -> None:
     settings = Settings(
         watch_kafka="kafka://reader:secret@kafka:9092",
         watch_rabbitmq="http://reader:secret@rabbit:15672/shop",
+        watch_rabbitmq_firehose="amqp://reader:secret@rabbit/shop",
         watch_nats="nats://reader:secret@nats:4222",
     )
     found = watches(settings, None, Metrics())  # type: ignore[arg-type]  # nothing is written here
     assert [(watch.system, watch.broker) for watch in found] == [
-        ("kafka", "kafka:9092"), ("rabbitmq", "rabbit:15672/shop"), ("nats", "nats:4222"),
+        ("kafka", "kafka:9092"), ("rabbitmq", "rabbit:15672/shop"), ("rabbitmq-firehose", "rabbit:5672/shop"),
+        ("nats", "nats:4222"),
     ]  # fmt: skip
     assert "secret" not in repr(settings)
 
@@ -46,7 +48,14 @@ def test_kafka_addresses() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"watch_kafka": "http://a:9092"}, {"watch_kafka": "kafka://[a"}, {"watch_rabbitmq": "amqp://a:5672"}],
+    [
+        {"watch_kafka": "http://a:9092"},
+        {"watch_kafka": "kafka://[a"},
+        {"watch_rabbitmq": "amqp://a:5672"},
+        {"watch_rabbitmq_firehose": "amqp://a:5672"},
+        {"watch_rabbitmq": "http://a", "watch_rabbitmq_firehose": "http://a"},
+        {"watch_rabbitmq": "http://a", "watch_rabbitmq_firehose": "amqp://a/other"},
+    ],
 )
 def test_an_address_of_another_kind_is_refused(settings: dict[str, str]) -> None:
     """A mistake in an address is said at the start, with the form that is wanted."""

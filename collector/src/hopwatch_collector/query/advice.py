@@ -57,6 +57,7 @@ MISSING: Final[Mapping[str, str]] = {
     "unknown.some dropped": "the receiver's word: the queue dropped some and kept others within a few seconds",
     "unknown.declared": "instrumenting the receiver: it was first seen, or may be seen under another name, after it was sent",
     "unknown.uncounted": "its consumer's word: instrument every consumer of this queue, to which dead letters come uncounted",
+    "unknown.handed": "instrumenting every consumer of this queue: the broker tells to whom it hands out, not what is acknowledged",
     "unknown.silent peer": "instrumenting the peer",
 }
 """Cause of `unknown` → what would settle it."""

@@ -26,6 +26,8 @@ class _Told:
     claims: Mapping[str, list[Row]]
     positions: Mapping[str, list[Row]]
     sightings: Mapping[str, list[Row]]
+    singly: Mapping[str, list[Row]]
+    """Of this message; under no receiver: for whomever."""
     watch: Row | None
     gaps: Gaps
 
@@ -52,6 +54,7 @@ def _ask(store: Store, message: Message, now: datetime, clocks: Clocks) -> _Told
         _by_receiver(store.query("receiver_claims", {**at, "top": MAX_CLAIMS, **clocks.parameters()})),
         _by_receiver(store.query("receiver_positions", at)),
         _by_receiver(store.query("message_sightings", place) if message.offset is not None else []),
+        _by_receiver(store.query("message_told", {"message": message.message_id.replace("-", "")})),
         next((watch for watch in watches if watch["system"] == message.system), None),
         gaps(store, message.deliveries),
     )
@@ -66,7 +69,7 @@ def _by_receiver(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
 
 def _explanation(message: Message, delivery: DeliveryDetail, told: _Told, now: datetime) -> Explanation:
     seen = [
-        *_sender(message),
+        *_sender(message, told),
         *_entitled(delivery, told),
         *_attempts(delivery),
         *_broker(message, delivery, told, now),
@@ -86,8 +89,17 @@ def _explanation(message: Message, delivery: DeliveryDetail, told: _Told, now: d
     )
 
 
-def _sender(message: Message) -> Iterator[Evidence]:
-    if message.sent_at is None:
+def _sender(message: Message, told: _Told) -> Iterator[Evidence]:
+    for one in told.singly.get("", []):
+        if one["kind"] == "ttl":
+            yield Evidence(
+                witness="producer", at=one["at"], says=f"it may be discarded after {one['number'] / 1000:g} s"
+            )
+        if one["kind"] == "published":
+            yield Evidence(
+                witness="broker", at=one["at"], says=f"somebody published it to {message.destination}"
+            )
+    if message.sent_at is None or not message.producer:
         yield Evidence(witness="producer", at=None, says="the sender was not seen")
         return
     where = "" if message.offset is None else f", at {message.partition}:{message.offset}"
@@ -158,6 +170,10 @@ def _clock(off_s: float) -> str:
 def _broker(message: Message, delivery: DeliveryDetail, told: _Told, now: datetime) -> Iterator[Evidence]:
     for sighting in told.sightings.get(delivery.receiver, []):
         yield Evidence(witness="broker", at=sighting["at"], says=_sighted(sighting))
+    for one in told.singly.get(delivery.receiver, []) if delivery.receiver else ():
+        again = " again" if one["number"] else ""
+        says = "routed it to" if one["kind"] == "routed" else f"handed it out{again} from"
+        yield Evidence(witness="broker", at=one["at"], says=f"the broker {says} {delivery.receiver}")
     for row in told.positions.get(delivery.receiver, []):
         if message.partition in ("", row["partition"]) or not row["partition"]:
             yield Evidence(witness="broker", at=None, says=_stands(row, message))

@@ -37,6 +37,10 @@ def _witnesses(settings: Settings) -> Iterator[Witness]:
 
         url, vhost = _management(settings.watch_rabbitmq)
         yield RabbitMQWitness(url, vhost)
+    if settings.watch_rabbitmq_firehose:
+        from hopwatch_collector.witness.rabbitmq_firehose import RabbitMQFirehose
+
+        yield RabbitMQFirehose(*_firehose(settings.watch_rabbitmq_firehose, settings.watch_rabbitmq))
     if settings.watch_nats:
         from hopwatch_collector.witness.nats import NatsWitness
 
@@ -73,6 +77,17 @@ def _split(text: str) -> SplitResult:
         return urlsplit(text)
     except ValueError:
         return SplitResult("", "", "", "", "")
+
+
+def _firehose(text: str, management: str | None) -> tuple[str, str]:
+    if management is None:
+        raise SettingsError("--watch-rabbitmq-firehose adds to --watch-rabbitmq; name that too")
+    parts, (url, vhost) = _split(text), _management(management)
+    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+        raise SettingsError("--watch-rabbitmq-firehose is amqp://user:password@host:5672")
+    if (unquote(parts.path[1:]) or "/") != vhost:
+        raise SettingsError("--watch-rabbitmq-firehose and --watch-rabbitmq are of the same virtual host")
+    return text, url
 
 
 def _management(text: str) -> tuple[str, str]:

@@ -93,6 +93,24 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What a broker told of one message."""
+
+    message: bytes
+    """Its key, 16 bytes."""
+    kind: str
+    """`published`, `routed` to a receiver, `handed` out by it, `ttl`; `gap`: of no message, but that some may be missing before."""
+    at: datetime
+    receiver: str = ""
+    number: int = 0
+    """ttl: milliseconds; handed: 1 if it had been handed out before."""
+    words: str = ""
+    """published: the destination, where the sender tells nothing itself."""
+    alias: str = ""
+    """The application's own id, where the key is made of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """Everything a witness saw at one look."""
 
@@ -105,6 +123,8 @@ class Look:
     """What it was not allowed or able to see, in words."""
     partial: bool = False
     """Whether a list could not be had: what is missing from this look may still be there."""
+    told: tuple[Told, ...] = ()
+    """What was said of single messages."""
 
 
 class WitnessAway(Exception):

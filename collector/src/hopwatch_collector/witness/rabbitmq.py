@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from hopwatch_collector.witness.model import UNTOLD, Claim, Look, Place, Position
 from hopwatch_collector.witness.rabbitmq_answers import moment, number, table
-from hopwatch_collector.witness.rabbitmq_management import Management
+from hopwatch_collector.witness.rabbitmq_management import LoginRefused, Management
 from hopwatch_collector.witness.rabbitmq_routes import Routed, Routes, matches, routes
 
 _QUEUE_COLUMNS: Final = (
@@ -47,7 +47,7 @@ class RabbitMQWitness:
         bindings = await ask.here("bindings", _BINDING_WORDS, columns=_BINDING_COLUMNS)
         if any(exchange.get("policy") for exchange in exchanges):
             exchanges = _with_policies(exchanges, await ask.here("policies", ("name",)))
-        nodes = await ask.all("nodes", ("name",), columns="name,uptime")
+        nodes = await self._nodes()
         queues = [queue for queue in told if queue["name"]]
         graph = routes(exchanges, bindings)
         began = self._counting.began(queues, nodes, time.time())
@@ -61,6 +61,13 @@ class RabbitMQWitness:
             ),
             partial=bool(ask.left_out),
         )
+
+    async def _nodes(self) -> list[Mapping[str, Any]]:
+        """The nodes and how long they have been up; nothing where that is only for users with more rights."""
+        try:
+            return await self._management.all("nodes", ("name",), columns="name,uptime")
+        except LoginRefused:
+            return []
 
     async def close(self) -> None:
         """Disconnect."""

@@ -42,12 +42,12 @@ def listed(text: bytes, words: Iterable[str]) -> Listed:
         raise Nonsense("an answer that is no list; is this the management API?")
     wanted = tuple(words)
     rows: list[Mapping[str, Any]] = [
-        one for one in told if isinstance(one, dict) and all(_is_name(one.get(word)) for word in wanted)
+        one for one in told if isinstance(one, dict) and all(is_name(one.get(word)) for word in wanted)
     ]
     return Listed(rows, len(told) - len(rows))
 
 
-def _is_name(value: object) -> bool:
+def is_name(value: object) -> bool:
     """Whether it is text that can be stored, and told from our own marks in patterns."""
     if not isinstance(value, str) or len(value) > _LONGEST_NAME or "\x1f" in value:
         return False

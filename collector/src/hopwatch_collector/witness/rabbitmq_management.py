@@ -15,6 +15,10 @@ _TIMEOUT_S: Final = 10.0
 _REFUSED: Final = (401, 403)
 
 
+class LoginRefused(WitnessAway):
+    """The login is not good enough for what was asked."""
+
+
 class Management:
     """One virtual host, as the management API of a node tells it."""
 
@@ -42,15 +46,13 @@ class Management:
         return await self._list(what, f"{what}/{quote(self.vhost, safe='')}", words, params)
 
     async def all(self, what: str, words: Sequence[str], **params: str) -> list[Mapping[str, Any]]:
-        """Return what there is of something on the whole; nothing where that is only for users with more rights.
+        """Return what there is of something in the whole cluster.
 
         Raises:
+            LoginRefused: the login may not see it.
             WitnessAway: no list of it can be had.
         """
-        try:
-            return await self._list(what, what, words, params)
-        except _Refused:
-            return []
+        return await self._list(what, what, words, params)
 
     async def close(self) -> None:
         """Disconnect."""
@@ -77,7 +79,7 @@ class Management:
         self.requests += 1
         async with self._http.stream("GET", f"{self._base}/{path}", params=params) as answer:
             if answer.status_code in _REFUSED:
-                raise _Refused(
+                raise LoginRefused(
                     f"RabbitMQ at {self.broker}: login refused: the witness needs a user with the tag `monitoring` "
                     "and a permission on the virtual host"
                 )
@@ -87,10 +89,6 @@ class Management:
 
     def _away(self, why: str) -> WitnessAway:
         return WitnessAway(f"RabbitMQ at {self.broker}: {why}")
-
-
-class _Refused(WitnessAway):
-    """The login is not good enough for this."""
 
 
 async def _body(answer: httpx.Response) -> bytes:

@@ -185,6 +185,8 @@ class Watch:
             self._store.write("receivers", _CLAIM_COLUMNS, rows)
         if look.sightings:
             self._store.write("sightings", _SIGHTING_COLUMNS, list(self._sighting_rows(look)))
+        if look.told:
+            self._write_told(look)
         if moved or gone:
             self._store.write(
                 "positions", _POSITION_COLUMNS, list(self._position_rows(at, {**moved, **gone}))
@@ -195,7 +197,23 @@ class Watch:
             written.repeat_at = time.monotonic() + _REPEAT_EVERY_S
         if renew:
             written.renew_at = time.monotonic() + _RENEW_EVERY_S
-        return bool(begun or ended or gone or look.sightings or (moved and not repeat))
+        news = look.sightings or any(one.kind != "gap" for one in look.told)
+        return bool(begun or ended or gone or news or (moved and not repeat))
+
+    def _write_told(self, look: Look) -> None:
+        """Write down what was told of single messages; those whose senders tell nothing themselves become known by it."""
+        told = look.told
+        rows = [[one.at.date(), one.message, one.receiver, one.kind, one.at, one.number] for one in told]
+        self._store.write("told", _TOLD_COLUMNS, rows)
+        nameless = [one for one in told if one.alias]
+        if nameless:
+            sent = [
+                [one.at.date(), one.message, one.at, one.at, "rabbitmq", one.words, "confirmed"]
+                for one in nameless
+            ]
+            self._store.write("ledger", _SENT_COLUMNS, sent)
+            aliases = [[one.at.date(), one.alias, one.message] for one in nameless]
+            self._store.write("aliases", ("day", "alias", "message"), aliases)
 
     def _claim_row(self, claim: Claim, at: datetime, *, first: datetime, ended: bool = False) -> list[Any]:
         last, left = (_NEVER, at) if ended else (max(at, claim.since or at), _NEVER)
@@ -252,4 +270,6 @@ _POSITION_COLUMNS: Final = (
     "consumers", "oldest_at", "published", "handed", "acked", "ttl_ms", "max_length", "dead_letters", "state",
     "uncounted",
 )  # fmt: skip
+_TOLD_COLUMNS: Final = ("day", "message", "receiver", "kind", "at", "number")
+_SENT_COLUMNS: Final = ("day", "message", "started_at", "ended_at", "system", "destination", "outcome")
 _WATCH_COLUMNS: Final = ("day", "system", "broker", "at", "ok", "trouble", "requests", "took_ms")

@@ -1,12 +1,13 @@
--- What is told of single messages besides hops: how long each may live, by its sender.
+-- What is told of single messages besides hops: how long each may live, by its sender; where the broker routed it and from
+-- which queue it handed it out, by RabbitMQ's firehose.
 CREATE TABLE IF NOT EXISTS told
 (
     day Date CODEC(ZSTD(1)),
     message FixedString(16) CODEC(ZSTD(1)),
     receiver LowCardinality(String) CODEC(ZSTD(1)),        -- '': of the message for whomever
-    kind Enum8('ttl' = 1) CODEC(ZSTD(1)),
+    kind Enum8('ttl' = 1, 'published' = 2, 'routed' = 3, 'handed' = 4, 'gap' = 5) CODEC(ZSTD(1)),  -- gap: of no message; all is heard from then on
     at DateTime64(6, 'UTC') CODEC(Delta(8), ZSTD(1)),
-    number Int64 CODEC(ZSTD(1))                            -- ttl: milliseconds
+    number Int64 CODEC(ZSTD(1))                            -- ttl: milliseconds; handed: 1 if not for the first time
 )
 ENGINE = {{ReplacingMergeTree}}
 PARTITION BY day

@@ -129,11 +129,13 @@ titled AS
         arrayFilter(t -> greatest(m.sent_at, m.confirmed_at) >= t.3 AND m.sent_at <= t.4, titles) AS entitled_then,
         arrayFilter(t -> NOT t.5 AND NOT t.6 AND NOT t.7, entitled_then) AS plain,
         if(notEmpty(plain), plain, arrayFilter(t -> t.5, entitled_then)) AS valid,
-        if(notEmpty(valid), 0, arrayExists(t -> t.6, entitled_then)) AS maybe_owed,
+        if(notEmpty(valid) OR traced, 0, arrayExists(t -> t.6, entitled_then)) AS maybe_owed,
         arrayFilter(t -> t.7, entitled_then) AS expected,
         -- Titles of then, whatever they are worth, and of a little later: brokers are not asked all the time.
         arrayFilter(t -> NOT t.7 AND t.3 <= m.sent_at + INTERVAL 30 SECOND AND m.sent_at <= t.4, titles) AS near,
-        if(receiver_seen, 0, outcome IN ('returned', 'refused', 'unconfirmed', 'duplicate')) AS not_published,
+        -- Where the broker says of this very message where it went, no title counts.
+        arrayDistinct(arrayConcat(routed, handed.1)) AS went_to,
+        if(receiver_seen, 0, outcome IN ('returned', 'refused', 'duplicate', if(empty(routed), 'unconfirmed', ''))) AS not_published,
         receivers.1 AS seen
     FROM
     (
@@ -141,8 +143,13 @@ titled AS
         FROM messages
         LEFT JOIN
         (
-            SELECT message, minIf(addMilliseconds(at, number), kind = 'ttl') AS expires_at
-            FROM told
+            SELECT
+                message,
+                minIf(addMilliseconds(at, number), kind = 'ttl') AS expires_at,
+                countIf(kind = 'published') > 0 AS traced,
+                groupUniqArrayIf(1000)(toString(t.receiver), kind = 'routed') AS routed,
+                groupArrayIf(1000)((toString(t.receiver), at), kind = 'handed') AS handed
+            FROM told AS t
             WHERE message IN (SELECT message FROM picked)
             GROUP BY message
         ) AS told_of USING (message)
@@ -155,6 +162,7 @@ paired AS
         *,
         arrayFilter(name -> NOT has(seen, name), multiIf(
             not_published, [],
+            traced, arrayDistinct(arrayConcat(expected.1, went_to)),
             NOT sender_seen, [],
             empty(expected), arrayDistinct(valid.1),
             -- A NATS client that only the server knows of may be the plain subscriber that is declared.
@@ -198,7 +206,7 @@ evidence AS
     SELECT
         p.message AS message, p.receiver AS receiver, p.owed AS owed, p.held AS held, p.declared AS declared, p.maybe_owed AS maybe_owed,
         p.sender_seen AS sender_seen, p.not_published AS not_published, p.receiver_seen AS receiver_seen, p.sent_at AS sent_at, p.confirmed_at AS confirmed_at,
-        p.first_at AS first_at, p.expires_at AS expires_at, p.call AS call, p.streaming AS streaming, p.system AS system, p.destination AS destination, p.producer AS producer,
+        p.first_at AS first_at, p.expires_at AS expires_at, p.traced AS traced, p.handed_at AS handed_at, p.call AS call, p.streaming AS streaming, p.system AS system, p.destination AS destination, p.producer AS producer,
         p.peer AS peer, p.trace_id AS trace_id, p.flow AS flow, p.outcome AS outcome, p.publish_reason AS publish_reason,
         p.publish_error AS publish_error, p.publish_failed AS publish_failed, p.partition AS partition, p.offset AS offset,
         p.conversation AS conversation, p.keys AS keys,
@@ -212,8 +220,9 @@ evidence AS
     (
         SELECT
             *,
-            has(valid.1, receiver) AS owed,
-            arrayExists(t -> t.1 = receiver AND t.2, valid) AS held,
+            has(if(traced, went_to, valid.1), receiver) AS owed,
+            if(traced, owed, arrayExists(t -> t.1 = receiver AND t.2, valid)) AS held,
+            arrayMap(h -> h.2, arrayFilter(h -> h.1 = receiver, handed)) AS handed_at,
             -- A receiver that is declared, others may know of too, or of one that could be it: a NATS client of the same subject.
             multiIf(
                 NOT has(expected.1, receiver),                                                               '',

@@ -17,6 +17,9 @@ witnessed AS
         a.published AS published_then,
         s.kind AS sighted, s.attempts AS sighted_attempts, s.at AS sighted_at,
         if(d.seconds > 0, d.seconds, {deadline:Float64}) AS allowed_s,
+        -- Since when, and until when, the firehose was heard without a gap.
+        (SELECT max(at) FROM told WHERE message = toFixedString('', 16)) AS heard_from,
+        (SELECT max(at) FROM watches WHERE system = 'rabbitmq-firehose' AND ok) AS heard_until,
         w.system != '' AS watched, w.ok_at AS looked_at, w.trouble AS watch_trouble, w.blind AS blind,
         w.blind_to_streams AS blind_to_streams
     FROM evidence AS e
@@ -77,6 +80,8 @@ weighed AS
         if(known_before, abs(now_at.first - counted_before) < 10 AND now_at.published >= published_before, 1) AS comparable,
         -- Its time to live is over: the queue's, or its own.
         if(now_at.ttl_ms >= 0, addMilliseconds(sent_at, now_at.ttl_ms) <= now_at.at, 0) OR if(expires_at > 0, expires_at <= now_at.at, 0) AS outlived,
+        -- Every handing-over of this message by the broker was heard; none is none.
+        if(traced AND heard_from > 0, heard_from < sent_at AND heard_until >= now_at.at + INTERVAL 5 SECOND, 0) AS heard,
         -- What was never handed out waits in the order it came in: the latest ones.
         now_at.published - now_at.waiting AS left_by_now,
         now_at.published - published_before AS published_since,
@@ -104,19 +109,23 @@ timed AS
                                                                     'holds'),
             system != 'rabbitmq',                                   if(now_at.state = 'gone', 'gone', ''),
             if(now_at.state = 'gone', 1, gone_at > greatest(sent_at, confirmed_at)),
-                if(there_at.waiting + there_at.in_hand > 0 OR tells OR there_at.handed <= handed_before, 'gone', 'gone, shared'),
+                if(if(notEmpty(handed_at), 0, there_at.waiting + there_at.in_hand > 0 OR tells OR there_at.handed <= handed_before OR heard), 'gone', 'gone, shared'),
             now_at.waiting < 0,                                     '',
             if(counted AND at_rest, NOT comparable, 0), multiIf(
                 now_at.waiting > 0,                                 'queued',
                 now_at.in_hand > 0,                                 'in hand',
                                                                     'counts anew'),
+            -- The firehose says of this very message whether it was handed out; counters, whether all that were are settled.
+            if(notEmpty(handed_at), NOT tells, 0),
+                if(if(counted AND at_rest, now_at.in_hand = 0 AND now_at.handed - handed_before = now_at.acked - acked_before, 0), 'drained', 'handed'),
+            if(counted AND at_rest, heard AND empty(handed_at) AND now_at.waiting = 0, 0), 'dropped',
             if(counted AND at_rest AND dropped_since > 0 AND now_at.waiting > 0, published_before < left_by_now, 0), multiIf(
                 if(now_at.handed = handed_before, 1, tells AND now_at.in_hand = 0) AND published_then <= left_by_now, 'dropped',
                                                                     'some dropped'),
             if(counted AND at_rest, now_at.waiting > 0, 0), multiIf(
                 -- What waits may have come in uncounted and pushed it out.
                 if(fed, now_at.max_length >= 0 OR outlived, 0),     'uncounted',
-                if(tells, 1, now_at.handed = handed_before),        'queued',
+                if(tells OR heard, 1, now_at.handed = handed_before), 'queued',
                 -- Consumers that tell nothing took messages since; what they took came before what still waits.
                 fed,                                                'uncounted',
                 if(now_at.in_hand = 0, published_then <= left_by_now, 0), 'drained',
@@ -206,6 +215,7 @@ judged AS
                                                        'lost.dropped'),
                 broker = 'drained',                    'settled.elsewhere',
                 broker = 'shared',                     'unknown.shared',
+                broker = 'handed',                     if(if(waits_too_long, 1, counted AND at_rest AND now_at.in_hand = 0), 'unknown.handed', 'in_flight.elsewhere'),
                 -- From here on it rests on how things stand now.
                 if(watched AND receiver != '', NOT sees, 0), if(waits_too_long, 'unknown.witness away', 'waiting.owed'),
                 if(tells, broker = 'in hand', 0),      if(waits_too_long, 'overdue.fetched', 'waiting.fetched'),
@@ -221,7 +231,7 @@ judged AS
                 system IN ('websocket', 'graphql'),    'unknown.silent peer',
                 sent_at >= grace_over,                 'waiting.nobody yet',
                 maybe_owed,                            'unknown.headers',
-                if(watched, looked_at > sent_at, 0),   if(blind = '', 'no_receiver.broker', 'unknown.witness blind'),
+                if(watched, looked_at > sent_at, traced), if(traced OR blind = '', 'no_receiver.broker', 'unknown.witness blind'),
                 watched,                               if(waits_too_long, 'unknown.witness away', 'waiting.nobody yet'),
                                                        'no_receiver')) AS finding
     FROM timed
@@ -246,7 +256,7 @@ SELECT
              'lost.given up', 'unknown.shared', 'stuck.elsewhere', 'in_flight.elsewhere', 'overdue.held', 'waiting.held',
              'unknown.witness away', 'no_receiver.broker', 'unknown.silent peer',
              'unknown.witness blind', 'waiting.delayed', 'overdue.fetched', 'waiting.fetched', 'unknown.headers', 'unknown.gone', 'unknown.counts anew',
-             'unknown.some dropped', 'unknown.uncounted', 'overdue.came back', 'waiting.came back',
+             'unknown.some dropped', 'unknown.uncounted', 'unknown.handed', 'overdue.came back', 'waiting.came back',
              'waiting.declared', 'overdue.declared', 'no_receiver.declared', 'unknown.declared',
              'in_flight.streaming', 'in_flight.unanswered', 'stuck.unanswered'],
             ['answered without error', 'acknowledged by the receiver', 'processed without error; this receiver needs no acknowledgement',
@@ -280,6 +290,7 @@ SELECT
              'the broker or the queue began anew after it was sent and counts from nought: needs its consumer''s word',
              'the queue dropped some messages and holds others; which of them this is only its consumer can tell',
              'dead letters come to this queue uncounted: whether this one was taken, was dropped or still waits, its counters cannot tell',
+             'the broker handed it out; whether it was settled, its counters do not tell',
              'its consumer went away, and the queue has held it again for longer than the deadline',
              'its consumer went away without settling it; the queue holds it again',
              'declared to be owed it, and no sign of delivery yet', 'declared to be owed it, and no sign of delivery within the deadline (no broker evidence)',
@@ -311,8 +322,8 @@ SELECT
         verdict IN ('stuck', 'in_flight') AND attempts > 0, last_started_at + toIntervalMillisecond(allowed_s * 1000),
         verdict IN ('stuck', 'in_flight', 'overdue', 'waiting', 'unknown') AND sender_seen, waits_since + toIntervalMillisecond(allowed_s * 1000),
         toDateTime64(0, 6, 'UTC')) AS due_at,
-    arrayFilter(w -> w != '', [if(sender_seen, 'producer', ''), if(attempts + dead > 0, 'consumer', ''),
-        if(broker != '' OR finding IN ('no_receiver.broker', 'unknown.headers', 'no_receiver.declared', 'unknown.declared'), 'broker', '')]) AS witnesses,
+    arrayFilter(w -> w != '', [if(sender_seen AND producer != '', 'producer', ''), if(attempts + dead > 0, 'consumer', ''),
+        if(broker != '' OR traced OR finding IN ('no_receiver.broker', 'unknown.headers', 'no_receiver.declared', 'unknown.declared'), 'broker', '')]) AS witnesses,
     system, destination, producer, consumer, trace_id, flow, keys, partition, offset, pending, conversation, attempts, call, owed, declared,
     outcome, publish_reason,
     sender_seen, first_at, sent_at, received_at, sender_off_us, receiver_off_us,
