@@ -130,6 +130,15 @@ def command(
             rich_help_panel=_WATCHING,
         ),
     ] = None,
+    watch_rabbitmq_events: Annotated[
+        str | None,
+        typer.Option(
+            help="RabbitMQ's events, amqp://user:password@host:5672: queues and bindings come and go at the true moment. "
+            "Needs the plugin rabbitmq_event_exchange.",
+            envvar="HOPWATCH_WATCH_RABBITMQ_EVENTS",
+            rich_help_panel=_WATCHING,
+        ),
+    ] = None,
     watch_rabbitmq_firehose: Annotated[
         str | None,
         typer.Option(

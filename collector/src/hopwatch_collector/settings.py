@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     """Kafka to ask what it holds: `host:9092[,…]`, or `kafka://user:password@host:9092?mechanism=SCRAM-SHA-512`, `kafkas://` with TLS."""
     watch_rabbitmq: str | None = Field(default=None, repr=False)
     """RabbitMQ's management API: `http://user:password@host:15672`; `/vhost` behind it for another than `/`."""
+    watch_rabbitmq_events: str | None = Field(default=None, repr=False)
+    """Where its events are read, `amqp://user:password@host:5672`, the virtual host that has `amq.rabbitmq.event`."""
     watch_rabbitmq_firehose: str | None = Field(default=None, repr=False)
     """Where its firehose is read, `amqp://user:password@host:5672/vhost`; besides `watch_rabbitmq`."""
     watch_nats: str | None = Field(default=None, repr=False)

@@ -48,7 +48,7 @@ def was(store: Store, system: str, place: Place, waiting: int, seconds: float) -
     values: dict[str, Any] = dict.fromkeys(_POSITION_COLUMNS, -1) | {
         "day": then.date(), "system": system, "destination": place.destination, "receiver": place.receiver,
         "partition": place.partition, "at": then, "waiting": waiting, "oldest_at": datetime(1970, 1, 1, tzinfo=UTC),
-        "dead_letters": 0, "state": "",
+        "dead_letters": 0, "state": "", "uncounted": 0,
     }  # fmt: skip
     store.write("positions", _POSITION_COLUMNS, [[values[name] for name in _POSITION_COLUMNS]])
 

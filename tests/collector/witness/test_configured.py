@@ -53,6 +53,8 @@ def test_kafka_addresses() -> None:
         {"watch_kafka": "kafka://[a"},
         {"watch_rabbitmq": "amqp://a:5672"},
         {"watch_rabbitmq_firehose": "amqp://a:5672"},
+        {"watch_rabbitmq_events": "amqp://a:5672"},
+        {"watch_rabbitmq": "http://a", "watch_rabbitmq_events": "kafka://a"},
         {"watch_rabbitmq": "http://a", "watch_rabbitmq_firehose": "http://a"},
         {"watch_rabbitmq": "http://a", "watch_rabbitmq_firehose": "amqp://a/other"},
     ],

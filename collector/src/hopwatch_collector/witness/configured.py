@@ -34,13 +34,18 @@ def _witnesses(settings: Settings) -> Iterator[Witness]:
         yield KafkaWitness(bootstrap, **options)
     if settings.watch_rabbitmq:
         from hopwatch_collector.witness.rabbitmq import RabbitMQWitness
+        from hopwatch_collector.witness.rabbitmq_events import RabbitMQEvents
 
         url, vhost = _management(settings.watch_rabbitmq)
-        yield RabbitMQWitness(url, vhost)
-    if settings.watch_rabbitmq_firehose:
+        told = settings.watch_rabbitmq_events
+        events = RabbitMQEvents(_amqp("events", told), vhost) if told else None
+        yield RabbitMQWitness(url, vhost, events)
+    elif settings.watch_rabbitmq_events or settings.watch_rabbitmq_firehose:
+        raise SettingsError("RabbitMQ's events and firehose add to --watch-rabbitmq; name that too")
+    if settings.watch_rabbitmq and settings.watch_rabbitmq_firehose:
         from hopwatch_collector.witness.rabbitmq_firehose import RabbitMQFirehose
 
-        yield RabbitMQFirehose(*_firehose(settings.watch_rabbitmq_firehose, settings.watch_rabbitmq))
+        yield RabbitMQFirehose(_amqp("firehose", settings.watch_rabbitmq_firehose, vhost), url)
     if settings.watch_nats:
         from hopwatch_collector.witness.nats import NatsWitness
 
@@ -79,15 +84,14 @@ def _split(text: str) -> SplitResult:
         return SplitResult("", "", "", "", "")
 
 
-def _firehose(text: str, management: str | None) -> tuple[str, str]:
-    if management is None:
-        raise SettingsError("--watch-rabbitmq-firehose adds to --watch-rabbitmq; name that too")
-    parts, (url, vhost) = _split(text), _management(management)
+def _amqp(what: str, text: str, vhost: str | None = None) -> str:
+    """An AMQP address, of this virtual host if it matters."""
+    parts = _split(text)
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
-        raise SettingsError("--watch-rabbitmq-firehose is amqp://user:password@host:5672")
-    if (unquote(parts.path[1:]) or "/") != vhost:
-        raise SettingsError("--watch-rabbitmq-firehose and --watch-rabbitmq are of the same virtual host")
-    return text, url
+        raise SettingsError(f"--watch-rabbitmq-{what} is amqp://user:password@host:5672")
+    if vhost is not None and (unquote(parts.path[1:]) or "/") != vhost:
+        raise SettingsError(f"--watch-rabbitmq-{what} and --watch-rabbitmq are of the same virtual host")
+    return text
 
 
 def _management(text: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """What every witness has in common: what it sees at one look, and how it is asked."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -125,6 +126,12 @@ class Look:
     """Whether a list could not be had: what is missing from this look may still be there."""
     told: tuple[Told, ...] = ()
     """What was said of single messages."""
+    ended: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+    """By pattern (without marks) and receiver: when titles ended that are no longer there, where that is known."""
+    brief: tuple[Claim, ...] = ()
+    """Titles that began and ended since the last look; when, is in `ended`."""
+    gone: Mapping[Place, datetime] = field(default_factory=dict)
+    """When receivers were deleted since the last look; some may be there again."""
 
 
 class WitnessAway(Exception):

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from hopwatch_collector.witness.model import UNTOLD, Claim, Look, Place, Position
 from hopwatch_collector.witness.rabbitmq_answers import moment, number, table
+from hopwatch_collector.witness.rabbitmq_events import RabbitMQEvents, dated
 from hopwatch_collector.witness.rabbitmq_management import LoginRefused, Management
 from hopwatch_collector.witness.rabbitmq_routes import Routed, Routes, matches, routes
 
@@ -32,16 +33,19 @@ class RabbitMQWitness:
 
     system = "rabbitmq"
 
-    def __init__(self, management_url: str, vhost: str = "/") -> None:
-        """`management_url`: `http://user:password@host:15672`."""
+    def __init__(self, management_url: str, vhost: str = "/", events: RabbitMQEvents | None = None) -> None:
+        """`management_url`: `http://user:password@host:15672`; `events`: of the same virtual host."""
         self._management = Management(management_url, vhost)
         self.broker = self._management.broker
         self._counting = _Counting()
+        self._events = events
 
     async def look(self) -> Look:
         """See all queues and bindings."""
         ask = self._management
         ask.requests, ask.left_out = 0, {}
+        # Before the lists: of what they show, all is heard, or it counts from this look.
+        moments, deaf = await self._events.heard() if self._events else (None, "")
         told = await ask.here("queues", ("name",), columns=_QUEUE_COLUMNS)
         exchanges = await ask.here("exchanges", ("name", "type"), columns=_EXCHANGE_COLUMNS)
         bindings = await ask.here("bindings", _BINDING_WORDS, columns=_BINDING_COLUMNS)
@@ -51,16 +55,21 @@ class RabbitMQWitness:
         queues = [queue for queue in told if queue["name"]]
         graph = routes(exchanges, bindings)
         began = self._counting.began(queues, nodes, time.time())
-        return Look(
+        odd = [
+            f"RabbitMQ at {self.broker}: {count} of the {what} make no sense and were left out"
+            for what, count in ask.left_out.items()
+        ]
+        look = Look(
             frozenset(_claims(queues, graph)),
             _positions(queues, began, graph),
             requests=ask.requests,
-            blind=tuple(
-                f"RabbitMQ at {self.broker}: {count} of the {what} make no sense and were left out"
-                for what, count in ask.left_out.items()
-            ),
-            partial=bool(ask.left_out),
+            blind=tuple(filter(None, [*odd, deaf])),
+            partial=bool(odd),
         )
+        if self._events is None or moments is None:
+            return look
+        self._events.used()
+        return dated(look, moments, graph)
 
     async def _nodes(self) -> list[Mapping[str, Any]]:
         """The nodes and how long they have been up; nothing where that is only for users with more rights."""
@@ -72,6 +81,8 @@ class RabbitMQWitness:
     async def close(self) -> None:
         """Disconnect."""
         await self._management.close()
+        if self._events:
+            await self._events.close()
 
 
 @dataclass(slots=True)

@@ -59,6 +59,10 @@ class Routes:
             if queue in durable:
                 yield Claim(f"{OTHERWISE if sure else MAYBE}{exchange}:{keys}", queue, durable[queue])
 
+    def pattern(self, exchange: str, routing_key: str) -> str:
+        """The keys that a binding of an exchange lets through, as in its claims."""
+        return _keys(self.kinds.get(exchange, ""), routing_key, {})[0]
+
     def routed(self, exchange: str) -> list[Routed]:
         """The ways that bindings lead from an exchange to queues."""
         found: list[Routed] = []
@@ -112,6 +116,11 @@ def routes(exchanges: Iterable[Mapping[str, Any]], bindings: Iterable[Mapping[st
     for binding in bindings:
         found.add(binding)
     return found
+
+
+def bare(pattern: str) -> str:
+    """A claim's pattern without the marks before it."""
+    return pattern.rpartition("\x1f")[2]
 
 
 def _keys(kind: str, routing_key: str, arguments: Mapping[str, Any]) -> tuple[str, bool]:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
@@ -56,6 +56,7 @@ class _Written:
     claims: dict[_Key, tuple[Claim, datetime]] = field(default_factory=dict)
     """Each with when its title began."""
     positions: dict[Place, Position] = field(default_factory=dict)
+    looked_at: datetime = _NEVER
     repeat_at: float = 0.0
     renew_at: float = 0.0
     watch_at: float = 0.0
@@ -172,7 +173,11 @@ class Watch:
             # A title that lasts has one beginning, which must not go with the day it was first written on; the others are a
             # string of reports, as services make them.
             *(self._claim_row(claim, at, first=began if claim.durable else at) for claim, began in kept),
-            *(self._claim_row(claim, at, first=_FAR, ended=True) for claim in ended),
+            *(
+                self._claim_row(claim, self._ended_at(claim, look, at), first=_FAR, ended=True)
+                for claim in ended
+            ),
+            *(row for claim in look.brief for row in self._brief_rows(claim, look, at)),
         ]
         missing = {} if look.partial else written.positions
         gone = {place: GONE for place in missing if place not in look.positions}
@@ -187,18 +192,21 @@ class Watch:
             self._store.write("sightings", _SIGHTING_COLUMNS, list(self._sighting_rows(look)))
         if look.told:
             self._write_told(look)
-        if moved or gone:
-            self._store.write(
-                "positions", _POSITION_COLUMNS, list(self._position_rows(at, {**moved, **gone}))
-            )
-        written.claims = now
+        deleted = [
+            row for place, when in look.gone.items() for row in self._position_rows(when, {place: GONE})
+        ]
+        gone = {place: position for place, position in gone.items() if place not in look.gone}
+        if moved or gone or deleted:
+            rows = [*deleted, *self._position_rows(at, {**moved, **gone})]
+            self._store.write("positions", _POSITION_COLUMNS, rows)
+        written.claims, written.looked_at = now, at
         written.positions = (written.positions if look.partial else {}) | look.positions
         if repeat:
             written.repeat_at = time.monotonic() + _REPEAT_EVERY_S
         if renew:
             written.renew_at = time.monotonic() + _RENEW_EVERY_S
         news = look.sightings or any(one.kind != "gap" for one in look.told)
-        return bool(begun or ended or gone or news or (moved and not repeat))
+        return bool(begun or ended or gone or deleted or news or (moved and not repeat))
 
     def _write_told(self, look: Look) -> None:
         """Write down what was told of single messages; those whose senders tell nothing themselves become known by it."""
@@ -221,6 +229,18 @@ class Watch:
             at.date(), self.system, claim.pattern, claim.receiver, int(claim.durable), self._id,
             at.replace(second=at.second // 15 * 15, microsecond=0), claim.consumer, first, last, left,
         ]  # fmt: skip
+
+    def _ended_at(self, claim: Claim, look: Look, at: datetime) -> datetime:
+        """When a title ended: as told, but after it was last seen; else now."""
+        told = look.ended.get((claim.pattern.rpartition("\x1f")[2], claim.receiver), at)
+        return min(max(told, self._written.looked_at + timedelta(microseconds=1)), at)
+
+    def _brief_rows(self, claim: Claim, look: Look, at: datetime) -> Iterable[list[Any]]:
+        """Of a title that began and ended since the last look: both."""
+        ended = self._ended_at(claim, look, at)
+        began = min(claim.since or ended, ended)
+        yield self._claim_row(claim, began, first=began)
+        yield self._claim_row(claim, ended + timedelta(microseconds=1), first=_FAR, ended=True)
 
     def _sighting_rows(self, look: Look) -> Iterable[list[Any]]:
         for seen in look.sightings:

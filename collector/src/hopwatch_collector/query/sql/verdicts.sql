@@ -10,7 +10,9 @@ witnessed AS
     SELECT
         e.* EXCEPT (system, destination, receiver, partition, offset, attempts),
         e.system AS system, e.destination AS destination, e.receiver AS receiver, e.partition AS partition, e.offset AS offset, e.attempts AS attempts,
-        h.p AS now_at, h.p_there AS there_at, h.gone_at AS gone_at, h.begins AS begins, h.tells AS tells, h.fed AS fed,
+        h.p AS now_at, h.p_there AS there_at, h.gone_at AS gone_at, h.begins AS begins, h.fed AS fed,
+        -- Of a message that its sender does not tell of, consumers tell under another name.
+        if(sender_seen AND producer = '', 0, h.tells) AS tells,
         b.at > 0 AND b.state != 'gone' AS known_before, b.first AS counted_before,
         if(known_before, (b.published, b.handed, b.acked, greatest(b.waiting, 0) + greatest(b.in_hand, 0)), (0, 0, 0, 0)) AS before,
         before.1 AS published_before, before.2 AS handed_before, before.3 AS acked_before, before.4 AS held_before,
