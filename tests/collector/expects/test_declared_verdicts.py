@@ -50,7 +50,7 @@ def stood(store: Store, system: str, receiver: str, seconds: float, **told: Any)
     row: dict[str, Any] = dict.fromkeys(_POSITION_COLUMNS, -1)
     row |= {
         "day": when.date(), "system": system, "destination": "", "receiver": receiver, "partition": "", "at": when,
-        "oldest_at": at(-3000).fromtimestamp(0, at(0).tzinfo), "dead_letters": 0, "state": "",
+        "oldest_at": at(-3000).fromtimestamp(0, at(0).tzinfo), "dead_letters": 0, "uncounted": 0, "state": "",
     }  # fmt: skip
     row |= told
     store.write("positions", _POSITION_COLUMNS, [[row[name] for name in _POSITION_COLUMNS]])
