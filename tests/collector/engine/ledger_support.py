@@ -309,6 +309,7 @@ TABLES = (
     "declared",
     "deadline_rules",
     "losses",
+    "moves",
 )
 
 

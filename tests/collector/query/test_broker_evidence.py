@@ -1,38 +1,10 @@
 """What verdicts make of a broker's word: when it counts, when it does not yet, and when the witness is away."""
 
-from datetime import datetime
-from typing import Any
-
 import pytest
-from ledger_support import at, in_kafka, judged, processed, sent, subscribed, take
+from evidence_support import finding, looked, stood
+from ledger_support import in_kafka, judged, processed, sent, subscribed, take
 
 from hopwatch_collector.engine import Store
-from hopwatch_collector.witness.watch import _POSITION_COLUMNS, _WATCH_COLUMNS
-
-
-def stood(store: Store, system: str, receiver: str, seconds: float, **told: Any) -> None:
-    """A witness wrote down how a receiver stood, so many seconds into the story."""
-    when = at(seconds)
-    defaults: dict[str, Any] = dict.fromkeys(_POSITION_COLUMNS, -1)
-    defaults |= {
-        "day": when.date(), "system": system, "destination": "", "receiver": receiver, "partition": "", "at": when,
-        "oldest_at": datetime(1970, 1, 1, tzinfo=when.tzinfo), "dead_letters": 0, "state": "",
-    }  # fmt: skip
-    row = defaults | told
-    store.write("positions", _POSITION_COLUMNS, [[row[name] for name in _POSITION_COLUMNS]])
-
-
-def looked(store: Store, system: str, seconds: float, *, ok: bool = True) -> None:
-    """A witness looked, or could not, so many seconds into the story."""
-    when = at(seconds)
-    row = [when.date(), system, "broker:1", when, int(ok), "" if ok else "login refused", 1, 1]
-    store.write("watches", _WATCH_COLUMNS, [row])
-
-
-def finding(store: Store, now: float, **more: float) -> str:
-    """The cause of the one delivery there is."""
-    (row,) = judged(store, now=now, **more)
-    return str(row["cause"])
 
 
 @pytest.fixture

@@ -188,7 +188,7 @@ class Store:
         return self._standing("standing_claims", {"system": system, "resource": resource})
 
     def standing_places(self, system: str) -> list[Row]:
-        """Return the places at a kind of broker that positions are known of and that have not gone."""
+        """Return the places at a kind of broker that positions are known of and that have not gone, and how they stood."""
         return self._standing("standing_places", {"system": system})
 
     def standing_declarations(self) -> list[Row]:

@@ -4,7 +4,7 @@ Needs a user with the tag `monitoring` (read only); without it, `management` and
 """
 
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -66,6 +66,10 @@ class RabbitMQWitness:
             {Place(queue["name"]): _position(queue, began[queue["name"]], graph, names) for queue in queues},
             requests=requests,
         )
+
+    async def hidden(self, missing: Collection[Place]) -> Mapping[Place, str]:
+        """Return nothing: who may see a virtual host at all sees all of its queues."""
+        return {}
 
     async def close(self) -> None:
         """Disconnect."""
