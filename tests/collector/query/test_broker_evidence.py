@@ -2,7 +2,7 @@
 
 import pytest
 from evidence_support import finding, looked, stood
-from ledger_support import in_kafka, judged, processed, sent, subscribed, take
+from ledger_support import at, in_kafka, judged, processed, sent, subscribed, take
 
 from hopwatch_collector.engine import Store
 

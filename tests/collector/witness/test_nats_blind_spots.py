@@ -149,6 +149,47 @@ async def test_purge(shop: Shop) -> None:
     await shop.stage.judged({("a", legacy): "unknown", ("b", legacy): "evicted", ("c", legacy): "evicted"})
 
 
+async def test_only_the_latest_of_a_subject_is_kept(shop: Shop) -> None:
+    """What a later message of its subject replaced before it was read is evicted, and does not wait; nor is it settled."""
+    await shop.stream(max_msgs_per_subject=1)
+    legacy = await shop.durable("legacy")
+    with shop.stage.named("other"):
+        await shop.js.publish(f"{shop.subject}.other", b"other")
+    await shop.send("ab")
+    expected = {("other", legacy): "waiting", ("a", legacy): "evicted", ("b", legacy): "waiting"}
+    await shop.stage.judged(expected, broker=list(expected))
+    with shop.stage.unseen():
+        assert await shop.read("legacy", 2) == ["other", "b"]
+    await shop.stage.judged({**expected, ("other", legacy): "settled", ("b", legacy): "settled"})
+
+
+async def test_removed_and_passed_between_two_looks(shop: Shop) -> None:
+    """A consumer that went on by as many as it was handed was not handed what was removed: evicted, the others settled."""
+    await shop.stream()
+    legacy = await shop.durable("legacy")
+    await shop.send("abc")
+    waiting = dict.fromkeys([(name, legacy) for name in "abc"], "waiting")
+    await shop.stage.judged(waiting)
+    await shop.js.delete_msg(shop.stage.unique, 2)
+    with shop.stage.unseen():
+        assert await shop.read("legacy", 2) == ["a", "c"]
+    expected = {("a", legacy): "settled", ("b", legacy): "evicted", ("c", legacy): "settled"}
+    await shop.stage.judged(expected, broker=list(expected))
+
+
+async def test_read_and_removed_between_two_looks(shop: Shop) -> None:
+    """Of a consumer of some subjects only, whether what is missing was handed out before cannot be told: unknown."""
+    await shop.stream()
+    legacy = await shop.durable("legacy", filter_subject=shop.subject)
+    await shop.send("abc")
+    await shop.stage.judged(dict.fromkeys([(name, legacy) for name in "abc"], "waiting"))
+    with shop.stage.unseen():
+        assert await shop.read("legacy", 3) == ["a", "b", "c"]
+    await shop.js.delete_msg(shop.stage.unique, 2)
+    expected = {("a", legacy): "settled", ("b", legacy): "unknown", ("c", legacy): "settled"}
+    await shop.stage.judged(expected, broker=list(expected))
+
+
 async def test_login_may_not_hear_advisories(shop: Shop, server: GuardedNats) -> None:
     """A witness that may not subscribe advisories says so, and knows of nothing how it ended."""
     await shop.stream()

@@ -174,7 +174,7 @@ def _sighted(sighting: Row) -> str:
     if sighting["kind"] == "max_deliveries":
         times = f" after {sighting['attempts']} deliveries" if sighting["attempts"] else ""
         return f"the server gave it up{times}"
-    if sighting["kind"] in ("compacted", "aborted"):
+    if sighting["kind"] in ("removed", "ended unheard", "compacted", "aborted"):
         return f"nothing is left at its offset: {sighting['kind']}"
     return f"the consumer terminated it{': ' + sighting['reason'] if sighting['reason'] else ''}"
 

@@ -90,7 +90,8 @@ class Sighting:
     partition: str
     offset: int
     kind: str
-    """`max_deliveries`, `terminated`; Kafka, where nothing is left at that offset: `compacted`, `aborted`."""
+    """`max_deliveries`, `terminated`; where nothing is left at that offset: `removed` unread, `ended unheard` if that is in
+    doubt; in Kafka `compacted` or `aborted`."""
     attempts: int
     at: datetime
     reason: str = ""

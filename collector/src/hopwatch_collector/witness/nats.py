@@ -1,7 +1,7 @@
 """NATS: JetStream's streams, consumers and advisories; who is subscribed to plain subjects.
 
 Needs to request `$JS.API.STREAM.LIST`, `$JS.API.CONSUMER.LIST.*` and to subscribe `$JS.EVENT.ADVISORY.CONSUMER.>`, and
-`$JS.API.STREAM.INFO.*` to find what work queues kept; for plain subjects, the monitoring endpoint (`/connz?subs=1`).
+`$JS.API.STREAM.INFO.*` to find what work queues kept and what was removed from the middle of streams; for plain subjects, the monitoring endpoint (`/connz?subs=1`).
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from nats.errors import SlowConsumerError
 
 from hopwatch_collector.witness.answers import MALFORMED, moment, name, number, words
 from hopwatch_collector.witness.model import Claim, Look, Place, Position, Sighting, WitnessAway
-from hopwatch_collector.witness.nats_hearing import ADVISORIES, Hearing
+from hopwatch_collector.witness.nats_hearing import ADVISORIES, Hearing, Holes
 from hopwatch_collector.witness.nats_plain import Monitoring
 
 _TIMEOUT_S: Final = 5.0
@@ -32,7 +33,7 @@ _FROM_THE_START: Final = ("all", "by_start_sequence", "by_start_time", "last_per
 _MAX_LISTED: Final = 100_000
 """Entries of one list that are looked at."""
 _MAX_KEPT: Final = 10_000
-"""Messages that a work queue kept behind its consumers that are looked for."""
+"""Messages told of per consumer that a work queue kept behind it, or that were removed in front of it."""
 _TOKEN: Final = re.compile(r"[^\s.*>\x00-\x1f\x7f]+")
 _REFUSED: Final = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
 
@@ -54,7 +55,7 @@ class NatsWitness:
         self._refused: dict[str, asyncio.Future[None]] = {}
         self._unlisted: dict[str, str] = {}
         self._off = ""
-        self._searched: set[str] = set()
+        self._missing: dict[str, frozenset[int]] = {}
         self._requests = 0
 
     async def look(self) -> Look:
@@ -63,7 +64,7 @@ class NatsWitness:
         self._unlisted, self._off = {}, ""
         claims: set[Claim] = set()
         positions: dict[Place, Position] = {}
-        kept: list[Sighting] = []
+        sightings: list[Sighting] = []
         try:
             async with asyncio.timeout(2 * _TIMEOUT_S):
                 client = await self._connected()
@@ -71,9 +72,13 @@ class NatsWitness:
                 for stream in await self._listed(client, "STREAM.LIST", "streams", ""):
                     with _told_apart(self._unlisted, "", "a stream"):
                         title = _token(stream["config"]["name"])
+                        holes, asked = await self._holes(client, title, stream)
                         consumers = await self._listed(client, f"CONSUMER.LIST.{title}", "consumers", title)
-                        here = self._consumers(title, stream, consumers, claims)
-                        kept += await self._kept(client, title, stream, here)
+                        here = self._consumers(title, stream, consumers, claims, holes)
+                        if asked and stream["config"].get("retention") == "workqueue":
+                            sightings += _kept(title, here, number(stream["state"]["first_seq"]), holes)
+                        elif holes.new:
+                            sightings += self._removed(title, here, holes)
                         positions |= here
         except (NatsError, TimeoutError, OSError) as error:
             await self.close()
@@ -90,7 +95,7 @@ class NatsWitness:
         return Look(
             frozenset(claims),
             positions,
-            (*self._hearing.heard(), *kept),
+            (*self._hearing.heard(), *sightings),
             self._requests,
             (*blind, plain) if plain else tuple(blind),
             partial=bool(self._unlisted or (plain and self._monitoring)),
@@ -114,7 +119,7 @@ class NatsWitness:
     async def _connected(self) -> Client:
         if self._client is None:
             self._hearing.connected()
-            self._searched.clear()
+            self._missing.clear()
             client = await nats.connect(
                 self._url,
                 name="hopwatch-witness",
@@ -207,51 +212,59 @@ class NatsWitness:
         return found
 
     def _consumers(
-        self, title: str, stream: Mapping[str, Any], consumers: Sequence[Any], claims: set[Claim]
+        self,
+        title: str,
+        stream: Mapping[str, Any],
+        consumers: Sequence[Any],
+        claims: set[Claim],
+        holes: Holes,
     ) -> dict[Place, Position]:
         """How a stream's consumers stand; what they are owed goes into `claims`."""
         found: dict[Place, Position] = {}
         for consumer in consumers:
             with _told_apart(self._unlisted, title, f"a consumer of {title}"):
                 place = Place(name(f"{title}/{name(consumer['name'])}"), title)
+                config = consumer["config"]
                 position = self._hearing.position(
                     place,
                     name(consumer["created"]),
                     number(consumer["delivered"]["consumer_seq"]),
                     _position(stream, consumer),
+                    holes,
+                    takes_all=not (config.get("filter_subject") or config.get("filter_subjects")),
                 )
                 claims.update(_claims(title, stream, consumer))
                 found[place] = position
         return found
 
-    async def _kept(
-        self, client: Client, title: str, stream: Mapping[str, Any], positions: Mapping[Place, Position]
-    ) -> list[Sighting]:
-        """What a work queue still holds though its consumers are past it: given up, while nobody listened."""
-        passed = max((position.done for position in positions.values()), default=0)
-        state = stream["state"]
-        first = number(state["first_seq"])
-        gaps = number(state.get("num_deleted") or 0)
-        if not self._hearing.fresh or stream["config"].get("retention") != "workqueue":
-            return []
-        if title in self._searched:
-            return []
-        self._searched.add(title)
-        if first >= passed or gaps > _MAX_LISTED:
-            return []
+    async def _holes(self, client: Client, title: str, stream: Mapping[str, Any]) -> tuple[Holes, bool]:
+        """Which offsets are missing from the middle of a stream, and whether that was asked.
+
+        A work queue lets go of what ended and keeps what was given up, which matters where nobody listened. From others
+        messages are removed: one by one, by subject, or because only so many of a subject are kept.
+        """
+        gaps = number(stream["state"].get("num_deleted") or 0)
+        retention = stream["config"].get("retention", "limits")
+        before = self._missing.get(title, frozenset())
+        unheard = retention == "workqueue" and self._hearing.fresh and title not in self._missing
+        grown = retention == "limits" and gaps != len(before)
+        if gaps > _MAX_LISTED or not (unheard or grown):
+            return Holes(before), False
         try:
             told = await self._ask(client, f"STREAM.INFO.{title}", {"deleted_details": True})
-            removed = set(told["state"].get("deleted") or ())
+            removed = frozenset(map(number, told["state"].get("deleted") or ()))
         except (_Untold, *MALFORMED):
-            return []  # without it those are unknown
-        kept = [offset for offset in range(first, min(passed, first + _MAX_KEPT)) if offset not in removed]
+            return Holes(before), False  # without it what they were is unknown
+        self._missing[title] = removed
+        return Holes(removed, removed - before), True
+
+    def _removed(self, title: str, places: Collection[Place], holes: Holes) -> Iterator[Sighting]:
+        """What was removed is said of every consumer that was not past it."""
         now = datetime.now(UTC)
-        return [
-            Sighting(place.receiver, title, offset, "max_deliveries", 0, now)
-            for place, position in positions.items()
-            for offset in kept
-            if offset < position.done
-        ]
+        for place in places:
+            told = ((offset, self._hearing.became(place, offset)) for offset in sorted(holes.new))
+            for offset, kind in islice((one for one in told if one[1]), _MAX_KEPT):
+                yield Sighting(place.receiver, title, offset, kind, 0, now)
 
 
 class _Untold(Exception):
@@ -265,6 +278,19 @@ def _told_apart(unlisted: dict[str, str], stream: str, what: str) -> Iterator[No
         yield
     except MALFORMED as error:
         unlisted[stream] = f"what JetStream says of {what} makes no sense ({type(error).__name__}: {error})"
+
+
+def _kept(title: str, positions: Mapping[Place, Position], first: int, holes: Holes) -> list[Sighting]:
+    """What a work queue still holds though its consumers are past it was given up."""
+    passed = max((position.done for position in positions.values()), default=0)
+    kept = [offset for offset in range(first, min(passed, first + _MAX_KEPT)) if offset not in holes.missing]
+    now = datetime.now(UTC)
+    return [
+        Sighting(place.receiver, title, offset, "max_deliveries", 0, now)
+        for place, position in positions.items()
+        for offset in kept
+        if offset < position.done
+    ]
 
 
 def _off(client: Client) -> bool:

@@ -25,6 +25,19 @@ _KINDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
+class Holes:
+    """Offsets that are missing from the middle of a stream."""
+
+    missing: frozenset[int] = frozenset()
+    new: frozenset[int] = frozenset()
+    """Those that were not missing at the last look."""
+
+    def left(self, start: int, end: int) -> int:
+        """Return how many messages are there from `start` to before `end`, as far as is known."""
+        return end - start - sum(1 for offset in self.missing if start <= offset < end)
+
+
+@dataclass(frozen=True, slots=True)
 class _Consumer:
     """How a consumer stood at the last look, with the offset from which on all was heard."""
 
@@ -33,6 +46,9 @@ class _Consumer:
     next: int
     done: int
     floor: int
+    since: int
+    unhanded: int
+    """Of what is newly missing, that from `unhanded` on was never handed to it; between the two that is in doubt."""
 
 
 class Hearing:
@@ -91,24 +107,41 @@ class Hearing:
         seen, self._seen = self._seen, []
         return tuple(seen)
 
-    def position(self, place: Place, created: str, handed: int, now: Position) -> Position:
+    def position(
+        self, place: Place, created: str, handed: int, now: Position, holes: Holes, *, takes_all: bool
+    ) -> Position:
         """Return a position with the offset from which on all was heard.
 
-        `handed`: deliveries since the consumer was created.
+        `handed`: deliveries since the consumer was created. `takes_all`: whether all of the stream is for it.
         """
         before = self._consumers.get(place)
         known = before if before is not None and before.created == created else None
+        since = unhanded = now.next
         if known is None:
             floor = _untouched(now) if self._fresh else 0
         else:
             # What was removed from the stream before it was settled is passed by the consumer's floor all the same.
             floor = max(known.floor, now.first) if now.first > known.done else known.floor
-        self._consumers[place] = _Consumer(created, handed, now.next, now.done, floor)
+            # So is what was removed from its middle; unless that is known, all that it went past is in doubt.
+            left = holes.left(max(known.next, now.first), now.next)
+            since = known.next
+            if takes_all and handed - known.handed == left:
+                unhanded = since
+            elif takes_all and handed - known.handed < left:
+                floor = max(floor, now.next)
+        self._consumers[place] = _Consumer(created, handed, now.next, now.done, floor, since, unhanded)
         heard_from = UNTOLD if self.refused else floor
         if known is not None and handed == known.handed and now.first > known.next:
             # A purge sets the consumer behind what it removes. Nothing was handed out since: it still stood there.
             return replace(now, heard_from=heard_from, next=known.next, done=known.done)
         return replace(now, heard_from=heard_from)
+
+    def became(self, place: Place, offset: int) -> str:
+        """Return what is to be said of a newly missing offset for a consumer; nothing if it was past it before."""
+        consumer = self._consumers[place]
+        if offset >= consumer.unhanded:
+            return "removed"
+        return "ended unheard" if offset >= consumer.since else ""
 
     def looked(self, positions: Mapping[Place, Position], *, complete: bool) -> dict[Place, Position]:
         """A look is over; return its positions as they are to be told.

@@ -180,7 +180,7 @@ judged AS
                 moved_past,                            'skipped.sought',
                 broker = 'compacted',                  'evicted.compacted',
                 broker = 'aborted',                    'refused.aborted',
-                broker = 'evicted',                    'evicted.log',
+                broker IN ('evicted', 'removed'),      'evicted.log',
                 -- Nobody but the team says that it was owed: a log tells of this message, counters of a queue do not.
                 if(declared IN ('alone', 'doubtful'), system = 'rabbitmq' OR broker NOT IN ('holds', 'in hand', 'ended unheard'), 0), multiIf(
                     sent_at >= grace_over,             'waiting.declared',
@@ -294,7 +294,7 @@ SELECT
              'its answer has begun and goes on: a stream may last', 'called and not yet answered; the callee was not seen',
              'called and not answered within the deadline; the callee was not seen',
              'its consumer was moved past it by a seek',
-             'the server counts it as ended; whether it was acknowledged, terminated or given up was told while the witness was not listening',
+             'the server counts it as ended; whether it was acknowledged, terminated, given up or removed was told while the witness was not listening',
              'the witness can no longer see this receiver',
              'a later record of the same key took its place before this receiver read it', 'its transaction was aborted',
              'the group committed past it, but the topic is compacted: a later record of the same key may have taken its place before'],
