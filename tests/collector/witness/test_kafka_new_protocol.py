@@ -32,7 +32,9 @@ class NewKafka(Kafka):
         config.write_text(config.read_text() + _NEW)
         shutil.rmtree(self.directory / "data")
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", "server.properties")
+        arguments = self._java(
+            "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", "server.properties"
+        )
         subprocess.run(arguments, cwd=self.directory, check=True, capture_output=True)
 
 
