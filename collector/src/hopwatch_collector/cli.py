@@ -151,7 +151,7 @@ def command(
     watch_nats: Annotated[
         str | None,
         typer.Option(
-            help="NATS: nats://user:password@host:4222.",
+            help="NATS: nats://user:password@host:4222. What ends unheard, while no collector listens, may stay unknown.",
             envvar="HOPWATCH_WATCH_NATS",
             rich_help_panel=_WATCHING,
         ),

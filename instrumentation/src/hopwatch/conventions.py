@@ -84,7 +84,7 @@ REPORT: Final = "hopwatch.report"
 """A `Report`: this span is not work but news; views leave it out of waterfalls."""
 
 SKIPPED_UNTIL: Final = "hopwatch.skipped.until"
-"""On a `skip` report: the offset the receiver will read next; `messaging.kafka.offset` is the first it skipped."""
+"""On a `skip` report: the offset the receiver reads next; `messaging.kafka.offset` is the one it would have read."""
 
 MESSAGES_SENT: Final = "hopwatch.messages.sent"
 """On a call that streams: how many messages this side sent within it."""
@@ -258,6 +258,6 @@ class Report(StrEnum):
     UNSUBSCRIBE = "unsubscribe"
     """It no longer is."""
     SKIP = "skip"
-    """A receiver was moved forward, past messages it had not read (a Kafka seek)."""
+    """A receiver was moved: forward, past messages it had not read, or back to earlier ones (a Kafka seek)."""
     LOSSES = "losses"
     """Spans were lost before they reached the collector; covers the time from the oldest of them to the report."""

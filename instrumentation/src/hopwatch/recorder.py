@@ -276,7 +276,7 @@ class Recorder:
     def skipped(
         self, destination: Destination, *, receiver: str, partition: int, first: int, until: int
     ) -> None:
-        """Report that a receiver's position was moved over messages it had not read."""
+        """Report that a receiver's position was moved: over messages it had not read, or back to earlier ones."""
         try:
             place = self._settlements.of(Report.SKIP.value, destination, receiver)
             described = {

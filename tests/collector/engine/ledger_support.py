@@ -318,6 +318,7 @@ TABLES = (
     "losses",
     "clock_pairs",
     "told",
+    "moves",
 )
 
 

@@ -1,5 +1,6 @@
 """Lag by one definition for all brokers: what they hold, for how long, and where that is going."""
 
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,6 +34,9 @@ class Scripted:
 
     async def look(self) -> Look:
         return self.seen
+
+    async def hidden(self, missing: Collection[Place]) -> Mapping[Place, str]:
+        return {}
 
     async def close(self) -> None: ...
 

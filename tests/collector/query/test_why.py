@@ -1,6 +1,7 @@
 """Why a delivery stands as it does, and what is undelivered by cause."""
 
 import re
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 
 import pytest
@@ -47,6 +48,9 @@ class Scripted:
 
     async def look(self) -> Look:
         return self._look
+
+    async def hidden(self, missing: Collection[Place]) -> Mapping[Place, str]:
+        return {}
 
     async def close(self) -> None: ...
 

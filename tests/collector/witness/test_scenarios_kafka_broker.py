@@ -1,14 +1,18 @@
 """What becomes of Kafka records when the cluster goes away, or does not let the witness see."""
 
-import asyncio
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from kafka_shop import Shop
-from scenario_support import until
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import NewTopic
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, DeleteGroupsRequest
+from courses import Course, Receivers, collector_away, restarted
+from kafka_shop import Shop, administering
 
 from hopwatch.transports.aiokafka import AioKafkaInstrumentor
+from hopwatch_collector.query import Queries
 from hopwatch_collector.witness.kafka import KafkaWitness
 from hopwatch_demo.brokers.kafka import Kafka
 from hopwatch_demo.brokers.ports import free_ports
@@ -19,14 +23,19 @@ advertised.listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_PLAINTEXT
 sasl.enabled.mechanisms=PLAIN
 listener.name.guarded.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
-user_witness="right" user_nobody="right";
+user_witness="right" user_nobody="right" user_some="right";
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:witness
+log.cleaner.backoff.ms=200
 """
+_TOPIC, _GROUP = 2, 3
+_READ, _DESCRIBE, _DESCRIBE_CONFIGS = 3, 8, 10
+_DENY, _ALLOW = 2, 3
+_LITERAL = 3
 
 
 class GuardedKafka(Kafka):
-    """Kafka with a second entrance for logins: `witness` may see everything, `nobody` nothing."""
+    """Kafka with a second entrance for logins: `witness` may see everything, `nobody` nothing, `some` what is allowed."""
 
     def prepare(self) -> None:
         super().prepare()
@@ -64,37 +73,54 @@ async def _half_read(shop: Shop) -> None:
     await shop.send("b")
 
 
+@pytest.fixture
+async def shop(stage, guarded: GuardedKafka) -> Shop:
+    """A shop on that Kafka, whose witness may see everything; groups in it are in use."""
+    witness = guarded.witness("witness", "right")
+    return Shop(stage(witness, AioKafkaInstrumentor()), f"127.0.0.1:{guarded.port}")
+
+
+async def _known(shop: Shop, *groups: str) -> None:
+    """Have groups known to the witness before anything is sent that matters."""
+    with shop.stage.unseen():
+        await shop.send("before")
+        for group in groups:
+            assert await shop.read(group, 1) == ["before"]
+    await shop.stage.observe()
+
+
+def _course(shop: Shop) -> Course:
+    return Course(shop.stage, lambda names: shop.send(*names), shop.read)
+
+
 @pytest.mark.kafka
 @pytest.mark.scenario(39, "Any: broker restarted in mid-flight")
-async def test_broker_restarts(stage, guarded: GuardedKafka) -> None:
-    """While the broker is away the witness says so; afterwards what was kept is read, and nothing is judged twice."""
-    shop = Shop(
-        stage(guarded.witness("witness", "right"), AioKafkaInstrumentor()), f"127.0.0.1:{guarded.port}"
-    )
-    await _half_read(shop)
-    await shop.stage.judged(
-        {("a", "billing"): "settled", ("b", "billing"): "waiting"}, broker=[("b", "billing")]
-    )
-    await asyncio.to_thread(guarded.stop)
-    await shop.stage.observe()
-    assert shop.stage.watch.trouble is not None
-    assert f"Kafka at 127.0.0.1:{guarded.guarded}" in shop.stage.watch.trouble
-    verdicts = {shop.stage.name_of(one): str(one.verdict) for one in shop.stage.ledger()}
-    assert verdicts == {"a": "settled", "b": "waiting"}
-    await asyncio.to_thread(guarded.restart)
+async def test_broker_restarts(shop: Shop, guarded: GuardedKafka) -> None:
+    """What Kafka kept over its restart still waits."""
+    await _known(shop, "billing")
+    await restarted(_course(shop), "billing", guarded.stop, guarded.restart)
 
-    async def back() -> bool:
-        await shop.stage.observe()
-        return shop.stage.watch.trouble is None
 
-    await until(back, "the witness to see again")
-    await shop.send("c")
-    assert await shop.read("billing", 1) == ["b"]
-    told = await shop.stage.judged(
-        {("a", "billing"): "settled", ("b", "billing"): "settled", ("c", "billing"): "waiting"},
-        broker=[("c", "billing")],
+@pytest.mark.kafka
+@pytest.mark.scenario(41, "Any: collector down for a while")
+async def test_collector_down(shop: Shop, guarded: GuardedKafka) -> None:
+    """Committed offsets and missing groups tell a collector that comes back what happened to records meanwhile."""
+    billing, legacy, audit = (f"{group}-{shop.stage.unique}" for group in ("billing", "legacy", "audit"))
+    await _known(shop, billing, legacy, audit)
+    await collector_away(
+        _course(shop),
+        Receivers(billing, legacy, audit),
+        partial(_delete_group, shop.bootstrap, audit),
+        partial(guarded.witness, "witness", "right"),
     )
-    assert told["b", "billing"].attempts == 1
+
+
+async def _delete_group(bootstrap: str, group: str) -> None:
+    """Delete a group with its offsets."""
+    async with administering(bootstrap) as admin:
+        node = await admin.find_coordinator(group)
+        answer = await admin._send_request(DeleteGroupsRequest([group]), node)
+        assert [error for _, error in answer.results] == [0]
 
 
 @pytest.mark.kafka
@@ -129,3 +155,80 @@ async def _unknown_names_the_witness(shop: Shop, said: str) -> None:
     unsure = told["b", "billing"]
     assert unsure.reason == f"the broker cannot be asked: {shop.stage.watch.trouble}"
     assert unsure.witnesses == ["producer"]
+
+
+async def _allow(bootstrap: str, kind: int, name: str, operation: int, permission: int = _ALLOW) -> None:
+    """Say what the user `some` may do or not."""
+    async with administering(bootstrap) as admin:
+        request = CreateAclsRequest(kind, name, _LITERAL, "User:some", "*", operation, permission)
+        answer = await admin._send_to_controller(request)
+        assert [told[0] for told in answer.creation_responses] == [0]
+
+
+async def _allow_again(bootstrap: str, kind: int, name: str, operation: int) -> None:
+    """Take a denial back."""
+    async with administering(bootstrap) as admin:
+        request = DeleteAclsRequest(kind, name, _LITERAL, "User:some", "*", operation, _DENY)
+        await admin._send_to_controller(request)
+
+
+@pytest.mark.kafka
+@pytest.mark.scenario(40, "Any: witness without permission")
+async def test_witness_loses_permission(stage, guarded: GuardedKafka) -> None:
+    """What a login may not see any more is not taken for deleted: unknown, naming the witness; the rest is judged."""
+    shop = Shop(stage(guarded.witness("some", "right"), AioKafkaInstrumentor()), f"127.0.0.1:{guarded.port}")
+    for kind, operation in ((_TOPIC, _READ), (_TOPIC, _DESCRIBE_CONFIGS), (_GROUP, _DESCRIBE)):
+        await _allow(shop.bootstrap, kind, "*", operation)
+    billing, audit = f"billing-{shop.stage.unique}", f"audit-{shop.stage.unique}"
+    await _known(shop, billing, audit)
+    await shop.send("b")
+    held = {("b", billing): "overdue", ("b", audit): "overdue"}
+    await shop.stage.judged(held, broker=list(held), deadline_s=0.5)
+
+    await _allow(shop.bootstrap, _GROUP, audit, _DESCRIBE, _DENY)
+    told = await shop.stage.judged({**held, ("b", audit): "unknown"}, deadline_s=0.5)
+    assert told["b", audit].cause == "unknown.hidden"
+    assert f"Kafka at {shop.stage.watch.broker} does not show the group {audit}" in told["b", audit].reason
+    assert told["b", audit].reason.endswith("DESCRIBE on all groups and topics")
+    assert shop.stage.watch.trouble is not None
+
+    await _allow(shop.bootstrap, _TOPIC, shop.topic, _DESCRIBE, _DENY)
+    told = await shop.stage.judged(dict.fromkeys(held, "unknown"), deadline_s=0.5)
+    assert f"does not show the topic {shop.topic}" in told["b", billing].reason
+
+    await _allow_again(shop.bootstrap, _TOPIC, shop.topic, _DESCRIBE)
+    await _allow_again(shop.bootstrap, _GROUP, audit, _DESCRIBE)
+    await shop.stage.judged(held, broker=list(held), deadline_s=0.5)
+    assert shop.stage.watch.trouble is None
+
+
+@pytest.mark.kafka
+async def test_compaction(shop: Shop) -> None:
+    """A record that a later one of its key replaced before it was read is evicted, and no lag; the later one waits."""
+    async with administering(shop.bootstrap) as admin:
+        configs = {
+            "cleanup.policy": "compact", "segment.ms": "1", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "1",
+        }  # fmt: skip
+        await admin.create_topics([NewTopic(shop.topic, 1, 1, topic_configs=configs)])
+    producer = AIOKafkaProducer(bootstrap_servers=shop.bootstrap)
+    await producer.start()
+
+    async def send(key: str, name: str) -> None:
+        with shop.stage.named(name):
+            await producer.send_and_wait(shop.topic, name.encode(), key=key.encode())
+
+    await send("x", "first")
+    assert await shop.read("billing", 1) == ["first"]
+    await send("y", "a")
+    await send("y", "b")
+    await send("z", "c")  # begins a new segment: what came before may be compacted
+    await producer.stop()
+    expected = {
+        ("first", "billing"): "settled", ("a", "billing"): "evicted", ("b", "billing"): "waiting", ("c", "billing"): "waiting",
+    }  # fmt: skip
+    told = await shop.stage.judged(expected, broker=[("a", "billing"), ("b", "billing")])
+    assert told["a", "billing"].cause == "evicted.compacted"
+    (row,) = [one for one in Queries(shop.stage.store).lag().rows if one.destination == shop.topic]
+    assert row.waiting == 2
+    assert await shop.read("billing", 2) == ["b", "c"]
+    await shop.stage.judged({**expected, ("b", "billing"): "settled", ("c", "billing"): "settled"})

@@ -188,7 +188,7 @@ class Store:
         return self._standing("standing_claims", {"system": system, "resource": resource})
 
     def standing_places(self, system: str, resource: int) -> list[Row]:
-        """Return the places that a witness has written positions of and that have not gone."""
+        """Return the places that a witness has written positions of and that have not gone, and how they stood."""
         return self._standing("standing_places", {"system": system, "resource": resource})
 
     def standing_declarations(self) -> list[Row]:

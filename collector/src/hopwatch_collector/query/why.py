@@ -49,7 +49,12 @@ def _ask(store: Store, message: Message, now: datetime, clocks: Clocks) -> _Told
     receivers = [delivery.receiver for delivery in message.deliveries if delivery.receiver]
     at = {"system": message.system, "receivers": receivers}
     watches = store.query("watches", {"now": now}) if message.system in _BROKERS else []
-    place = {"system": message.system, "partition": message.partition, "offset": message.offset}
+    topic = f"{message.destination}:" if message.system == "kafka" else ""
+    place = {
+        "system": message.system,
+        "partition": f"{topic}{message.partition}",
+        "offset": message.offset,
+    }
     return _Told(
         _by_receiver(store.query("receiver_claims", {**at, "top": MAX_CLAIMS, **clocks.parameters()})),
         _by_receiver(store.query("receiver_positions", at)),
@@ -193,7 +198,10 @@ def _lost(delivery: DeliveryDetail, told: _Told) -> Iterator[Evidence]:
 
 def _sighted(sighting: Row) -> str:
     if sighting["kind"] == "max_deliveries":
-        return f"the server gave it up after {sighting['attempts']} deliveries"
+        times = f" after {sighting['attempts']} deliveries" if sighting["attempts"] else ""
+        return f"the server gave it up{times}"
+    if sighting["kind"] in ("removed", "ended unheard", "compacted", "aborted"):
+        return f"nothing is left at its offset: {sighting['kind']}"
     return f"the consumer terminated it{': ' + sighting['reason'] if sighting['reason'] else ''}"
 
 
@@ -225,6 +233,10 @@ def _stands(row: Row, message: Message) -> str:
         facts.append("has a dead-letter exchange")
     if stands["consumers"] == 0 or stands["state"] == "empty":
         facts.append("nobody is reading")
+    if stands["state"] == "members untold":
+        facts.append("who reads is not told: a group of the new consumer protocol")
+    if stands["state"] == "hidden":
+        facts.append("as it last stood: the witness can no longer see it")
     return f"{name}: {'; '.join(facts)}; unchanged since {row['at']:%H:%M:%S}"
 
 

@@ -1,38 +1,62 @@
 """Kafka: which groups stand where on which partitions, and what the log still holds.
 
-Needs DESCRIBE on the cluster's groups and topics, and READ on topics to tell how old the oldest waiting record is.
+Needs DESCRIBE on the cluster's groups and topics, READ on topics to tell how old the oldest waiting record is and which
+offsets hold none, and DESCRIBE_CONFIGS on topics to tell compacted records from aborted ones.
 """
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.conn import collect_hosts, create_conn
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, KafkaError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from aiokafka.protocol.admin import (
     DescribeGroupsRequest_v3,
     DescribeGroupsResponse_v2,
     DescribeGroupsResponse_v3,
 )
+from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.metadata import MetadataRequest
 
-from hopwatch_collector.witness.model import NEVER, Claim, Look, Place, Position, WitnessAway
+from hopwatch_collector.witness.answers import words
+from hopwatch_collector.witness.kafka_heads import Heads, Stretch
+from hopwatch_collector.witness.model import (
+    NEVER,
+    UNTOLD,
+    Claim,
+    Look,
+    Place,
+    Position,
+    Sighting,
+    WitnessAway,
+)
 
 _TIMEOUT_S: Final = 10.0
-_AGE_TIMEOUT_S: Final = 2.0
-_AGES_AT_ONCE: Final = 200
-"""Partitions whose oldest waiting record is read at one look."""
-_REMEMBERED: Final = 10_000
 _RIGHTS: Final = "its login needs DESCRIBE on all groups and topics"
 _CLIENT: Final = "hopwatch-witness"
 _EMPTY_AFTER_S: Final = 5.0
 """Seconds after which the offsets of groups without members are asked for again."""
+_POLICIES_AFTER_S: Final = 60.0
+"""Seconds after which it is asked again which topics are compacted."""
+_DOUBTED: Final = 100
+"""Groups and topics that are missing from one look and asked for by name; the rest stays as it was until the next."""
+_BARRED: Final = GroupAuthorizationFailedError.errno
+_DEAD: Final = "Dead"
+"""What a coordinator says of a group that it knows nothing of, or whose protocol it does not describe."""
 
 # aiokafka 0.14 reads answers of this version by the schema of the one before, which loses every group but the first.
 if DescribeGroupsRequest_v3.RESPONSE_TYPE is DescribeGroupsResponse_v2:
@@ -46,6 +70,7 @@ class _Group:
     name: str
     state: str
     members: int
+    """-1: it does not tell."""
 
 
 class KafkaWitness:
@@ -59,7 +84,11 @@ class KafkaWitness:
         self._options = {"bootstrap_servers": bootstrap, "client_id": _CLIENT, **options}
         self._admin: AIOKafkaAdminClient | None = None
         self._reader: AIOKafkaConsumer | None = None
-        self._ages: dict[tuple[TopicPartition, int], datetime] = {}
+        self._heads = Heads()
+        self._compacted: dict[str, bool] = {}
+        self._policies_due = 0.0
+        self._asked: set[str] = set()
+        self._noted: dict[Place, frozenset[int]] = {}
         self._coordinators: dict[str, int] = {}
         self._known: dict[str, Mapping[TopicPartition, int]] = {}
         self._empty_due = 0.0
@@ -72,32 +101,58 @@ class KafkaWitness:
             async with asyncio.timeout(_TIMEOUT_S):
                 admin, reader = await self._connected()
                 sees_all = await self._may_see_groups(admin)
-                groups = await self._groups(admin)
+                groups, others = await self._groups(admin)
                 offsets = await self._offsets(admin, groups)
                 partitions = sorted({partition for known in offsets.values() for partition in known})
                 first, end = await self._bounds(reader, partitions)
+                positions = {
+                    Place(group.name, str(partition.partition), partition.topic): _position(
+                        group, offset, first[partition], end[partition]
+                    )
+                    for group in groups
+                    for partition, offset in offsets[group.name].items()
+                    if partition in end
+                }
+                seen, sightings = await self._looked_into(admin, reader, positions)
                 if not groups and (not sees_all or not reader._client.cluster.topics()):
                     raise WitnessAway(f"Kafka at {self.broker} shows no groups: {_RIGHTS}")
         except (KafkaError, TimeoutError, OSError) as error:
             await self.close()
             raise WitnessAway(f"Kafka at {self.broker}: {type(error).__name__}: {error}") from error
-        positions = {
-            Place(group.name, str(partition.partition), partition.topic): _position(
-                group, offset, first[partition], end[partition]
-            )
-            for group in groups
-            for partition, offset in offsets[group.name].items()
-            if partition in end
+        blind = (
+            () if sees_all and not others else (f"Kafka at {self.broker} may not show all groups: {_RIGHTS}",)
+        )
+        return Look(frozenset(_claims(seen)), seen, sightings, self._requests, blind)
+
+    async def hidden(self, missing: Collection[Place]) -> Mapping[Place, str]:
+        """Return the places whose group or topic this login may not see, be it there or not."""
+        if self._admin is None:
+            return {}
+        admin = self._admin
+        groups = sorted({place.receiver for place in missing})
+        topics = sorted({place.destination for place in missing})
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                unseen_groups = {
+                    *[g for g in groups[:_DOUBTED] if await self._coordinator(admin, g) is None],
+                    *groups[_DOUBTED:],
+                }
+                unseen_topics = {*await self._barred_topics(admin, topics[:_DOUBTED]), *topics[_DOUBTED:]}
+        except (KafkaError, TimeoutError, OSError) as error:
+            await self.close()
+            raise WitnessAway(f"Kafka at {self.broker}: {type(error).__name__}: {error}") from error
+        found = {place: _unseen(place, unseen_groups, unseen_topics) for place in missing}
+        return {
+            place: f"Kafka at {self.broker} does not show {what} any more: {_RIGHTS}"
+            for place, what in found.items()
+            if what
         }
-        aged = await self._aged(reader, positions)
-        blind = () if sees_all else (f"Kafka at {self.broker} may not show all groups: {_RIGHTS}",)
-        return Look(frozenset(_claims(aged)), aged, requests=self._requests, blind=blind)
 
     async def close(self) -> None:
         """Disconnect."""
         admin, self._admin = self._admin, None
         reader, self._reader = self._reader, None
-        self._coordinators = {}
+        self._coordinators, self._known = {}, {}
         with suppress(KafkaError, OSError):
             if reader is not None:
                 await reader.stop()
@@ -130,19 +185,22 @@ class KafkaWitness:
 
     async def _may_see_groups(self, admin: AIOKafkaAdminClient) -> bool:
         """Whether we may see any group there is: of those we may not, a list of groups just says nothing."""
-        try:
-            await self._coordinator(admin, _CLIENT)
-        except GroupAuthorizationFailedError:
-            return False
-        return True
+        return await self._coordinator(admin, _CLIENT) is not None
 
-    async def _groups(self, admin: AIOKafkaAdminClient) -> list[_Group]:
+    async def _barred_topics(self, admin: AIOKafkaAdminClient, topics: list[str]) -> list[str]:
+        """Which of these we may not see. Asked for so that no broker makes one that is not there."""
+        self._requests += 1
+        answer = await admin._send_request(MetadataRequest(topics, allow_auto_topic_creation=False))
+        return [told[1] for told in answer.topics if told[0] == TopicAuthorizationFailedError.errno]
+
+    async def _groups(self, admin: AIOKafkaAdminClient) -> tuple[list[_Group], bool]:
+        """Every group, and whether there are others that are listed and not described to us."""
         listed = await admin.list_consumer_groups()
         names = sorted(name for name, kind, *_ in listed if kind in ("consumer", ""))
         self._requests += 1
-        self._coordinators = {
-            name: self._coordinators.get(name) or await self._coordinator(admin, name) for name in names
-        }
+        known = self._coordinators
+        nodes = {name: known.get(name) or await self._coordinator(admin, name) for name in names}
+        self._coordinators = {name: node for name, node in nodes.items() if node is not None}
         by_node: dict[int, list[str]] = defaultdict(list)
         for name, node in self._coordinators.items():
             by_node[node].append(name)
@@ -150,14 +208,16 @@ class KafkaWitness:
         for node, group_names in by_node.items():
             self._requests += 1
             for answer in await admin.describe_consumer_groups(group_names, group_coordinator_id=node):
-                found += [
-                    _Group(group[1], group[2], len(group[5])) for group in answer.groups if group[0] == 0
-                ]
-        return found
+                found += [_group(told) for told in answer.groups if told[0] != _BARRED]
+        return found, len(found) < len(names)
 
-    async def _coordinator(self, admin: AIOKafkaAdminClient, group: str) -> int:
+    async def _coordinator(self, admin: AIOKafkaAdminClient, group: str) -> int | None:
+        """The node that knows a group; None if we may not see the group, be it there or not."""
         self._requests += 1
-        return int(await admin.find_coordinator(group))
+        try:
+            return int(await admin.find_coordinator(group))
+        except GroupAuthorizationFailedError:
+            return None
 
     async def _offsets(
         self, admin: AIOKafkaAdminClient, groups: Iterable[_Group]
@@ -177,8 +237,18 @@ class KafkaWitness:
 
     async def _offsets_of(self, admin: AIOKafkaAdminClient, group: str) -> Mapping[TopicPartition, int]:
         self._requests += 1
-        known = await admin.list_consumer_group_offsets(group, group_coordinator_id=self._coordinators[group])
-        return {partition: told.offset for partition, told in known.items() if told.offset >= 0}
+        # Not aiokafka's own function for it: of a group whose coordinator is only starting it says that it has no offsets.
+        answer = await admin._send_request(OffsetFetchRequest(group, None), self._coordinators[group])
+        if answer.error_code == _BARRED:
+            return {}
+        if answer.error_code:
+            raise for_code(answer.error_code)(f"the offsets of {words(group)}")
+        return {
+            TopicPartition(topic, partition): offset
+            for topic, partitions in answer.topics
+            for partition, offset, _, error in partitions
+            if offset >= 0 and not error
+        }
 
     async def _bounds(
         self, reader: AIOKafkaConsumer, partitions: list[TopicPartition]
@@ -195,38 +265,77 @@ class KafkaWitness:
         first = await reader.beginning_offsets(known)
         return first, await reader.end_offsets(known)
 
-    async def _aged(
-        self, reader: AIOKafkaConsumer, positions: Mapping[Place, Position]
-    ) -> dict[Place, Position]:
-        """The positions, with when the oldest waiting record was sent: its own timestamp, read once."""
-        wanted = {
-            place: (
+    async def _looked_into(
+        self, admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer, positions: Mapping[Place, Position]
+    ) -> tuple[dict[Place, Position], tuple[Sighting, ...]]:
+        """The positions with what really waits and since when; and what was found not to be there, once each."""
+        compacted = await self._policies_of(admin, {place.destination for place in positions})
+        self._heads.forget(topic for topic, is_so in compacted.items() if is_so)
+        stretches = {
+            place: Stretch(
                 TopicPartition(place.destination, int(place.partition)),
                 max(position.next, position.first),
+                position.end,
             )
             for place, position in positions.items()
             if position.waiting > 0
         }
-        unknown = [at for at in dict.fromkeys(wanted.values()) if at not in self._ages]
-        for partition, offset in unknown[:_AGES_AT_ONCE]:
-            await self._read_age(reader, partition, offset)
-        if len(self._ages) > _REMEMBERED:
-            self._ages = {at: self._ages[at] for at in wanted.values() if at in self._ages}
-        return {
-            place: replace(position, oldest_at=self._ages.get(wanted[place], NEVER))
-            if place in wanted
-            else position
-            for place, position in positions.items()
-        }
+        heads = await self._heads.of(reader._client, stretches.values())
+        self._requests, self._heads.requests = self._requests + self._heads.requests, 0
+        seen = dict(positions)
+        sightings: list[Sighting] = []
+        noted: dict[Place, frozenset[int]] = {}
+        for place, stretch in stretches.items():
+            head = heads.get(stretch)
+            if head is None:
+                continue
+            seen[place] = replace(positions[place], waiting=head.waiting(stretch), oldest_at=head.oldest_at)
+            if place.destination in compacted:
+                kind = "compacted" if compacted[place.destination] else "aborted"
+                noted[place] = frozenset(head.gaps)
+                new = noted[place] - self._noted.get(place, frozenset())
+                sightings += [_missing(place, offset, kind) for offset in sorted(new)]
+        self._noted = noted
+        for place, position in seen.items():
+            if compacted.get(place.destination):
+                seen[place] = replace(position, state="compacted")
+        return seen, tuple(sightings)
 
-    async def _read_age(self, reader: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> None:
-        self._requests += 1
-        with suppress(KafkaError, TimeoutError, OSError):
-            reader.assign([partition])
-            reader.seek(partition, offset)
-            async with asyncio.timeout(_AGE_TIMEOUT_S):
-                record: ConsumerRecord = await reader.getone(partition)
-            self._ages[partition, offset] = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    async def _policies_of(self, admin: AIOKafkaAdminClient, topics: set[str]) -> Mapping[str, bool]:
+        """Whether topics are compacted; those we may not know it of are left out."""
+        if time.monotonic() < self._policies_due and self._asked >= topics:
+            return self._compacted
+        self._policies_due, self._asked, self._compacted = time.monotonic() + _POLICIES_AFTER_S, topics, {}
+        resources = [
+            ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": None}) for topic in topics
+        ]
+        if resources:
+            self._requests += 1
+            for answer in await admin.describe_configs(resources):
+                for error, _, _, topic, entries in answer.resources:
+                    if not error:
+                        self._compacted[topic] = any("compact" in (entry[1] or "") for entry in entries)
+        return self._compacted
+
+
+def _group(told: Any) -> _Group:
+    """A group as described: (error, name, state, protocol type, protocol, members, …)."""
+    if told[0]:
+        raise for_code(told[0])(f"the group {words(told[1])}")
+    return _Group(told[1], told[2], UNTOLD if told[2] == _DEAD else len(told[5]))
+
+
+def _unseen(place: Place, groups: Collection[str], topics: Collection[str]) -> str:
+    """What of a place may not be seen, in words; nothing if it is gone."""
+    if place.receiver in groups:
+        return f"the group {words(place.receiver)}"
+    return f"the topic {words(place.destination)}" if place.destination in topics else ""
+
+
+def _missing(place: Place, offset: int, kind: str) -> Sighting:
+    return Sighting(
+        place.receiver, f"{place.destination}:{place.partition}", offset, kind, 0, datetime.now(UTC)
+    )
 
 
 def _position(group: _Group, offset: int, first: int, end: int) -> Position:
@@ -237,7 +346,7 @@ def _position(group: _Group, offset: int, first: int, end: int) -> Position:
         done=offset,
         waiting=max(0, end - max(offset, first)),
         consumers=group.members,
-        state="" if group.members else "empty",
+        state={0: "empty", UNTOLD: "members untold"}.get(group.members, ""),
     )
 
 

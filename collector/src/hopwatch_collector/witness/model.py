@@ -1,6 +1,6 @@
 """What every witness has in common: what it sees at one look, and how it is asked."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -71,12 +71,17 @@ class Position:
     dead_letters: bool = False
     """Whether what is dropped goes to a dead-letter exchange."""
     state: str = ""
-    """`gone`, `paused`, `empty` (nobody reads), or nothing to remark."""
+    """`gone`, `hidden` (may still be there, but the witness cannot see it: the rest is how it last stood), `paused`,
+    `empty` (nobody reads), `members untold`, `compacted` (later records of a key take the place of earlier ones), or nothing
+    to remark."""
     uncounted: bool = False
     """Whether messages may come to a queue that `published` does not count: RabbitMQ counts no dead letters."""
+    heard_from: int = UNTOLD
+    """JetStream: of offsets from this one on, every advisory of giving up and terminating was heard; -1: of none."""
 
 
 GONE: Final = Position(state="gone")
+HIDDEN: Final = "hidden"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,8 @@ class Sighting:
     partition: str
     offset: int
     kind: str
-    """`max_deliveries` or `terminated`."""
+    """`max_deliveries`, `terminated`; where nothing is left at that offset: `removed` unread, `ended unheard` if that is in
+    doubt; in Kafka `compacted` or `aborted`."""
     attempts: int
     at: datetime
     reason: str = ""
@@ -123,7 +129,7 @@ class Look:
     blind: tuple[str, ...] = ()
     """What it was not allowed or able to see, in words."""
     partial: bool = False
-    """Whether a list could not be had: what is missing from this look may still be there."""
+    """Whether a list could not be had: claims missing from this look may still hold."""
     told: tuple[Told, ...] = ()
     """What was said of single messages."""
     ended: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
@@ -147,6 +153,16 @@ class Witness(Protocol):
 
     async def look(self) -> Look:
         """Connect if need be, and see how everything stands.
+
+        Raises:
+            WitnessAway: it cannot be asked now.
+        """
+        ...
+
+    async def hidden(self, missing: Collection[Place]) -> Mapping[Place, str]:
+        """Return which of these places may still be there, and in words why they cannot be seen.
+
+        `missing` were seen before and are not in the look just made. The others are gone.
 
         Raises:
             WitnessAway: it cannot be asked now.

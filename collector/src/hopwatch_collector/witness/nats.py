@@ -1,36 +1,41 @@
 """NATS: JetStream's streams, consumers and advisories; who is subscribed to plain subjects.
 
-Needs to request `$JS.API.INFO`, `$JS.API.STREAM.LIST`, `$JS.API.CONSUMER.LIST.*` and to subscribe
-`$JS.EVENT.ADVISORY.CONSUMER.>`; for plain subjects, the monitoring endpoint (`/connz?subs=1`).
+Needs to request `$JS.API.STREAM.LIST`, `$JS.API.CONSUMER.LIST.*` and to subscribe `$JS.EVENT.ADVISORY.CONSUMER.>`, and
+`$JS.API.STREAM.INFO.*` to find what work queues kept and what was removed from the middle of streams; for plain subjects, the monitoring endpoint (`/connz?subs=1`).
 """
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import httpx
 import nats
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.errors import SlowConsumerError
 
+from hopwatch_collector.witness.answers import MALFORMED, moment, name, number, words
 from hopwatch_collector.witness.model import Claim, Look, Place, Position, Sighting, WitnessAway
+from hopwatch_collector.witness.nats_hearing import ADVISORIES, Hearing, Holes
+from hopwatch_collector.witness.nats_plain import Monitoring
 
 _TIMEOUT_S: Final = 5.0
-_ADVISORIES: Final = "$JS.EVENT.ADVISORY.CONSUMER.>"
-_KINDS: Final = {
-    "io.nats.jetstream.advisory.v1.max_deliver": "max_deliveries",
-    "io.nats.jetstream.advisory.v1.terminated": "terminated",
-}
 _NO_MONITORING: Final = (
     "plain subscribers are not seen: name the server's monitoring endpoint (--watch-nats-monitoring)"
 )
 _OWN_STREAMS: Final = ("KV_", "OBJ_", "$")
 _FROM_THE_START: Final = ("all", "by_start_sequence", "by_start_time", "last_per_subject")
+_MAX_LISTED: Final = 100_000
+"""Entries of one list that are looked at."""
+_MAX_KEPT: Final = 10_000
+"""Messages told of per consumer that a work queue kept behind it, or that were removed in front of it."""
+_TOKEN: Final = re.compile(r"[^\s.*>\x00-\x1f\x7f]+")
+_REFUSED: Final = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
 
 
 class NatsWitness:
@@ -43,156 +48,284 @@ class NatsWitness:
         parts = urlsplit(url)
         self.broker = f"{parts.hostname or url}:{parts.port or 4222}"
         self._url = url
-        self._monitoring = monitoring_url.rstrip("/")
+        self._monitoring = Monitoring(monitoring_url) if monitoring_url else None
         self._options = options
         self._client: Client | None = None
-        self._http: httpx.AsyncClient | None = None
-        self._seen: list[Sighting] = []
+        self._hearing = Hearing()
+        self._refused: dict[str, asyncio.Future[None]] = {}
+        self._unlisted: dict[str, str] = {}
+        self._off = ""
+        self._missing: dict[str, frozenset[int]] = {}
         self._requests = 0
 
     async def look(self) -> Look:
         """See every consumer of every stream, what was given up since the last look, and plain subscribers."""
         self._requests = 0
-        blind: list[str] = []
+        self._unlisted, self._off = {}, ""
+        claims: set[Claim] = set()
+        positions: dict[Place, Position] = {}
+        sightings: list[Sighting] = []
         try:
             async with asyncio.timeout(2 * _TIMEOUT_S):
                 client = await self._connected()
-                streams = await self._listed(client, "STREAM.LIST", "streams", blind)
-                consumers = [
-                    (stream, consumer)
-                    for stream in streams
-                    for consumer in await self._listed(
-                        client, f"CONSUMER.LIST.{stream['config']['name']}", "consumers", blind
-                    )
-                ]
+                self._hearing.look()
+                for stream in await self._listed(client, "STREAM.LIST", "streams", ""):
+                    with _told_apart(self._unlisted, "", "a stream"):
+                        title = _token(stream["config"]["name"])
+                        holes, asked = await self._holes(client, title, stream)
+                        consumers = await self._listed(client, f"CONSUMER.LIST.{title}", "consumers", title)
+                        here = self._consumers(title, stream, consumers, claims, holes)
+                        if asked and stream["config"].get("retention") == "workqueue":
+                            sightings += _kept(title, here, number(stream["state"]["first_seq"]), holes)
+                        elif holes.new:
+                            sightings += self._removed(title, here, holes)
+                        positions |= here
         except (NatsError, TimeoutError, OSError) as error:
             await self.close()
             raise WitnessAway(f"NATS at {self.broker}: {type(error).__name__}: {error}") from error
-        claims = {claim for stream, consumer in consumers for claim in _claims(stream, consumer)}
-        claims.update(await self._subscribers(blind))
-        seen, self._seen = tuple(self._seen), []
+        blind = [words(why) for why in dict.fromkeys(self._unlisted.values())]
+        positions = self._hearing.looked(positions, complete=not (self._unlisted or self._off))
+        if self._hearing.refused:
+            blind.append(self._hearing.refused)
+        plain = _NO_MONITORING
+        if self._monitoring is not None:
+            subscribers, plain, requests = await self._monitoring.subscribers()
+            claims |= subscribers
+            self._requests += requests
         return Look(
             frozenset(claims),
-            {_place(consumer): _position(stream, consumer) for stream, consumer in consumers},
-            seen,
+            positions,
+            (*self._hearing.heard(), *sightings),
             self._requests,
-            tuple(blind) if self._monitoring else (*blind, _NO_MONITORING),
-            partial=bool(blind),
+            (*blind, plain) if plain else tuple(blind),
+            partial=bool(self._unlisted or (plain and self._monitoring)),
         )
+
+    async def hidden(self, missing: Collection[Place]) -> Mapping[Place, str]:
+        """Return the consumers of streams that were not listed."""
+        everything = self._unlisted.get("", self._off or None)
+        told = {place: self._unlisted.get(place.partition, everything) for place in missing}
+        return {place: why for place, why in told.items() if why is not None}
 
     async def close(self) -> None:
         """Disconnect."""
         client, self._client = self._client, None
-        http, self._http = self._http, None
         with suppress(NatsError, TimeoutError, OSError):
             if client is not None:
                 await client.close()
-        if http is not None:
-            await http.aclose()
+        if self._monitoring is not None:
+            await self._monitoring.close()
 
     async def _connected(self) -> Client:
         if self._client is None:
+            self._hearing.connected()
+            self._missing.clear()
             client = await nats.connect(
                 self._url,
                 name="hopwatch-witness",
                 allow_reconnect=False,
                 connect_timeout=_TIMEOUT_S,
-                error_cb=_ignore,
+                error_cb=self._erred,
                 **self._options,
             )
             self._client = client
-            await client.subscribe(_ADVISORIES, cb=self._advised)
+            await client.subscribe(ADVISORIES, cb=self._hearing.advised)
+            # A subscription that is not allowed is refused before this is answered.
+            await client.flush()
         if not self._client.is_connected:
             raise NatsError("the connection was lost")
         return self._client
 
-    async def _advised(self, message: Msg) -> None:
-        """An advisory came: what was given up is noted for the next look."""
-        with suppress(ValueError, KeyError, TypeError):
-            said = json.loads(message.data)
-            kind = _KINDS.get(said["type"])
-            if kind is not None:
-                self._seen.append(
-                    Sighting(
-                        f"{said['stream']}/{said['consumer']}", said["stream"], int(said["stream_seq"]), kind,
-                        int(said.get("deliveries", 0)), _moment(said["timestamp"]), str(said.get("reason", "")),
-                    )
-                )  # fmt: skip
+    async def _erred(self, error: Exception) -> None:
+        """Note what was refused or missed; `look` raises all else itself."""
+        if isinstance(error, SlowConsumerError):
+            self._hearing.missed()
+        refused = _REFUSED.search(str(error))
+        if refused is None:
+            return
+        if refused[1] == "subscription" and refused[2] == ADVISORIES.lower():
+            self._hearing.refused = (
+                f"what was given up or terminated is not heard: its login may not subscribe {ADVISORIES}"
+            )
+        waiting = self._refused.pop(refused[2], None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
 
-    async def _listed(self, client: Client, what: str, field: str, blind: list[str]) -> list[dict[str, Any]]:
-        """Every entry of one of JetStream's lists, page after page."""
-        found: list[dict[str, Any]] = []
-        while True:
-            self._requests += 1
-            try:
-                answer = await client.request(
-                    f"$JS.API.{what}", json.dumps({"offset": len(found)}).encode(), timeout=_TIMEOUT_S
-                )
-            except (nats.errors.NoRespondersError, nats.errors.TimeoutError) as error:
-                if isinstance(error, nats.errors.NoRespondersError) and not _has_jetstream(client):
-                    return found
-                blind.append(
-                    f"JetStream's {what} does not answer: off, or not allowed ({type(error).__name__})"
-                )
-                return found
-            page = json.loads(answer.data)
-            if "error" in page:
-                blind.append(f"JetStream's {what}: {page['error'].get('description', 'refused')}")
-                return found
-            entries = page.get(field) or []
-            found += entries
-            if not entries or len(found) >= page.get("total", 0):
-                return found
+    async def _ask(self, client: Client, what: str, told: Mapping[str, Any]) -> Any:
+        """Ask JetStream's API.
 
-    async def _subscribers(self, blind: list[str]) -> set[Claim]:
-        """Plain subscribers, as the monitoring endpoint tells them."""
-        if not self._monitoring:
-            return set()
-        self._http = self._http or httpx.AsyncClient(timeout=_TIMEOUT_S)
-        claims: set[Claim] = set()
-        offset, total = 0, 1
+        Raises:
+            _Untold: it does not answer, refuses, or answers what makes no sense.
+        """
+        self._requests += 1
+        subject = f"$JS.API.{what}"
+        refused = self._refused[subject.lower()] = asyncio.get_running_loop().create_future()
+        asked = asyncio.create_task(client.request(subject, json.dumps(told).encode(), timeout=_TIMEOUT_S))
         try:
-            while offset < total:
-                self._requests += 1
-                answer = await self._http.get(
-                    f"{self._monitoring}/connz", params={"subs": "detail", "limit": 1024, "offset": offset}
+            await asyncio.wait((asked, refused), return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise _Untold(f"JetStream's {what}: its login may not request {subject}")
+            page = json.loads((await asked).data)
+            if "error" in page:
+                raise _Untold(f"JetStream's {what}: {words(page['error'].get('description', 'refused'))}")
+        except (nats.errors.NoRespondersError, nats.errors.TimeoutError) as error:
+            why = f"does not answer: off, or not allowed ({type(error).__name__})"
+            raise _Untold(f"JetStream's {what} {why}") from error
+        except MALFORMED as error:
+            raise _Untold(
+                f"JetStream's {what} answers what makes no sense ({type(error).__name__})"
+            ) from error
+        finally:
+            self._refused.pop(subject.lower(), None)
+            if not asked.done():
+                asked.cancel()
+        return page
+
+    async def _listed(self, client: Client, what: str, field: str, stream: str) -> list[Any]:
+        """Every entry of one of JetStream's lists, page after page; why not all of them goes into `_unlisted`."""
+        found: list[Any] = []
+        while len(found) < _MAX_LISTED:
+            try:
+                page = await self._ask(client, what, {"offset": len(found)})
+                entries = page.get(field) or []
+                if page.get("offset", len(found)) != len(found):
+                    raise ValueError(f"offset {words(page['offset'])} where {len(found)} was asked for")
+                found += entries
+                if not entries or len(found) >= number(page.get("total", 0)):
+                    return found
+            except _Untold as untold:
+                if (
+                    not stream
+                    and isinstance(untold.__cause__, nats.errors.NoRespondersError)
+                    and _off(client)
+                ):
+                    self._off = f"JetStream is off at {self.broker}, where it was on before"
+                else:
+                    self._unlisted[stream] = str(untold)
+                return found
+            except MALFORMED as error:
+                self._unlisted[stream] = (
+                    f"JetStream's {what} answers what makes no sense ({type(error).__name__})"
                 )
-                answer.raise_for_status()
-                page = answer.json()
-                connections = page.get("connections") or []
-                claims.update(_plain(connections))
-                total = page.get("total", 0)
-                offset += max(1, len(connections))
-        except (httpx.HTTPError, ValueError) as error:
-            blind.append(f"the monitoring endpoint {self._monitoring}: {type(error).__name__}: {error}")
-        return claims
+                return found
+        self._unlisted[stream] = f"JetStream's {what} is looked at up to {_MAX_LISTED} entries"
+        return found
+
+    def _consumers(
+        self,
+        title: str,
+        stream: Mapping[str, Any],
+        consumers: Sequence[Any],
+        claims: set[Claim],
+        holes: Holes,
+    ) -> dict[Place, Position]:
+        """How a stream's consumers stand; what they are owed goes into `claims`."""
+        found: dict[Place, Position] = {}
+        for consumer in consumers:
+            with _told_apart(self._unlisted, title, f"a consumer of {title}"):
+                place = Place(name(f"{title}/{name(consumer['name'])}"), title)
+                config = consumer["config"]
+                position = self._hearing.position(
+                    place,
+                    name(consumer["created"]),
+                    number(consumer["delivered"]["consumer_seq"]),
+                    _position(stream, consumer),
+                    holes,
+                    takes_all=not (config.get("filter_subject") or config.get("filter_subjects")),
+                )
+                claims.update(_claims(title, stream, consumer))
+                found[place] = position
+        return found
+
+    async def _holes(self, client: Client, title: str, stream: Mapping[str, Any]) -> tuple[Holes, bool]:
+        """Which offsets are missing from the middle of a stream, and whether that was asked.
+
+        A work queue lets go of what ended and keeps what was given up, which matters where nobody listened. From others
+        messages are removed: one by one, by subject, or because only so many of a subject are kept.
+        """
+        gaps = number(stream["state"].get("num_deleted") or 0)
+        retention = stream["config"].get("retention", "limits")
+        before = self._missing.get(title, frozenset())
+        unheard = retention == "workqueue" and self._hearing.fresh and title not in self._missing
+        grown = retention == "limits" and gaps != len(before)
+        if gaps > _MAX_LISTED or not (unheard or grown):
+            return Holes(before), False
+        try:
+            told = await self._ask(client, f"STREAM.INFO.{title}", {"deleted_details": True})
+            removed = frozenset(map(number, told["state"].get("deleted") or ()))
+        except (_Untold, *MALFORMED):
+            return Holes(before), False  # without it what they were is unknown
+        self._missing[title] = removed
+        return Holes(removed, removed - before), True
+
+    def _removed(self, title: str, places: Collection[Place], holes: Holes) -> Iterator[Sighting]:
+        """What was removed is said of every consumer that was not past it."""
+        now = datetime.now(UTC)
+        for place in places:
+            told = ((offset, self._hearing.became(place, offset)) for offset in sorted(holes.new))
+            for offset, kind in islice((one for one in told if one[1]), _MAX_KEPT):
+                yield Sighting(place.receiver, title, offset, kind, 0, now)
 
 
-def _place(consumer: Mapping[str, Any]) -> Place:
-    return Place(f"{consumer['stream_name']}/{consumer['name']}", consumer["stream_name"])
+class _Untold(Exception):
+    """JetStream does not tell; in words for people."""
+
+
+@contextmanager
+def _told_apart(unlisted: dict[str, str], stream: str, what: str) -> Iterator[None]:
+    """One entry that makes no sense is named, and the rest still seen."""
+    try:
+        yield
+    except MALFORMED as error:
+        unlisted[stream] = f"what JetStream says of {what} makes no sense ({type(error).__name__}: {error})"
+
+
+def _kept(title: str, positions: Mapping[Place, Position], first: int, holes: Holes) -> list[Sighting]:
+    """What a work queue still holds though its consumers are past it was given up."""
+    passed = max((position.done for position in positions.values()), default=0)
+    kept = [offset for offset in range(first, min(passed, first + _MAX_KEPT)) if offset not in holes.missing]
+    now = datetime.now(UTC)
+    return [
+        Sighting(place.receiver, title, offset, "max_deliveries", 0, now)
+        for place, position in positions.items()
+        for offset in kept
+        if offset < position.done
+    ]
+
+
+def _off(client: Client) -> bool:
+    """Whether the server says that it runs no JetStream, so that there is nothing to be seen of it."""
+    return not client._server_info.get("jetstream")
+
+
+def _token(value: Any) -> str:
+    """A stream's name, fit to be part of a subject."""
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise ValueError(f"{words(repr(value))} is no name of a stream")
+    return name(value)
 
 
 def _position(stream: Mapping[str, Any], consumer: Mapping[str, Any]) -> Position:
     """Never from the floor of acknowledgements alone: it stays behind what was given up on."""
     state = stream["state"]
     acknowledges = consumer["config"].get("ack_policy", "none") != "none"
-    delivered = consumer["delivered"]["stream_seq"]
+    delivered = number(consumer["delivered"]["stream_seq"])
+    floor = number(consumer["ack_floor"]["stream_seq"])
     return Position(
-        first=state["first_seq"],
-        end=state["last_seq"] + 1,
+        first=number(state["first_seq"]),
+        end=number(state["last_seq"]) + 1,
         next=delivered + 1,
-        done=(consumer["ack_floor"]["stream_seq"] if acknowledges else delivered) + 1,
-        waiting=consumer["num_pending"],
-        in_hand=consumer["num_ack_pending"],
-        consumers=consumer.get("num_waiting", 0) + int(bool(consumer.get("push_bound"))),
+        done=(floor if acknowledges else delivered) + 1,
+        waiting=number(consumer["num_pending"]),
+        in_hand=number(consumer["num_ack_pending"]),
+        consumers=number(consumer.get("num_waiting") or 0) + int(bool(consumer.get("push_bound"))),
         state="paused" if consumer.get("paused") else "",
     )
 
 
-def _claims(stream: Mapping[str, Any], consumer: Mapping[str, Any]) -> Iterator[Claim]:
+def _claims(title: str, stream: Mapping[str, Any], consumer: Mapping[str, Any]) -> Iterator[Claim]:
     """What a consumer is owed: its filters, or all of its stream's subjects; from its creation on, or from the start."""
-    name = stream["config"]["name"]
-    if name.startswith(_OWN_STREAMS):
+    if title.startswith(_OWN_STREAMS):
         return
     config = consumer["config"]
     filters = config.get("filter_subjects") or [config.get("filter_subject") or ""]
@@ -200,40 +333,7 @@ def _claims(stream: Mapping[str, Any], consumer: Mapping[str, Any]) -> Iterator[
     since = (
         datetime(1970, 1, 2, tzinfo=UTC)
         if config.get("deliver_policy") in _FROM_THE_START
-        else _moment(consumer["created"])
+        else moment(consumer["created"])
     )
     for subject in subjects:
-        yield Claim(subject, f"{name}/{consumer['name']}", since=since)
-
-
-def _plain(connections: Iterable[Mapping[str, Any]]) -> Iterator[Claim]:
-    """Queue groups, and clients on their own.
-
-    These are spelled `client name:subject`: an instrumented service reports the same subscription as `service:subject`, and
-    nothing tells which client is whose. So the ledger counts a client only where no service reports that subject itself.
-    """
-    for connection in connections:
-        client = connection.get("name") or ""
-        if client == "hopwatch-witness":
-            continue
-        for subscription in connection.get("subscriptions_list_detail") or []:
-            subject = subscription["subject"]
-            if subject.startswith(("_INBOX.", "$", "_R_")):
-                continue
-            receiver = subscription.get("qgroup") or f"client {client or connection['cid']}:{subject}"
-            yield Claim(subject, receiver, durable=False, consumer=client)
-
-
-def _has_jetstream(client: Client) -> bool:
-    """Whether the server says it runs JetStream; if not, there is nothing to be seen of it."""
-    return bool(client._server_info.get("jetstream"))
-
-
-def _moment(text: str) -> datetime:
-    """RFC 3339 with any number of digits, as Go writes it."""
-    stamp, _, rest = text.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{stamp}.{(rest + '000000')[:6]}").replace(tzinfo=UTC)
-
-
-async def _ignore(_: Exception) -> None:
-    """The client's own log of what `look` raises anyway."""
+        yield Claim(name(subject), name(f"{title}/{consumer['name']}"), since=since)

@@ -5,7 +5,7 @@ may read from. With the tag `management` the nodes cannot be seen, and so not wh
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -55,10 +55,7 @@ class RabbitMQWitness:
         queues = [queue for queue in told if queue["name"]]
         graph = routes(exchanges, bindings)
         began = self._counting.began(queues, nodes, time.time())
-        odd = [
-            f"RabbitMQ at {self.broker}: {count} of the {what} make no sense and were left out"
-            for what, count in ask.left_out.items()
-        ]
+        odd = self._left_out()
         look = Look(
             frozenset(_claims(queues, graph)),
             _positions(queues, began, graph),
@@ -71,12 +68,24 @@ class RabbitMQWitness:
         self._events.used()
         return dated(look, moments, graph)
 
+    def _left_out(self) -> list[str]:
+        """What the last look had to leave out, in words."""
+        return [
+            f"RabbitMQ at {self.broker}: {count} of the {what} make no sense and were left out"
+            for what, count in self._management.left_out.items()
+        ]
+
     async def _nodes(self) -> list[Mapping[str, Any]]:
         """The nodes and how long they have been up; nothing where that is only for users with more rights."""
         try:
             return await self._management.all("nodes", ("name",), columns="name,uptime")
         except LoginRefused:
             return []
+
+    async def hidden(self, missing: Collection[Place]) -> Mapping[Place, str]:
+        """Return all of them where lists were not whole: who may see a virtual host at all else sees all of its queues."""
+        odd = "; ".join(self._left_out())
+        return dict.fromkeys(missing, odd) if odd else {}
 
     async def close(self) -> None:
         """Disconnect."""

@@ -4,7 +4,7 @@ While tracing is on (`rabbitmqctl trace_on`), the exchange `amq.rabbitmq.trace` 
 when it is published and whenever it is handed out. No payload is kept.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -14,7 +14,7 @@ from uuid import UUID
 from aiormq.abc import DeliveredMessage
 
 from hopwatch.conventions import MESSAGE_ID_HEADER
-from hopwatch_collector.witness.model import Look, Told
+from hopwatch_collector.witness.model import Look, Place, Told
 from hopwatch_collector.witness.rabbitmq_answers import is_name, table
 from hopwatch_collector.witness.rabbitmq_listen import Listener
 from hopwatch_collector.witness.rabbitmq_management import Management
@@ -58,6 +58,10 @@ class RabbitMQFirehose:
             self._facts.append(Told(bytes(16), "gap", datetime.now(UTC)))
         facts, self._facts = self._facts, []
         return Look(told=tuple(facts), blind=tuple(blind), partial=True, requests=2)
+
+    async def hidden(self, missing: Collection[Place]) -> Mapping[Place, str]:
+        """Return nothing: the firehose tells of no place."""
+        return {}
 
     async def close(self) -> None:
         """Disconnect."""

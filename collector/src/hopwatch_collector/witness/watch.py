@@ -2,17 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
 import structlog
 
-from hopwatch_collector.errors import CollectorError
 from hopwatch_collector.metrics import Metrics
-from hopwatch_collector.witness.model import GONE, Claim, Look, Place, Position, Witness, WitnessAway
+from hopwatch_collector.witness.model import GONE, HIDDEN, Claim, Look, Place, Position, Witness, WitnessAway
 
 _log = structlog.get_logger("hopwatch.witness")
 
@@ -28,6 +27,9 @@ _RENEW_EVERY_S: Final = 15.0
 """Claims that last only while somebody is connected are written again so often: unrenewed, they end after 45 s."""
 _REPEAT_EVERY_S: Final = 900.0
 """Positions and claims are written again after so long though they did not change: old days are dropped."""
+
+_NUMBERS: Final = ("first", "end", "next", "done", "waiting", "in_hand", "consumers", "heard_from")
+"""Of a position, what is remembered of how a place last stood."""
 
 _FAR: Final = datetime(2299, 1, 1, tzinfo=UTC)
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -110,20 +112,28 @@ class Watch:
         began = time.monotonic()
         at = datetime.now(UTC)
         look: Look | None = None
+        hidden: Mapping[Place, str] = {}
         try:
+            await asyncio.to_thread(self._recall)
             look = await self._witness.look()
-            trouble = "; ".join(look.blind) or None
+            hidden = await self._hidden(look)
+            trouble = "; ".join((*look.blind, *dict.fromkeys(hidden.values()))) or None
         except WitnessAway as away:
-            trouble = str(away)
+            look, trouble = None, str(away)
         except Exception as error:  # noqa: BLE001 - a client library may raise anything; the next look may work
-            trouble = f"{type(error).__name__}: {error}"
+            look, trouble = None, f"{type(error).__name__}: {error}"
         took = time.monotonic() - began
         self._count(look, trouble, took)
         try:
-            return await asyncio.to_thread(self._write, at, look, trouble, took)
-        except CollectorError as error:
-            _log.warning("not written down", witness=self.system, error=str(error))
+            return await asyncio.to_thread(self._write, at, look, hidden, trouble, took)
+        except Exception as error:  # noqa: BLE001 - a row the engine does not take must not end the watch
+            _log.warning("not written down", witness=self.system, error=f"{type(error).__name__}: {error}")
             return False
+
+    async def _hidden(self, look: Look) -> Mapping[Place, str]:
+        known = self._written.positions
+        missing = [place for place in known if place not in look.positions and place not in look.gone]
+        return await self._witness.hidden(missing) if missing else {}
 
     def _count(self, look: Look | None, trouble: str | None, took: float) -> None:
         if trouble != self.trouble:
@@ -136,29 +146,32 @@ class Watch:
         if look is not None:
             metrics.witness_requests.labels(self.system).inc(look.requests)
 
-    def _write(self, at: datetime, look: Look | None, trouble: str | None, took: float) -> bool:
-        if not self._known:
-            self._recall()
-        changed = look is not None and self._write_look(at, look)
+    def _write(
+        self, at: datetime, look: Look | None, hidden: Collection[Place], trouble: str | None, took: float
+    ) -> bool:
+        changed = look is not None and self._write_look(at, look, hidden)
         self._write_watch(at, look, trouble, took)
         return changed
 
     def _recall(self) -> None:
         """Learn what an earlier run wrote: what has gone since must be taken back."""
+        if self._known:
+            return
         for row in self._store.standing_claims(self.system, self._id):
             claim = Claim(row["pattern"], row["receiver"], bool(row["durable"]))
             self._written.claims[_key(claim)] = claim, row["first_at"]
         for row in self._store.standing_places(self.system, self._id):
             place = Place(row["receiver"], row["partition"], row["destination"])
-            self._written.positions[place] = Position()
+            self._written.positions[place] = Position(**dict(zip(_NUMBERS, row["stands"], strict=True)))
         self._known = True
 
-    def _write_look(self, at: datetime, look: Look) -> bool:
+    def _write_look(self, at: datetime, look: Look, hidden: Collection[Place]) -> bool:
         written = self._written
         repeat = time.monotonic() >= written.repeat_at
         renew = time.monotonic() >= written.renew_at
         before = written.claims
-        now = (before if look.partial else {}) | {
+        kept_out = before if look.partial else _claims_of(before, hidden)
+        now = kept_out | {
             _key(claim): (claim, _began(claim, before.get(_key(claim)), at)) for claim in look.claims
         }
         begun = [claim for key, (claim, began) in now.items() if key not in before or began < before[key][1]]
@@ -179,11 +192,11 @@ class Watch:
             ),
             *(row for claim in look.brief for row in self._brief_rows(claim, look, at)),
         ]
-        missing = {} if look.partial else written.positions
-        gone = {place: GONE for place in missing if place not in look.positions}
+        there = look.positions | {place: replace(written.positions[place], state=HIDDEN) for place in hidden}
+        gone = {place: GONE for place in written.positions if place not in there}
         moved = {
             place: position
-            for place, position in look.positions.items()
+            for place, position in there.items()
             if repeat or written.positions.get(place) != position
         }
         if rows:
@@ -200,7 +213,7 @@ class Watch:
             rows = [*deleted, *self._position_rows(at, {**moved, **gone})]
             self._store.write("positions", _POSITION_COLUMNS, rows)
         written.claims, written.looked_at = now, at
-        written.positions = (written.positions if look.partial else {}) | look.positions
+        written.positions = there
         if repeat:
             written.repeat_at = time.monotonic() + _REPEAT_EVERY_S
         if renew:
@@ -274,6 +287,14 @@ def _began(claim: Claim, known: tuple[Claim, datetime] | None, at: datetime) -> 
     return told if known is None else min(told, known[1])
 
 
+def _claims_of(
+    claims: Mapping[_Key, tuple[Claim, datetime]], places: Collection[Place]
+) -> dict[_Key, tuple[Claim, datetime]]:
+    """Of the claims those of receivers at these places; where a place names a destination, to that one."""
+    titles = {(place.receiver, place.destination) for place in places}
+    return {key: told for key, told in claims.items() if (key[1], "") in titles or (key[1], key[0]) in titles}
+
+
 def _key(claim: Claim) -> _Key:
     return claim.pattern, claim.receiver, claim.durable
 
@@ -289,6 +310,7 @@ _POSITION_COLUMNS: Final = (
     "day", "system", "destination", "receiver", "partition", "at", "first", "end", "next", "done", "waiting", "in_hand",
     "consumers", "oldest_at", "published", "handed", "acked", "ttl_ms", "max_length", "dead_letters", "state",
     "uncounted",
+    "heard_from",
 )  # fmt: skip
 _TOLD_COLUMNS: Final = ("day", "message", "receiver", "kind", "at", "number")
 _SENT_COLUMNS: Final = ("day", "message", "started_at", "ended_at", "system", "destination", "outcome")

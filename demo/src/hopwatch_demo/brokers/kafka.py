@@ -102,7 +102,8 @@ class Kafka(Server):
         (self.directory / "server.properties").write_text(config)
         (self.directory / "log4j.properties").write_text(_LOG4J)
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = ["format", "-g", "-t", cluster, "-c", "server.properties"]
+        # An id may begin with a dash, which on its own would be an option.
+        arguments = ["format", "-g", f"--cluster-id={cluster}", "-c", "server.properties"]
         formatted = subprocess.run(
             self._java("kafka.tools.StorageTool", *arguments),
             cwd=self.directory,

@@ -107,19 +107,21 @@ def patterns(hops: Any) -> list[str]:
     return [report[SUBSCRIPTION_PATTERN] for report in hops.reports("subscribe")]
 
 
-async def test_a_seek_forward_reports_what_it_skips(
+async def test_a_seek_reports_where_it_leads(
     producer: AIOKafkaProducer, consume: Consumers, unique: str, hops: Any
 ) -> None:
-    """First and next offset, for this receiver; a seek back reports nothing."""
+    """First and next offset, for this receiver, of what it skips; a seek back says that too, one to where it is nothing."""
     await in_partition(producer, unique, 0, b"0", b"1", b"2", b"3")
     consumer = await consume(enable_auto_commit=False)
     partition = TopicPartition(unique, 0)
     assert (await asyncio.wait_for(consumer.getone(), TIMEOUT_S)).offset == 0
     consumer.seek(partition, 3)
     assert (await asyncio.wait_for(consumer.getone(), TIMEOUT_S)).offset == 3
+    consumer.seek(partition, 4)
     consumer.seek(partition, 1)
-    [skip] = hops.reports("skip")
+    skip, back = hops.reports("skip")
     assert (skip[KAFKA_OFFSET], skip[SKIPPED_UNTIL]) == (1, 3)
+    assert (back[KAFKA_OFFSET], back[SKIPPED_UNTIL]) == (4, 1)
     assert (skip[RECEIVER], skip[MESSAGING_DESTINATION_PARTITION_ID]) == (f"{unique}-group", "0")
 
 
@@ -135,7 +137,11 @@ async def test_a_seek_to_the_end_or_to_what_is_committed_reports_too(
     assert await consumer.seek_to_committed() == {partition: 2}
     await consumer.seek_to_beginning()
     assert await consumer.seek_to_end()
-    assert [(skip[KAFKA_OFFSET], skip[SKIPPED_UNTIL]) for skip in hops.reports("skip")] == [(1, 2), (0, 3)]
+    assert [(skip[KAFKA_OFFSET], skip[SKIPPED_UNTIL]) for skip in hops.reports("skip")] == [
+        (1, 2),
+        (2, 0),
+        (0, 3),
+    ]
 
 
 async def test_a_record_without_key_names_the_partition_it_went_to(

@@ -17,7 +17,8 @@ told AS
         WHERE at >= {now:DateTime64(6)} - INTERVAL 1 HOUR AND day >= toDate({now:DateTime64(6)} - INTERVAL 1 HOUR)
     ) AS p
     GROUP BY system, destination, receiver, partition, begin
-    HAVING last.5 != 'gone' AND last.1 >= 0
+    -- What cannot be seen any more is not told as if it could.
+    HAVING last.5 NOT IN ('gone', 'hidden') AND last.1 >= 0
 ),
 -- A record's timestamp is its producer's. What waits was written after the last look at which the log ended before it; rows
 -- are written on change only, so that any look before the next row saw the same.

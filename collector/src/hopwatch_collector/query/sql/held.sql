@@ -3,18 +3,21 @@ CREATE OR REPLACE TEMPORARY TABLE held ENGINE = Memory AS
 SELECT
     system, destination, receiver, partition,
     argMax(last, to_at) AS p,
-    -- For every place where the log once began: how far the receiver had read by then.
-    groupArray((first, least_next)) AS begins,
+    -- For every place where the log once began: how far the receiver had read by then. And for every offset from which on
+    -- all that JetStream said of single messages was heard (none: the greatest there is): how far it had settled by then.
+    groupArray((first, least_next, if(heard_from < 0, 9223372036854775807, heard_from), most_done)) AS begins,
     -- A queue may have been deleted and be there again, with other messages.
     max(left_at) AS gone_at,
     argMaxIf(last, to_at, last.state != 'gone') AS p_there,
     -- Once is enough: what came in uncounted then is still there, or dropped.
     max(fed) AS fed,
-    CAST(receiver IN (SELECT receiver FROM telling), 'UInt8') AS tells
+    CAST(receiver IN (SELECT receiver FROM telling), 'UInt8') AS tells,
+    -- Where it was moved by its consumer, the latest move first: (time, from, to).
+    any(moves) AS moves
 FROM
 (
     SELECT
-        system, destination, receiver, partition, first,
+        system, destination, receiver, partition, first, heard_from, max(p.done) AS most_done,
         max(p.at) AS to_at,
         maxIf(p.at, p.state = 'gone') AS left_at,
         min(p.next) AS least_next,
@@ -26,6 +29,17 @@ FROM
     WHERE receiver IN (SELECT receiver FROM evidence)
         AND at >= (SELECT min(first_at) FROM evidence) - INTERVAL 1 HOUR
         AND day >= toDate((SELECT min(first_at) FROM evidence) - INTERVAL 1 HOUR)
-    GROUP BY system, destination, receiver, partition, first
-)
+    GROUP BY system, destination, receiver, partition, first, heard_from
+) AS h
+FULL JOIN
+(
+    SELECT
+        'kafka' AS system, destination, receiver, partition,
+        arrayMap(m -> (fromUnixTimestamp64Micro(-m.1, 'UTC'), m.2, m.3), groupArraySorted(64)((-toUnixTimestamp64Micro(m.at), m.offset, m.until))) AS moves
+    FROM moves AS m
+    WHERE receiver IN (SELECT receiver FROM evidence)
+        AND at >= (SELECT min(first_at) FROM evidence) - INTERVAL 1 MINUTE
+        AND day >= toDate((SELECT min(first_at) FROM evidence) - INTERVAL 1 MINUTE)
+    GROUP BY destination, receiver, partition
+) AS m USING (system, destination, receiver, partition)
 GROUP BY system, destination, receiver, partition

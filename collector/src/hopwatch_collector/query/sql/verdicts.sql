@@ -10,7 +10,7 @@ witnessed AS
     SELECT
         e.* EXCEPT (system, destination, receiver, partition, offset, attempts),
         e.system AS system, e.destination AS destination, e.receiver AS receiver, e.partition AS partition, e.offset AS offset, e.attempts AS attempts,
-        h.p AS now_at, h.p_there AS there_at, h.gone_at AS gone_at, h.begins AS begins, h.fed AS fed,
+        h.p AS now_at, h.p_there AS there_at, h.gone_at AS gone_at, h.begins AS begins, h.fed AS fed, h.moves AS moves,
         -- Of a message that its sender does not tell of, consumers tell under another name.
         if(sender_seen AND producer = '', 0, h.tells) AS tells,
         b.at > 0 AND b.state != 'gone' AS known_before, b.first AS counted_before,
@@ -47,7 +47,8 @@ witnessed AS
         FROM sightings AS g
         WHERE receiver IN (SELECT receiver FROM evidence)
         GROUP BY system, receiver, partition, offset
-    ) AS s ON e.system = s.system AND e.receiver = s.receiver AND e.partition = s.partition AND e.offset = s.offset
+    ) AS s ON e.system = s.system AND e.receiver = s.receiver AND e.offset = s.offset
+        AND if(e.system = 'kafka', concat(e.destination, ':', e.partition), e.partition) = s.partition
     LEFT JOIN
     (
         SELECT system, maxIf(l.at, ok) AS ok_at, argMax(l.trouble, l.at) AS trouble, argMaxIf(l.trouble, l.at, ok) AS blind,
@@ -73,7 +74,7 @@ weighed AS
         -- Passed: the next offset to read lies beyond this one. A commit older than the message is of another topic of that name.
         if(next_commit > offset, next_commit_last_at >= first_at - INTERVAL 1 MINUTE, 0) AS passed_exactly,
         if(last_commit > offset, last_commit_at >= first_at - INTERVAL 1 MINUTE, 0) AS passed_by_now,
-        looked_at >= {now:DateTime64(6)} - INTERVAL 30 SECOND AS sees,
+        if(now_at.state = 'hidden', 0, looked_at >= {now:DateTime64(6)} - INTERVAL 30 SECOND) AS sees,
         -- Counters of a queue lag behind the messages by as much as the node's statistics do, five seconds by default, and
         -- each by its own time: they say something once they moved after the message and have stood still for longer.
         now_at.at >= greatest(confirmed_at, last_ended_at) AS counted,
@@ -98,16 +99,28 @@ timed AS
         if(passed_exactly, next_commit_at, last_commit_at) AS passed_at,
         waits_since < deadline AS waits_too_long,
         last_started_at < deadline AS takes_too_long,
+        -- The last time its consumer was moved over it, forward or back, if that was not in a topic of that name before.
+        arrayFirst(m -> m.1 >= first_at - INTERVAL 1 MINUTE AND offset >= least(m.2, m.3) AND offset < greatest(m.2, m.3), moves) AS move,
+        move.3 > move.2 AS moved_past,
 
         -- What the broker says, in a word. Of a log it knows every single message, of a queue only how many there are.
         multiIf(
             sighted != '',                                          sighted,
             now_at.at = 0,                                          '',
-            if(offset >= 0, now_at.next >= 0, 0), multiIf(
+            -- Deleted before it was sent: what was there then had other messages.
+            if(system != 'rabbitmq', if(now_at.state = 'gone', now_at.at < sent_at, 0), 0), '',
+            -- What a log showed of a receiver while that was there stays true.
+            if(offset >= 0, there_at.next >= 0, 0), multiIf(
                 arrayExists(b -> b.1 > offset AND b.2 <= offset, begins), 'evicted',
-                now_at.done > offset,                               'done',
-                now_at.state = 'gone',                              'gone',
-                now_at.next > offset,                               'in hand',
+                -- JetStream tells only once, and to those who listen, what it gave up or was told to.
+                there_at.done > offset,
+                    if(if(system = 'nats', arrayExists(b -> b.3 <= offset AND b.4 > offset, begins), 1), 'done', 'ended unheard'),
+                -- It had gone on reading: consumers that tell nothing may have read this too before it was deleted.
+                now_at.state = 'gone',
+                    if(tells, 'gone', if(there_at.next > arrayMin(arrayMap(b -> if(b.1 < 0, there_at.next, b.2), begins)), 'gone, shared', 'gone')),
+                -- Handed out, not settled, and in nobody's hands: JetStream has given it up.
+                there_at.next > offset,
+                    if(system = 'nats', if(there_at.in_hand = 0 AND there_at.first <= offset, 'max_deliveries', 'in hand'), 'in hand'),
                                                                     'holds'),
             system != 'rabbitmq',                                   if(now_at.state = 'gone', 'gone', ''),
             if(now_at.state = 'gone', 1, gone_at > greatest(sent_at, confirmed_at)),
@@ -160,6 +173,7 @@ judged AS
             attempts > 0, multiIf(
                 if(broker = 'done', last_failed = 0 AND (system = 'nats' OR processed), 0), 'settled.done',
                 last_settle = 'term',                  'dead_lettered.term',
+                if(broker = 'ended unheard', NOT last_failed OR given_back, 0), 'unknown.unheard',
                 if(broker = 'dropped', last_settle IN ('nack', 'requeue'), 0), multiIf(
                     outlived,                          if(now_at.dead_letters, 'dead_lettered.expired', 'expired'),
                                                        if(now_at.dead_letters, 'dead_lettered.dropped', 'lost.given up')),
@@ -188,9 +202,12 @@ judged AS
                     outcome != 'confirmed',            'unknown.undecided',
                     publish_failed,                    'failed.callee unseen',
                                                        'settled.callee unseen'),
-                broker = 'evicted',                    'evicted.log',
+                moved_past,                            'skipped.sought',
+                broker = 'compacted',                  'evicted.compacted',
+                broker = 'aborted',                    'refused.aborted',
+                broker IN ('evicted', 'removed'),      'evicted.log',
                 -- Nobody but the team says that it was owed: a log tells of this message, counters of a queue do not.
-                if(declared IN ('alone', 'doubtful'), system = 'rabbitmq' OR broker NOT IN ('holds', 'in hand'), 0), multiIf(
+                if(declared IN ('alone', 'doubtful'), system = 'rabbitmq' OR broker NOT IN ('holds', 'in hand', 'ended unheard'), 0), multiIf(
                     sent_at >= grace_over,             'waiting.declared',
                     if(looked_at > sent_at, if(position(receiver, '/') > 0, blind_to_streams, blind) = '', 0), multiIf(
                         passed OR broker = 'done',     if(tells, 'skipped', 'unknown.declared'),
@@ -202,9 +219,11 @@ judged AS
                     looked_at > sent_at,               'unknown.witness blind',
                                                        'unknown.witness away'),
                 -- A commit may be seen before the processing it is about.
-                passed OR broker = 'done', multiIf(
+                passed OR broker IN ('done', 'ended unheard'), multiIf(
                     if(passed, passed_at, now_at.at) >= {now:DateTime64(6)} - INTERVAL 3 SECOND, 'waiting.owed',
+                    broker = 'ended unheard',          'unknown.unheard',
                     system = 'nats' OR (broker != '' AND NOT tells), 'settled.elsewhere',
+                    now_at.state = 'compacted',        'unknown.superseded',
                                                        'skipped'),
                 broker = 'gone',                       'lost.gone',
                 broker = 'gone, shared',               'unknown.gone',
@@ -219,7 +238,8 @@ judged AS
                 broker = 'shared',                     'unknown.shared',
                 broker = 'handed',                     if(if(waits_too_long, 1, counted AND at_rest AND now_at.in_hand = 0), 'unknown.handed', 'in_flight.elsewhere'),
                 -- From here on it rests on how things stand now.
-                if(watched AND receiver != '', NOT sees, 0), if(waits_too_long, 'unknown.witness away', 'waiting.owed'),
+                if(watched AND receiver != '', NOT sees, 0),
+                    multiIf(NOT waits_too_long, 'waiting.owed', now_at.state = 'hidden', 'unknown.hidden', 'unknown.witness away'),
                 if(tells, broker = 'in hand', 0),      if(waits_too_long, 'overdue.fetched', 'waiting.fetched'),
                 broker = 'in hand',                    if(waits_too_long, 'stuck.elsewhere', 'in_flight.elsewhere'),
                 broker IN ('holds', 'queued'),         if(waits_too_long, 'overdue.held', 'waiting.held'),
@@ -260,7 +280,8 @@ SELECT
              'unknown.witness blind', 'waiting.delayed', 'overdue.fetched', 'waiting.fetched', 'unknown.headers', 'unknown.gone', 'unknown.counts anew',
              'unknown.some dropped', 'unknown.uncounted', 'unknown.handed', 'overdue.came back', 'waiting.came back',
              'waiting.declared', 'overdue.declared', 'no_receiver.declared', 'unknown.declared',
-             'in_flight.streaming', 'in_flight.unanswered', 'stuck.unanswered'],
+             'in_flight.streaming', 'in_flight.unanswered', 'stuck.unanswered',
+             'skipped.sought', 'unknown.unheard', 'unknown.hidden', 'evicted.compacted', 'refused.aborted', 'unknown.superseded'],
             ['answered without error', 'acknowledged by the receiver', 'processed without error; this receiver needs no acknowledgement',
              'processed without error; this receiver does not report settlement', 'processed without error and committed past',
              'answered without error; the callee was not seen',
@@ -288,7 +309,7 @@ SELECT
              'no receiver is known, but the broker''s witness does not see everything', 'given back, to be delivered again later on purpose',
              'fetched by a client that has not begun on it within the deadline', 'fetched by a client that has not begun on it',
              'where it went depends on more than its routing key, its headers perhaps: needs a consumer''s word',
-             'the queue was deleted; consumers that tell nothing took messages from it, and this may be one of them',
+             'the receiver was deleted; consumers that tell nothing took messages from it, and this may be one of them',
              'the broker or the queue began anew after it was sent and counts from nought: needs its consumer''s word',
              'the queue dropped some messages and holds others; which of them this is only its consumer can tell',
              'dead letters come to this queue uncounted: whether this one was taken, was dropped or still waits, its counters cannot tell',
@@ -299,7 +320,12 @@ SELECT
              'declared to be owed it, but the broker knew of no such receiver when it was sent',
              'declared to be owed it; whether this receiver was there in time the broker does not tell',
              'its answer has begun and goes on: a stream may last', 'called and not yet answered; the callee was not seen',
-             'called and not answered within the deadline; the callee was not seen'],
+             'called and not answered within the deadline; the callee was not seen',
+             'its consumer was moved past it by a seek',
+             'the server counts it as ended; whether it was acknowledged, terminated, given up or removed was told while the witness was not listening',
+             'the witness can no longer see this receiver',
+             'a later record of the same key took its place before this receiver read it', 'its transaction was aborted',
+             'the group committed past it, but the topic is compacted: a later record of the same key may have taken its place before'],
             ''),
         if(detail = '', '', concat(': ', detail))) AS why,
     least({now:DateTime64(6)}, multiIf(
@@ -312,6 +338,7 @@ SELECT
         finding = 'dead_lettered.copy', dead_at,
         verdict IN ('dead_lettered', 'failed'), last_ended_at,
         verdict IN ('returned', 'refused', 'unconfirmed'), confirmed_at,
+        finding = 'skipped.sought', move.1,
         verdict = 'skipped', passed_at,
         verdict IN ('stuck', 'in_flight'), if(attempts > 0, last_started_at, waits_since),
         finding = 'waiting.delayed', last_ended_at,
@@ -324,7 +351,7 @@ SELECT
         verdict IN ('stuck', 'in_flight') AND attempts > 0, last_started_at + toIntervalMillisecond(allowed_s * 1000),
         verdict IN ('stuck', 'in_flight', 'overdue', 'waiting', 'unknown') AND sender_seen, waits_since + toIntervalMillisecond(allowed_s * 1000),
         toDateTime64(0, 6, 'UTC')) AS due_at,
-    arrayFilter(w -> w != '', [if(sender_seen AND producer != '', 'producer', ''), if(attempts + dead > 0, 'consumer', ''),
+    arrayFilter(w -> w != '', [if(sender_seen AND producer != '', 'producer', ''), if(attempts + dead > 0 OR finding = 'skipped.sought', 'consumer', ''),
         if(broker != '' OR traced OR finding IN ('no_receiver.broker', 'unknown.headers', 'no_receiver.declared', 'unknown.declared'), 'broker', '')]) AS witnesses,
     system, destination, producer, consumer, trace_id, flow, keys, partition, offset, pending, conversation, attempts, call, owed, declared,
     outcome, publish_reason,
@@ -340,7 +367,7 @@ FROM
             not_published, if(publish_reason != '', publish_reason, publish_error),
             finding = 'failed.callee unseen', publish_error,
             finding = 'unknown.witness away', watch_trouble,
-            finding = 'unknown.witness blind', blind,
+            finding IN ('unknown.witness blind', 'unknown.hidden'), blind,
             match(finding, '^failed'), if(last_error = '', last_reason, last_error),
             last_reason != '', if(given_back, last_reason, if(match(finding, '^failed|term$'), last_reason, '')),
             '') AS detail

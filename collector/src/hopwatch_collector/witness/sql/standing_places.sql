@@ -1,7 +1,9 @@
 -- Places of which positions are known and that have not gone, of receivers that a witness wrote claims of: another broker
 -- or virtual host has others. Parameters: system; resource (its id).
-SELECT receiver, partition, destination
-FROM positions
+SELECT
+    receiver, partition, destination,
+    argMax((p.first, p.end, p.next, p.done, p.waiting, p.in_hand, p.consumers, p.heard_from), p.at) AS stands
+FROM positions AS p
 WHERE system = {system:String}
     AND receiver IN (SELECT receiver FROM receivers WHERE system = {system:String} AND resource = {resource:UInt64})
 GROUP BY receiver, partition, destination

@@ -58,6 +58,7 @@ class AioKafkaInstrumentor(TransportInstrumentor):
 
         moving = Moving(recorder)
         patches.wrap(AIOKafkaConsumer, "seek", moving.seek)
+        patches.wrap(AIOKafkaConsumer, "seek_to_beginning", moving.seek_later)
         patches.wrap(AIOKafkaConsumer, "seek_to_end", moving.seek_later)
         patches.wrap(AIOKafkaConsumer, "seek_to_committed", moving.seek_later)
 

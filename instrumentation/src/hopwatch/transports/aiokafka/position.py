@@ -1,4 +1,8 @@
-"""Seeking: records that a reader jumps over are not lost, but nobody else would say why they were not read."""
+"""Seeking: records that a reader jumps over are not lost, but nobody else would say why they were not read.
+
+Going back is reported too: what was jumped over and lies ahead again is no longer skipped. (Read again it is a further
+attempt, which needs no report.)
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -14,13 +18,13 @@ Positions = dict[TopicPartition, int]
 
 
 class Moving:
-    """The wrappers around seeks; going back needs none, the records then come again as further attempts."""
+    """The wrappers around seeks."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
     def seek(self, wrapped: Callable[..., T], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs) -> T:
-        """Report what a seek to an offset jumps over."""
+        """Report where a seek to an offset leads."""
         before = _positions(consumer)
         result = wrapped(*args, **kwargs)
         self._moved(consumer, before)
@@ -29,7 +33,7 @@ class Moving:
     async def seek_later(
         self, wrapped: Callable[..., Awaitable[T]], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs
     ) -> T:
-        """Report what a seek whose target the broker knows jumps over."""
+        """Report where a seek leads whose target the broker knows."""
         before = _positions(consumer)
         result = await wrapped(*args, **kwargs)
         self._moved(consumer, before)
@@ -40,7 +44,7 @@ class Moving:
         now = _positions(consumer) or {}
         for partition, first in (before or {}).items():
             until = now.get(partition, first)
-            if until > first:
+            if until != first:
                 self._recorder.skipped(
                     Destination(partition.topic, partition.topic, servers.of(consumer._client)),
                     receiver=receiver_of(consumer, partition.topic),

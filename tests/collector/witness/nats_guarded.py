@@ -1,0 +1,57 @@
+"""A NATS server of a test's own, where the witness has a login that may be changed while everything runs."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Sequence
+from urllib.request import urlopen
+
+from scenario_support import until
+
+from hopwatch_collector.witness.nats import NatsWitness
+from hopwatch_demo.brokers.nats import Nats
+
+_LOGINS = """\
+authorization {{ users = [
+  {{ user: shop, password: shop }}
+  {{ user: witness, password: witness, permissions: {{ publish: {{ deny: {publish} }}, subscribe: {{ deny: {subscribe} }} }} }}
+] }}
+"""
+
+
+class GuardedNats(Nats):
+    """NATS with two logins: `shop` may do everything, `witness` what is not denied."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._plain = (self.directory / "nats.conf").read_text()
+        self.write()
+
+    def write(
+        self, *, publish: Sequence[str] = (), subscribe: Sequence[str] = (), jetstream: bool = True
+    ) -> None:
+        """Write the configuration that the next start or reload reads, with what the witness is denied."""
+        kept = [line for line in self._plain.splitlines() if jetstream or not line.startswith("jetstream")]
+        logins = _LOGINS.format(publish=json.dumps(list(publish)), subscribe=json.dumps(list(subscribe)))
+        (self.directory / "nats.conf").write_text("\n".join([*kept, logins]))
+
+    async def deny(self, *, publish: Sequence[str] = (), subscribe: Sequence[str] = ()) -> None:
+        """Change what the witness is denied while the server runs."""
+        before = await asyncio.to_thread(self._loaded_at)
+        self.write(publish=publish, subscribe=subscribe)
+        os.kill(int((self.directory / "nats.pid").read_text()), signal.SIGHUP)
+        await until(lambda: self._loaded_at() != before, "the server to read its configuration again")
+
+    def _loaded_at(self) -> str:
+        with urlopen(f"http://127.0.0.1:{self.http}/varz") as answer:
+            return str(json.load(answer)["config_load_time"])
+
+    @property
+    def url(self) -> str:
+        """For services."""
+        return f"nats://shop:shop@127.0.0.1:{self.port}"
+
+    def witness(self) -> NatsWitness:
+        """A witness with its own login."""
+        return NatsWitness(f"nats://witness:witness@127.0.0.1:{self.port}", f"http://127.0.0.1:{self.http}")
