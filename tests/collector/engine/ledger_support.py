@@ -272,6 +272,19 @@ def take(store: Store, *spans: S) -> None:
     store.insert_otlp(request(*spans), f"test-{next(_tokens)}")
 
 
+def moved(first: int, until: int, *, start: float = 2.0, topic: str = "orders", partition: str = "0") -> S:
+    """A consumer of the group billing was moved by a seek."""
+    return S(
+        name="skip", service="billing", start=start, end=start,
+        attributes={
+            "hopwatch.report": "skip", "messaging.system": "kafka", "messaging.operation.type": "settle",
+            "hopwatch.destination": topic, "hopwatch.receiver": "billing",
+            "messaging.destination.partition.id": partition, "messaging.kafka.offset": first,
+            "hopwatch.skipped.until": until,
+        },
+    )  # fmt: skip
+
+
 def judged(
     store: Store,
     *,

@@ -2,22 +2,9 @@
 
 import pytest
 from evidence_support import finding, looked, stood
-from ledger_support import S, at, committed, in_kafka, judged, processed, sent, subscribed, take
+from ledger_support import S, at, committed, in_kafka, judged, moved, processed, sent, subscribed, take
 
 from hopwatch_collector.engine import Store
-
-
-def moved(first: int, until: int, *, start: float = 2.0, topic: str = "orders", partition: str = "0") -> S:
-    """A consumer of the group billing was moved by a seek."""
-    return S(
-        name="skip", service="billing", start=start, end=start,
-        attributes={
-            "hopwatch.report": "skip", "messaging.system": "kafka", "messaging.operation.type": "settle",
-            "hopwatch.destination": topic, "hopwatch.receiver": "billing",
-            "messaging.destination.partition.id": partition, "messaging.kafka.offset": first,
-            "hopwatch.skipped.until": until,
-        },
-    )  # fmt: skip
 
 
 @pytest.fixture

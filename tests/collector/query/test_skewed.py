@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from evidence_support import looked, stood
 from clock_support import SCOPE, ago, call
-from ledger_support import S, committed, in_kafka, new_trace, processed, sent, subscribed, take
+from evidence_support import looked, stood
+from ledger_support import S, committed, in_kafka, moved, new_trace, processed, sent, subscribed, take
 
 from hopwatch_collector.api.models import Verdict
 from hopwatch_collector.engine import Store
@@ -106,6 +106,22 @@ def test_a_consumers_clock_decides_nothing_either(store: Store, off: float) -> N
         one for one in queries.topology(last_hour()).edges if one.destination == "orders" and one.p50_ms
     ]
     assert (edge.p50_ms, edge.backwards) == (pytest.approx(2000, abs=50), 0)
+
+
+@OFF
+def test_a_seek_is_after_what_it_jumped_over(store: Store, off: float) -> None:
+    """Whichever of both clocks is off: the seek counts from when it was, and is told of at that moment."""
+    send = at_shop(20, off, "orders", "kafka", **in_kafka(7))
+    theirs = sent("orders", "kafka", start=ago(19), host="web-1", scope=SCOPE, **in_kafka(8))
+    claim = subscribed("orders", "billing", system="kafka", start=ago(60))
+    take(store, send, theirs, claim, moved(5, 9, start=ago(15) + off).but(host="shop-1", scope=SCOPE))
+    known(store, off)
+    rows = Queries(store).deliveries(last_hour()).deliveries
+    assert {
+        (row.cause, round((datetime.now(UTC) - row.since).total_seconds(), -1))
+        for row in rows
+        if row.destination == "orders"
+    } == {("skipped.sought", 20)}
 
 
 @OFF

@@ -7,7 +7,8 @@ CREATE TABLE IF NOT EXISTS moves
     partition LowCardinality(String) CODEC(ZSTD(1)),
     offset Int64 CODEC(Delta(8), ZSTD(1)),                 -- the next it would have read
     until Int64 CODEC(Delta(8), ZSTD(1)),                  -- the next it reads
-    at DateTime64(6, 'UTC') CODEC(Delta(8), ZSTD(1))
+    at DateTime64(6, 'UTC') CODEC(Delta(8), ZSTD(1)),
+    resource UInt64 CODEC(ZSTD(1))                         -- who told it: whose clock `at` was read from
 )
 ENGINE = {{ReplacingMergeTree}}
 PARTITION BY day
@@ -22,7 +23,8 @@ SELECT
     leftUTF8(a['messaging.destination.partition.id'], 256) AS partition,
     ifNull(toInt64OrNull(a['messaging.kafka.offset']), -1) AS offset,
     ifNull(toInt64OrNull(a['hopwatch.skipped.until']), -1) AS until,
-    toDateTime64(started_at, 6, 'UTC') AS at
+    toDateTime64(started_at, 6, 'UTC') AS at,
+    resource
 FROM recognised
 WHERE a['hopwatch.report'] = 'skip' AND offset >= 0 AND until >= 0;
 

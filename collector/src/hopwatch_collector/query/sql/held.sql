@@ -1,4 +1,5 @@
 -- Stage: what brokers hold for the receivers in `evidence`, as last looked at, into `held`.
+-- Parameters: clock_processes, clock_us and clock_slack (whose clocks are off, by how much, and the most seconds of them).
 CREATE OR REPLACE TEMPORARY TABLE held ENGINE = Memory AS
 SELECT
     system, destination, receiver, partition,
@@ -35,11 +36,13 @@ FULL JOIN
 (
     SELECT
         'kafka' AS system, destination, receiver, partition,
-        arrayMap(m -> (fromUnixTimestamp64Micro(-m.1, 'UTC'), m.2, m.3), groupArraySorted(64)((-toUnixTimestamp64Micro(m.at), m.offset, m.until))) AS moves
+        arrayMap(m -> (fromUnixTimestamp64Micro(-m.1, 'UTC'), m.2, m.3), groupArraySorted(64)((
+            transform(m.resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0)) - toUnixTimestamp64Micro(m.at),
+            m.offset, m.until))) AS moves
     FROM moves AS m
     WHERE receiver IN (SELECT receiver FROM evidence)
-        AND at >= (SELECT min(first_at) FROM evidence) - INTERVAL 1 MINUTE
-        AND day >= toDate((SELECT min(first_at) FROM evidence) - INTERVAL 1 MINUTE)
+        AND at >= (SELECT min(first_at) FROM evidence) - toIntervalSecond(60 + {clock_slack:UInt32})
+        AND day >= toDate((SELECT min(first_at) FROM evidence) - toIntervalSecond(60 + {clock_slack:UInt32}))
     GROUP BY destination, receiver, partition
 ) AS m USING (system, destination, receiver, partition)
 GROUP BY system, destination, receiver, partition
