@@ -169,8 +169,9 @@ async def test_names_of_any_kind_are_kept(answered: Callable[[Answer], Any], sto
 
         async def close(self) -> None: ...
 
-    await watching(Seen(), store).once()
-    kept = {row["receiver"] for row in store.standing_places("nats")}
+    watch = watching(Seen(), store)
+    await watch.once()
+    kept = {row["receiver"] for row in store.standing_places("nats", watch._id)}
     assert {f"ORDERS/{name}" for name in names[:3]} <= kept
     assert "ORDERS/half ?" in kept
     assert f"ORDERS/{'x' * 505}" in kept

