@@ -6,13 +6,10 @@ a pipe they write one line per row, columns apart by tabs, with full ids and UTC
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
-from enum import IntEnum
-from typing import Annotated, Any, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
 
 from hopwatch_tui import clocks as clocking
 from hopwatch_tui import report
@@ -27,66 +24,31 @@ from hopwatch_tui.answers import (
     SearchResult,
     Why,
 )
-from hopwatch_tui.client import DEFAULT_COLLECTOR, ApiError, Client, NotFound, Raw
+from hopwatch_tui.client import DEFAULT_COLLECTOR, Client, NotFound, Raw
+from hopwatch_tui.options import (
+    CollectorOption,
+    DestinationOption,
+    JsonOption,
+    LimitOption,
+    ReceiverOption,
+    ServiceOption,
+    SinceOption,
+    TokenOption,
+    UntilOption,
+    VerdictOption,
+)
+from hopwatch_tui.printing import (
+    Exit,
+    fail,
+    finish,
+    nothing_found,
+    now,
+    print_drawing,
+    print_raw,
+    reported,
+    utc,
+)
 from hopwatch_tui.text import clean
-
-
-class Exit(IntEnum):
-    """What a command's exit code says."""
-
-    FOUND = 0
-    NOTHING = 1
-    USAGE = 2
-    COLLECTOR = 3
-
-
-CollectorOption = Annotated[
-    str,
-    typer.Option(
-        "--collector", envvar="HOPWATCH_COLLECTOR", metavar="URL", help="Where the collector's API is."
-    ),
-]
-TokenOption = Annotated[
-    str,
-    typer.Option(
-        "--token",
-        envvar="HOPWATCH_READ_TOKEN",
-        metavar="TOKEN",
-        help="Read token, where one is wanted.",
-        show_default=False,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the API's JSON answer unchanged.")]
-SinceOption = Annotated[
-    str, typer.Option("--since", metavar="TIME", help="From when: 15m, 2h, 7d or an RFC 3339 time.")
-]
-UntilOption = Annotated[
-    str, typer.Option("--until", metavar="TIME", help="Up to when, like --since.", show_default=False)
-]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many rows at most.")]
-ServiceOption = Annotated[
-    str,
-    typer.Option(
-        "--service", metavar="NAME", help="Only what this service sent or received.", show_default=False
-    ),
-]
-DestinationOption = Annotated[
-    str, typer.Option("--destination", metavar="NAME", help="Only what was sent there.", show_default=False)
-]
-ReceiverOption = Annotated[
-    str,
-    typer.Option(
-        "--receiver", metavar="NAME", help="Only what was owed to this receiver.", show_default=False
-    ),
-]
-VerdictOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--verdict",
-        metavar="VERDICT",
-        help="Only this verdict, e.g. stuck or `undelivered` for all bad ones; repeatable.",
-    ),
-]
 
 
 def live(
@@ -106,7 +68,7 @@ def live(
     Inside: 1 2 3 switch between flows, undelivered and lag; Enter opens; / filters; s searches; ? lists all keys.
     """
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # textual draws on stderr
-        _fail(
+        fail(
             "hopwatch live needs a terminal",
             "Into a pipe, `hopwatch undelivered` and `hopwatch find` print rows.",
             Exit.USAGE,
@@ -115,7 +77,7 @@ def live(
         HopwatchApp,
     )  # textual takes a while to import; the other commands do without it
 
-    with _reported():
+    with reported():
         app = HopwatchApp(collector, token=token, window_s=window)
     app.run()
     raise typer.Exit(app.return_code or 0)
@@ -153,17 +115,17 @@ def find(
     """
     filters = {"service": service, "destination": destination, "receiver": receiver, "verdict": verdict}
     if not query and not any(filters.values()):
-        _fail("find needs a QUERY or a filter", "For example: hopwatch find order_id=4711", Exit.USAGE)
-    with _reported(), Client(collector, token) as client:
+        fail("find needs a QUERY or a filter", "For example: hopwatch find order_id=4711", Exit.USAGE)
+    with reported(), Client(collector, token) as client:
         raw = client.search(query, **filters, since=since, until=until, limit=limit)
         result = client.parse(SearchResult, raw)
-    _finish(
+    finish(
         raw,
         json,
         result.hits,
-        draw=lambda: report.hits_table(result.hits, _now()),
+        draw=lambda: report.hits_table(result.hits, now()),
         header=("kind", "id", "state", "matched", "title", "at", "flow_id"),
-        row=lambda hit: (hit.kind, hit.id, hit.state, hit.why, hit.title, _utc(hit.at), hit.flow_id),
+        row=lambda hit: (hit.kind, hit.id, hit.state, hit.why, hit.title, utc(hit.at), hit.flow_id),
         nothing=f"nothing found in the last {since}"
         if not until
         else f"nothing found from {since} to {until}",
@@ -192,20 +154,20 @@ def show(
 
     Exit codes: 0 found, 1 nothing found, 2 usage, 3 collector not reachable or failed.
     """
-    with _reported(), Client(collector, token) as client:
+    with reported(), Client(collector, token) as client:
         found = _message_or_flow(client, id)
     if found is None:
-        _nothing(
+        nothing_found(
             f"no message, alias, flow or trace is known by {clean(id, limit=200)}",
             "Look around it with `hopwatch find`.",
         )
     raw, answer = found
     if json:
-        _print_raw(raw)
+        print_raw(raw)
     elif isinstance(answer, Flow):
-        _draw(report.flow_tree(answer))
+        print_drawing(report.flow_tree(answer))
     else:
-        _draw(report.message_view(answer))
+        print_drawing(report.message_view(answer))
 
 
 def why(
@@ -224,21 +186,23 @@ def why(
 
     Exit codes: 0 found, 1 nothing found, 2 usage, 3 collector not reachable or failed.
     """
-    with _reported(), Client(collector, token) as client:
+    with reported(), Client(collector, token) as client:
         try:
             raw = client.why(id)
         except NotFound:
-            _nothing(f"no message is known by {clean(id, limit=200)}", "Look for it with `hopwatch find`.")
+            nothing_found(
+                f"no message is known by {clean(id, limit=200)}", "Look for it with `hopwatch find`."
+            )
         answer = client.parse(Why, raw)
     told = [one for one in answer.explanations if not receiver or one.receiver == receiver]
     if not told:
-        _nothing(
+        nothing_found(
             f"it was not owed to {clean(receiver, limit=200)}", "Without --receiver, all receivers are told."
         )
     if json:
-        _print_raw(raw)
+        print_raw(raw)
     else:
-        _draw(report.why_view(answer, told))
+        print_drawing(report.why_view(answer, told))
 
 
 def undelivered(
@@ -269,7 +233,7 @@ def undelivered(
     """
     if causes:
         if verdict:
-            _fail(
+            fail(
                 "--causes and --verdict do not go together", "Causes are of all undelivered ones.", Exit.USAGE
             )
         asked = {"destination": destination, "receiver": receiver, "service": service}
@@ -277,7 +241,7 @@ def undelivered(
             collector, token, json, since, until, {**asked, "since": since, "until": until, "limit": limit}
         )
         return
-    with _reported(), Client(collector, token) as client:
+    with reported(), Client(collector, token) as client:
         raw = client.deliveries(
             verdict=verdict or ["undelivered"],
             destination=destination,
@@ -288,11 +252,11 @@ def undelivered(
             limit=limit,
         )
         result = client.parse(DeliveryList, raw)
-    _finish(
+    finish(
         raw,
         json,
         result.deliveries,
-        draw=lambda: report.undelivered_table(result.deliveries, _now()),
+        draw=lambda: report.undelivered_table(result.deliveries, now()),
         header=("verdict", "message_id", "destination", "receiver", "since", "attempts", "reason", "flow_id"),
         row=_delivery_row,
         nothing="nothing undelivered "
@@ -305,14 +269,14 @@ def undelivered(
 def _causes(
     collector: str, token: str, json: bool, since: str, until: str, filters: dict[str, str | int]
 ) -> None:
-    with _reported(), Client(collector, token) as client:
+    with reported(), Client(collector, token) as client:
         raw = client.undelivered(**filters)
         result = client.parse(CauseList, raw)
-    _finish(
+    finish(
         raw,
         json,
         result.causes,
-        draw=lambda: report.causes_view(result.causes, _now()),
+        draw=lambda: report.causes_view(result.causes, now()),
         header=(
             "deliveries",
             "verdict",
@@ -329,8 +293,8 @@ def _causes(
             cause.verdict,
             cause.destination,
             cause.receiver,
-            _utc(cause.first_at),
-            _utc(cause.last_at),
+            utc(cause.first_at),
+            utc(cause.last_at),
             cause.reason,
             cause.advice,
             " ".join(cause.sample_message_ids),
@@ -356,10 +320,10 @@ def lag(
 
     Exit codes: 0 receivers are known, 1 none is, 2 usage, 3 collector not reachable or failed.
     """
-    with _reported(), Client(collector, token) as client:
+    with reported(), Client(collector, token) as client:
         raw = client.lag()
         result = client.parse(LagList, raw)
-    _finish(
+    finish(
         raw,
         json,
         result.rows,
@@ -413,10 +377,10 @@ def clocks(
 
     Exit codes: 0 clocks are known, 1 none is, 2 usage, 3 collector not reachable or failed.
     """
-    with _reported(), Client(collector, token) as client:
+    with reported(), Client(collector, token) as client:
         raw = client.clocks(at)
         result = client.parse(ClockList, raw)
-    _finish(
+    finish(
         raw,
         json,
         result.clocks,
@@ -431,7 +395,7 @@ def clocks(
             "hops",
             "since",
         ),
-        row=lambda clock: (*clocking.cells(clock), _utc(clock.since)),
+        row=lambda clock: (*clocking.cells(clock), utc(clock.since)),
         nothing="no clock is known yet",
         hint="Clocks are compared once messages pass between hosts.",
         truncated=result.truncated,
@@ -464,100 +428,14 @@ def _answer(client: Client, cls: type[Any], raw: Raw) -> tuple[Raw, Any]:
     return raw, client.parse(cls, raw)
 
 
-def _finish(
-    raw: Raw,
-    json: bool,
-    rows: Sequence[Any],
-    *,
-    draw: Callable[[], RenderableType],
-    header: Sequence[str],
-    row: Callable[[Any], Sequence[str]],
-    nothing: str,
-    hint: str,
-    truncated: bool,
-) -> None:
-    if json:
-        _print_raw(raw)
-    elif rows and sys.stdout.isatty():
-        _draw(draw())
-    elif rows:
-        _print_rows(header, (row(one) for one in rows))
-    if not rows:
-        _nothing(nothing, hint)
-    if truncated:
-        sys.stderr.write(
-            f"hopwatch: only the first {len(rows)} are shown; --limit or a shorter time changes that\n"
-        )
-
-
 def _delivery_row(delivery: Delivery) -> tuple[str, ...]:
     return (
         delivery.verdict,
         delivery.message_id,
         delivery.destination,
         delivery.receiver,
-        _utc(delivery.since),
+        utc(delivery.since),
         str(delivery.attempts),
         delivery.reason,
         delivery.flow_id,
     )
-
-
-def _print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    # cleaned once more without lines: a tab or newline in a value would make another column or row
-    lines = ["\t".join(header), *("\t".join(clean(value) for value in row) for row in rows)]
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _print_raw(raw: Raw) -> None:
-    sys.stdout.flush()
-    sys.stdout.buffer.write(raw.body.rstrip(b"\n") + b"\n")
-    sys.stdout.flush()
-
-
-def _draw(what: RenderableType) -> None:
-    # into a pipe nothing is folded or coloured; rich itself honours NO_COLOR
-    width = None if sys.stdout.isatty() else 10_000
-    console = Console(
-        width=width,
-        no_color=None if sys.stdout.isatty() else True,
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
-    if width is None:
-        console.print(what)
-        return
-    with console.capture() as drawn:
-        console.print(what)
-    sys.stdout.write("\n".join(line.rstrip() for line in drawn.get().split("\n")))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _utc(moment: datetime | None) -> str:
-    return "" if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class _reported:  # noqa: N801  a context manager used like a function
-    """Turns an API error into a few lines on stderr and exit code 3."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: object, error: object, _traceback: object) -> None:
-        if isinstance(error, ApiError):
-            _fail(error.title, error.message, Exit.COLLECTOR, error.hint)
-
-
-def _nothing(message: str, hint: str) -> NoReturn:
-    sys.stderr.write(f"hopwatch: {message}\n" + (f"  {hint}\n" if hint else ""))
-    raise typer.Exit(Exit.NOTHING)
-
-
-def _fail(title: str, message: str, code: Exit, hint: str = "") -> NoReturn:
-    lines = [f"hopwatch: {title}", *(f"  {part}" for part in (message, hint) if part)]
-    sys.stderr.write("\n".join(lines) + "\n")
-    raise typer.Exit(code)
