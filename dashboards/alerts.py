@@ -8,6 +8,7 @@ from hopwatch_collector.api.models import UNDELIVERED, Verdict
 
 BACKLOG_BYTES = 256 * 1024 * 1024
 LAG_S = 60
+CLOCK_S = 1
 JOB = "hopwatch"
 """Name of the scrape job in prometheus.yml."""
 
@@ -68,6 +69,15 @@ ALERTS = (
         "{{ $labels.service }} lost spans on their way to the collector: {{ $labels.reason }}",
         'In the last 15 minutes {{ $labels.service }} told that it lost {{ printf "%.0f" $value }} spans '
         '("{{ $labels.reason }}"): its part of the ledger has gaps.',
+    ),
+    Alert(
+        "HopwatchClockOff",
+        f"max by (host) (abs(hopwatch_clock_corrected_seconds)) > {CLOCK_S}",
+        "5m",
+        "warning",
+        "The clock of {{ $labels.host }} is {{ $value | humanizeDuration }} off",
+        "Hops show that the clock of {{ $labels.host }} is {{ $value | humanizeDuration }} off the collector's. Verdicts and "
+        "latencies are corrected for it; other tools' are not.",
     ),
     Alert(
         "HopwatchCollectorDown",

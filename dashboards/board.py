@@ -405,6 +405,13 @@ def _collector() -> Row:
             "short",
             over_time("max by (family) (hopwatch_metrics_series_dropped)", "{{family}}"),
         ),
+        lines(
+            511,
+            "Clocks",
+            "What is taken off each host's times: how far its clock is ahead of the collector's, where hops show that it is off.",
+            "s",
+            over_time(f"{ONCE} (hopwatch_clock_corrected_seconds)", "{{host}}"),
+        ),
     ):
         row.with_panel(panel)
     return row
