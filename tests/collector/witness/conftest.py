@@ -14,6 +14,8 @@ from hopwatch_collector.witness.model import Witness
 
 __all__ = ["engine", "store"]
 
+BROKERS = {"kafka": "Kafka", "rabbitmq": "RabbitMQ", "nats": "NATS"}
+
 OpenStage = Callable[[Witness, BaseInstrumentor], Stage]
 
 
@@ -46,7 +48,7 @@ def _note(request: pytest.FixtureRequest, stage: Stage) -> None:
         number, name = marker.args
         leave(
             number,
-            name,
+            name.replace("Any: ", f"{BROKERS[stage.watch.system]}: "),
             [(str(one.verdict), _words(one.reason), ", ".join(one.witnesses)) for one in stage.told],
         )
 

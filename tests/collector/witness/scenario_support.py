@@ -35,6 +35,8 @@ from hopwatch_collector.witness.model import Witness
 from hopwatch_collector.witness.watch import Watch
 
 WITHIN_S: Final = 40.0
+DEADLINE_S: Final = 300.0
+"""Of deliveries, where a test is not about it: what waits must not be overdue because the machine is slow."""
 KEY: Final = "case"
 """The business key that names a scenario's message in the ledger."""
 
@@ -101,7 +103,7 @@ class Stage:
         if ended:
             self.store.insert_otlp(encode_spans(ended).SerializeToString(), f"scenario-{next(_tokens)}")
 
-    def ledger(self, deadline_s: float = 30.0) -> list[Delivery]:
+    def ledger(self, deadline_s: float = DEADLINE_S) -> list[Delivery]:
         """Every delivery of this scenario's named messages, as the collector's API would answer."""
         return [one for one in self._deliveries(deadline_s, None) if self.name_of(one) is not None]
 
@@ -126,7 +128,7 @@ class Stage:
         broker: Iterable[tuple[str, str]] = (),
         only: Callable[[Delivery], bool] = lambda _: True,
         undelivered: bool = False,
-        deadline_s: float = 30.0,
+        deadline_s: float = DEADLINE_S,
         within_s: float = WITHIN_S,
     ) -> dict[tuple[str, str], Delivery]:
         """Wait until the ledger says exactly this of exactly these deliveries, and return them.

@@ -17,25 +17,16 @@ _BEGIN, _END = "<!-- scenarios: written by the tests -->\n", "<!-- end of scenar
 def leave(number: int, name: str, judged: Iterable[tuple[str, str, str]]) -> None:
     """Leave a scenario's result: (verdict, reason, witnesses) of its deliveries, each kind once."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    known = _read(number)
-    rows = (
-        sorted({*map(tuple, known.get("judged", [])), *judged})
-        if known.get("name") == name
-        else sorted(set(judged))
-    )
-    text = json.dumps({"number": number, "name": name, "judged": rows})
-    (RESULTS / f"{number:02}.json").write_text(text)
+    file = RESULTS / f"{number:02} {re.sub('[^a-z]+', ' ', name.lower())}.json"
+    known = json.loads(file.read_text())["judged"] if file.exists() else []
+    rows = sorted({*map(tuple, known), *judged})
+    file.write_text(json.dumps({"number": number, "name": name, "judged": rows}))
 
 
 def forget() -> None:
     """Begin anew: what earlier runs left is not this run's."""
     for file in RESULTS.glob("*.json"):
         file.unlink()
-
-
-def _read(number: int) -> Mapping[str, object]:
-    file = RESULTS / f"{number:02}.json"
-    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def write() -> None:

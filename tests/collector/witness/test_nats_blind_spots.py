@@ -72,6 +72,7 @@ async def away(shop: Shop, server: GuardedNats) -> AsyncIterator[Away]:
     await shop.stage.watch._witness.close()
 
 
+@pytest.mark.scenario(31, "NATS: deliveries used up while nobody listened")
 async def test_given_up_unheard_and_shown(shop: Shop, away: Away) -> None:
     """Handed out, not settled and in nobody's hands: given up, though nobody heard the server say so."""
     await shop.stream()
@@ -190,6 +191,7 @@ async def test_read_and_removed_between_two_looks(shop: Shop) -> None:
     await shop.stage.judged(expected, broker=list(expected))
 
 
+@pytest.mark.scenario(40, "NATS: witness that may not hear advisories")
 async def test_login_may_not_hear_advisories(shop: Shop, server: GuardedNats) -> None:
     """A witness that may not subscribe advisories says so, and knows of nothing how it ended."""
     await shop.stream()
@@ -204,6 +206,7 @@ async def test_login_may_not_hear_advisories(shop: Shop, server: GuardedNats) ->
     await server.deny()
 
 
+@pytest.mark.scenario(40, "NATS: witness without permission")
 async def test_login_loses_the_right_to_list(shop: Shop, server: GuardedNats) -> None:
     """Consumers and streams that may not be listed any more are not taken for deleted: unknown, naming the right."""
     await shop.stream()
