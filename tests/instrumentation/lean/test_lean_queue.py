@@ -100,6 +100,23 @@ def test_spans_go_in_few_requests_over_one_connection() -> None:
         assert (stats.delivered, stats.waiting, stats.dropped) == (10_000, 0, {})
 
 
+def test_what_keeps_coming_waits_for_a_full_request() -> None:
+    """The thread encodes some hundred at a time; what follows a request goes when it fills the next, or its time has come."""
+    with Sink() as sink, exporting(sink.url, every_s=30.0, request_spans=3_000) as (provider, queue):
+        record(provider, 600)
+        assert provider.force_flush(10_000)
+        before = len(sink.requests)
+        for _ in range(4):
+            record(provider, 600)
+            eventually(lambda: len(queue._spans) < 512)
+        assert queue.stats().delivered == 600
+        record(provider, 1_200)
+        eventually(lambda: queue.stats().delivered >= 3_600)
+        assert provider.force_flush(10_000)
+        assert queue.stats().delivered == 4_200
+        assert len(sink.requests) - before <= 3
+
+
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_what_may_pass_is_tried_again(trouble: str) -> None:
     """After a passing trouble the same spans are delivered, and nothing is lost."""

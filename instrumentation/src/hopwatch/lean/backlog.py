@@ -3,8 +3,10 @@
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
-_REQUEST_BYTES = 4 << 20
+REQUEST_BYTES: Final = 4 << 20
+"""About how large a request may become."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Backlog:
         for batch in self._batches:
             spans += batch.spans
             size += len(batch.body)
-            if chosen and (spans > most_spans or size > _REQUEST_BYTES):
+            if chosen and (spans > most_spans or size > REQUEST_BYTES):
                 break
             chosen.append(batch)
         return chosen, b"".join(batch.body for batch in chosen)

@@ -10,7 +10,7 @@ from typing import Final
 from opentelemetry.sdk.resources import Resource
 
 from hopwatch.faults import swallowed
-from hopwatch.lean.backlog import Backlog
+from hopwatch.lean.backlog import REQUEST_BYTES, Backlog
 from hopwatch.lean.encode import Encoder
 from hopwatch.lean.ledger import ExportStats, Loss, Losses, Trouble
 from hopwatch.lean.lossreport import LossReport
@@ -20,7 +20,8 @@ from hopwatch.lean.settings import ExportSettings
 from hopwatch.lean.span import LeanSpan
 
 _TOGETHER: Final = 512
-"""Spans encoded at a time, and how many must wait before the thread is woken early; larger batches cost more."""
+"""Spans encoded at a time, and how many must wait before the thread is woken early: larger batches have gone cold, and cost
+more. Requests cost less the more there is in them: they wait for more, or until it is time."""
 
 _TOGETHER_BYTES: Final = 4 << 20
 
@@ -73,7 +74,7 @@ class SpanQueue:
         self._loss_report = LossReport(self._losses)
         self._trouble = Trouble()
         self._attempt = 0
-        self._not_before = 0.0
+        self._not_before = self._sent_at = 0.0
 
     # --- any thread --------------------------------------------------------------------------------------
 
@@ -173,8 +174,11 @@ class SpanQueue:
     def _idle_s(self) -> float:
         if len(self._spans) >= self._together or (self._closed and not self._backlog.spans):
             return 0.0
-        due = self._not_before - time.monotonic() if self._backlog.spans else self._settings.every_s
-        return max(0.0, min(due, self._settings.every_s, self._deadline - time.monotonic()))
+        now, every_s = time.monotonic(), self._settings.every_s
+        due = every_s
+        if self._backlog.spans:
+            due = max(self._not_before, 0.0 if self._closed else self._sent_at + every_s) - now
+        return max(0.0, min(due, every_s, self._deadline - now))
 
     def _round(self) -> None:
         """Encode what has ended until now, send what may be sent."""
@@ -182,15 +186,23 @@ class SpanQueue:
         left = len(self._spans)
         while left > 0:
             left -= self._encode(min(left, self._together))
-            if self._backlog.spans >= self._settings.request_spans:
+            if self._is_plenty():
                 self._send()
-        self._send()
+        due = time.monotonic() - self._sent_at >= self._settings.every_s
+        if due or self._closed or asked != self._answered:
+            self._send()
         self._fit()
         self._losses.tell()
         if not self._backlog.spans and self._answered != asked:
             with self._answer:
                 self._answered = asked
                 self._answer.notify_all()
+
+    def _is_plenty(self) -> bool:
+        """Whether what is encoded fills a request, or so much of the bound that it must not wait for that."""
+        settings, backlog = self._settings, self._backlog
+        spans = min(settings.request_spans, settings.queued_spans // 4)
+        return backlog.spans >= spans or backlog.bytes >= min(REQUEST_BYTES, settings.queued_bytes // 4)
 
     def _encode(self, count: int) -> int:
         taken = [self._spans.popleft() for _ in range(count)]
@@ -231,6 +243,7 @@ class SpanQueue:
             if not body:
                 return
             left_s = max(0.1, self._deadline - time.monotonic())
+            self._sent_at = time.monotonic()
             answer = self._sender.send(body, min(self._settings.timeout_s, left_s))
             if isinstance(answer, Later):
                 self._loss_report.postponed()
