@@ -24,9 +24,9 @@ from benchmarks.overhead_load import Job, Result
 from benchmarks.overhead_modes import LIBRARIES, Mode
 from hopwatch_demo.brokers import Brokers
 
-_COUNTS = {"aiokafka": 4_000, "nats": 6_000, "aio_pika": 1_500, "fastapi": 3_000, "httpx": 1_500}
+_COUNTS = {"aiokafka": 20_000, "nats": 20_000, "aio_pika": 4_000, "fastapi": 6_000, "httpx": 1_500}
 _CALLS = 1_500
-_WARM = 200
+_WARM = 1_000
 _BROKERS = {"nats": "nats", "aio_pika": "rabbitmq", "aiokafka": "kafka"}
 
 
