@@ -54,7 +54,9 @@ async def test_purged(shop: Shop) -> None:
     await shop.stage.judged({("a", billing.name): "waiting", ("b", billing.name): "waiting"})
     await billing.purge()
     told = await shop.stage.judged({("a", billing.name): "lost", ("b", billing.name): "lost"})
-    assert told["a", billing.name].reason == "the queue no longer holds it, and handed it to nobody"
+    assert (
+        told["a", billing.name].reason == "the queue no longer holds it, and counted nobody it was handed to"
+    )
 
 
 async def dead_lettering(shop: Shop, **limits: object) -> tuple[AbstractQueue, AbstractQueue]:

@@ -300,7 +300,7 @@ SELECT
              'rejected, and the queue has a dead-letter exchange', 'its time to live ended in the queue, which has a dead-letter exchange',
              'the queue was too long, and has a dead-letter exchange', 'its time to live ended before anyone read it',
              'the broker removed it from the log before this receiver read it', 'the queue was too long: the broker dropped it',
-             'the receiver was deleted before it had read it', 'the queue no longer holds it, and handed it to nobody',
+             'the receiver was deleted before it had read it', 'the queue no longer holds it, and counted nobody it was handed to',
              'given back, and the queue no longer holds it',
              'the queue no longer holds it; consumers that tell nothing took messages from it, and this may be one of them',
              'handed out for longer than the deadline, says the broker; to whom was not seen', 'handed out, says the broker; to whom was not seen',
