@@ -205,6 +205,8 @@ class SpanQueue:
         return backlog.spans >= spans or backlog.bytes >= min(REQUEST_BYTES, settings.queued_bytes // 4)
 
     def _encode(self, count: int) -> int:
+        if not self._closed:
+            self._room -= count  # what is taken still waits, and its place is not free
         taken = [self._spans.popleft() for _ in range(count)]
         encoder = self._encoder
         if encoder is None:
