@@ -22,6 +22,7 @@ FIXTURES = {"nats_url": "nats", "rabbitmq_url": "rabbitmq", "kafka_bootstrap": "
 running = pytest.StashKey[Brokers]()
 missing = pytest.StashKey[dict[str, str]]()
 closing = pytest.StashKey[list[str]]()
+_WITHIN = "WITHIN_TESTS_OF_HOPWATCH"
 _LONGEST = ("test_scenario_many.py", "system", "dashboards", "demo")
 
 
@@ -29,7 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """With several workers (`pytest -n 2`) the process that starts them has the brokers, all three."""
     config.stash[closing] = []
     config.stash[missing] = {}
-    if not _is_worker(config):
+    # Once per run: tests that run pytest themselves are within one.
+    if not _is_worker(config) and _WITHIN not in os.environ:
+        os.environ[_WITHIN] = "1"
         scenario_table.forget()
     if getattr(config.option, "numprocesses", None) and not _is_worker(config):
         config.pluginmanager.register(_Shared(config))
