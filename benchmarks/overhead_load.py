@@ -15,6 +15,10 @@ from typing import Any
 from benchmarks.overhead_modes import LIBRARIES, Mode, flush, turn_on
 from benchmarks.overhead_peer import METHOD, echo_server
 
+_HEADERS = {
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "hopwatch-id": "0197a8b2-8c1f-7abc-9abc-0123456789ab",
+}
 _PAYLOAD = b'{"order": 17, "lines": [{"sku": "a-1", "n": 3}]}'.ljust(200)
 
 
@@ -68,6 +72,11 @@ class Bench:
         spans = self.result.expected.get(kind, 0) + self.job.warm + self.job.count
         self.result.expected[kind] = spans
 
+    @property
+    def headers(self) -> dict[str, str] | None:
+        """What the application itself puts into each message's headers."""
+        return dict(_HEADERS) if self.job.mode is Mode.HEADERS else None
+
     async def ask(self, what: str) -> bytes:
         """Ask the other side for something of this run."""
         return await asyncio.to_thread(self._ask, f"{self.job.http}/{self.job.run}/{what}")
@@ -82,10 +91,12 @@ async def aiokafka(bench: Bench) -> None:
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
     job = bench.job
+    headers = [(name, value.encode()) for name, value in (bench.headers or {}).items()] or None
 
     async def send(count: int) -> None:
         while count > 0:
-            sent = [await producer.send(job.run, _PAYLOAD) for _ in range(min(500, count))]
+            some = range(min(500, count))
+            sent = [await producer.send(job.run, _PAYLOAD, headers=headers) for _ in some]
             await asyncio.gather(*sent)
             count -= len(sent)
 
@@ -131,12 +142,13 @@ async def nats(bench: Bench) -> None:
 
     client = await nats.connect(bench.job.nats)
     publish, handle = client.publish, _nothing
+    headers = bench.headers
     if bench.job.mode is Mode.CONTRIB:
         publish, handle = _by_hand(client)
 
     async def send(count: int) -> None:
         for _ in range(count):
-            await publish(f"bench.{bench.job.run}.out", _PAYLOAD)
+            await publish(f"bench.{bench.job.run}.out", _PAYLOAD, headers=headers)
         await client.flush()
 
     async def consume(count: int) -> None:
@@ -181,11 +193,11 @@ def _by_hand(client: Any) -> tuple[Callable[..., Awaitable[None]], Callable[[Any
             "server.address": "127.0.0.1",
         }
 
-    async def publish(subject: str, payload: bytes) -> None:
+    async def publish(subject: str, payload: bytes, headers: Any) -> None:
         with tracer.start_as_current_span(
             f"publish {subject}", kind=SpanKind.PRODUCER, attributes=described(subject, "publish", "send")
         ):
-            headers: dict[str, str] = {}
+            headers = {}
             propagate.inject(headers)
             await client.publish(subject, payload, headers=headers)
 
@@ -213,7 +225,8 @@ async def aio_pika(bench: Bench) -> None:
 
     async def publish(count: int) -> None:
         for _ in range(count):
-            await channel.default_exchange.publish(aio_pika.Message(_PAYLOAD), queues[count].name)
+            message = aio_pika.Message(_PAYLOAD, headers=bench.headers)  # type: ignore[arg-type]
+            await channel.default_exchange.publish(message, queues[count].name)
 
     async def consume(count: int) -> None:
         left, done = count, asyncio.Event()
@@ -321,7 +334,7 @@ async def main(job: Job) -> Result:
     turn_on(job.mode, LIBRARIES[job.library], f"{job.http}/{job.run}")
     await globals()[job.library](bench)
     flush()
-    if job.mode is not Mode.NONE:
+    if job.mode.records:
         bench.result.arrived = json.loads(await bench.ask("spans"))
     return bench.result
 

@@ -12,11 +12,19 @@ class Mode(StrEnum):
     """With what a workload runs."""
 
     NONE = "none"
+    HEADERS = "headers"
+    """Nothing, but messages with two headers of the application's own, as long as ours: what carrying ids costs a client,
+    whoever fills them in. Of the libraries that carry messages only."""
     HOPWATCH = "hopwatch"
     CONTRIB = "contrib"
     """OpenTelemetry's instrumentation, SDK and OTLP/HTTP exporter, set up as their manuals say."""
     HOPWATCH_SDK = "hopwatch_sdk"
     """hopwatch in an application that has set the SDK's provider itself; not in the default run."""
+
+    @property
+    def records(self) -> bool:
+        """Whether spans are made."""
+        return self not in (Mode.NONE, Mode.HEADERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,8 @@ class Library:
     """hopwatch's name for it."""
     contrib: str
     """OpenTelemetry's instrumentor; empty where there is none and the workload makes its spans by hand."""
+    messages: bool = True
+    """Whether it carries messages."""
 
 
 LIBRARIES = {
@@ -36,10 +46,10 @@ LIBRARIES = {
         Library("aiokafka", "aiokafka", "aiokafka:AIOKafkaInstrumentor"),
         Library("nats", "nats", ""),
         Library("aio_pika", "aio_pika", "aio_pika:AioPikaInstrumentor"),
-        Library("fastapi", "fastapi", "fastapi:FastAPIInstrumentor"),
-        Library("httpx", "httpx", "httpx:HTTPXClientInstrumentor"),
-        Library("grpc_client", "grpc", "grpc:GrpcAioInstrumentorClient"),
-        Library("grpc_server", "grpc", "grpc:GrpcAioInstrumentorServer"),
+        Library("fastapi", "fastapi", "fastapi:FastAPIInstrumentor", messages=False),
+        Library("httpx", "httpx", "httpx:HTTPXClientInstrumentor", messages=False),
+        Library("grpc_client", "grpc", "grpc:GrpcAioInstrumentorClient", messages=False),
+        Library("grpc_server", "grpc", "grpc:GrpcAioInstrumentorServer", messages=False),
     )
 }
 
