@@ -175,13 +175,12 @@ class Handovers:
         handed = self._by_message.get(id(message))
         return handed.hop if handed is not None and handed() is message else None
 
-    @guarded
     def settled(self, message: Any, outcome: SettleOutcome, reason: str = "") -> None:
         """Note how a message was settled; a hop whose end cannot be seen otherwise ends here."""
         handed = self._by_message.get(id(message))
         if handed is None or handed() is not message:
             return
-        handed.hop.settled(outcome, reason)
+        handed.hop.settled(outcome, reason)  # which raises nothing, nor does `end`
         if type(handed) is not _Called:
             handed.hop.end(keep_current=True)
 

@@ -168,9 +168,13 @@ class ProcessHop:
         self._before: Context | None = None
         self.started = time.monotonic()
 
-    def attach(self) -> None:
-        """Make this hop the current one, if it is not; nested hops and sends belong to its flow."""
-        before = get_current()
+    def attach(self, before: Context | None = None) -> None:
+        """Make this hop the current one, if it is not; nested hops and sends belong to its flow.
+
+        `before` is the context that is current, where the caller knows it.
+        """
+        if before is None:
+            before = get_current()
         if before is not self.context:
             self._before = before
             attach(self.context)

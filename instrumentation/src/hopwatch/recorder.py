@@ -36,7 +36,7 @@ from hopwatch.faults import swallowed
 from hopwatch.hooks import Draft, Hook
 from hopwatch.hops import ProcessHop, SendHop, SpanSend
 from hopwatch.ids import new_message_id
-from hopwatch.meters import Done, Meters
+from hopwatch.meters import Meters
 from hopwatch.optin import OptIn
 from hopwatch.places import (
     Attributes,
@@ -186,8 +186,7 @@ class Recorder:
         here = get_current()
         if here and here.get(SUPPRESSED_KEY):
             return ProcessHop(_NO_TRACER, INVALID_SPAN, here, {})
-        context = Context()  # what is current here belongs to whoever subscribed, not to the message
-        described, done = Ready(), None
+        hop = None
         try:
             place = self._attempts.of(name, destination, receiver)
             said: dict[str, AttributeValue] = {
@@ -198,38 +197,13 @@ class Recorder:
                 said.update(attributes)
             if self._ordinary and DEAD_LETTER_RECEIVER not in said and not self._meters.on:
                 hop = self._process_quickly(place, carrier, getter, said, settled)
-                if hop is not None:
-                    if attach:
-                        hop.attach()
-                    reporter.opened(hop)
-                    return hop
-            context, message_id, flow = receive(carrier, getter)
-            described = Ready({**place.attributes, **plain(said)})
-            if message_id is not None:
-                described[MESSAGE_ID] = message_id
-            if flow is not None:
-                described[FLOW_ID] = flow
-            if BAGGAGE_KEY in context:
-                described.update(key_attributes(context))
-            if self._meters.on:
-                done = self._meters.processing(described)
-            span_name = self._named(Operation.PROCESS, place, described)
-            if span_name is None:
-                return _unrecorded(context, done, attach)
-            if self._shape is not None:
-                described = Ready(self._shape(described))
-            links = _dead_letter_link(context, described) if DEAD_LETTER_RECEIVER in described else ()
-            span = self._tracer.start_span(span_name, context, _CONSUMER, described, links)
-            context = Context({**context, SPAN_KEY: span})
+            if hop is None:
+                hop = self._process_thoroughly(place, carrier, getter, said, settled)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("process", fault)
-            span = INVALID_SPAN
-        shown = span if self._shape is None else ShapedSpan(span, self._shape)
-        hop = ProcessHop(self._tracer, shown, context, described, settled, done)
+            hop = ProcessHop(_NO_TRACER, INVALID_SPAN, Context(), {}, settled)
         if attach:
-            hop.attach()
-        if span.is_recording():
-            reporter.opened(hop)
+            hop.attach(here)
         return hop
 
     def _process_quickly(
@@ -255,8 +229,41 @@ class Recorder:
         known: dict[str, object] = {SPAN_KEY: span, INCOMING_KEY: message_id}
         if flow is not None:
             known[FLOW_KEY] = flow
-        context = Context(known)
-        return ProcessHop(self._tracer, span, context, said, settled, None, place)
+        hop = ProcessHop(self._tracer, span, Context(known), said, settled, None, place)
+        reporter.opened(hop)
+        return hop
+
+    def _process_thoroughly(
+        self,
+        place: Prepared,
+        carrier: Any,
+        getter: Getter[Any],
+        said: dict[str, AttributeValue],
+        settled: SettleOutcome | None,
+    ) -> ProcessHop:
+        """Begin an attempt whatever came with it, on any provider."""
+        context, message_id, flow = receive(carrier, getter)
+        described = Ready({**place.attributes, **plain(said)})
+        if message_id is not None:
+            described[MESSAGE_ID] = message_id
+        if flow is not None:
+            described[FLOW_ID] = flow
+        if BAGGAGE_KEY in context:
+            described.update(key_attributes(context))
+        done = self._meters.processing(described) if self._meters.on else None
+        span_name = self._named(Operation.PROCESS, place, described)
+        if span_name is None:  # it leaves no trace of its own, but the sender's goes on in it
+            return ProcessHop(_NO_TRACER, INVALID_SPAN, context, {}, None, done)
+        if self._shape is not None:
+            described = Ready(self._shape(described))
+        links = _dead_letter_link(context, described) if DEAD_LETTER_RECEIVER in described else ()
+        span = self._tracer.start_span(span_name, context, _CONSUMER, described, links)
+        context = Context({**context, SPAN_KEY: span})
+        shown = span if self._shape is None else ShapedSpan(span, self._shape)
+        hop = ProcessHop(self._tracer, shown, context, described, settled, done)
+        if span.is_recording():
+            reporter.opened(hop)
+        return hop
 
     def commit(self, destination: Destination, *, receiver: str, partition: int, offset: int) -> None:
         """Record that a consumer group's committed offset (the next to read) moved."""
@@ -317,14 +324,6 @@ _NO_TRACER: Final = NoOpTracer()
 _UNSETTLED: Final = SettleOutcome.NONE.value
 _PRODUCER: Final = SpanKind.PRODUCER
 _CONSUMER: Final = SpanKind.CONSUMER
-
-
-def _unrecorded(context: Context, done: Done | None, attach: bool) -> ProcessHop:
-    """Return the hop of an attempt that leaves no trace of its own, but in which the sender's goes on."""
-    hop = ProcessHop(_NO_TRACER, INVALID_SPAN, context, {}, None, done)
-    if attach:
-        hop.attach()
-    return hop
 
 
 def _dead_letter_link(context: Context, described: Attributes) -> Sequence[Link]:

@@ -24,7 +24,7 @@ BAGGAGE: Final = "baggage"
 TRAVELLING: Final = frozenset({TRACEPARENT, TRACESTATE, BAGGAGE, MESSAGE_ID_HEADER})
 """Headers that are read off a message."""
 
-_clean: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
+_clean: Final = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 _FLOW_ONLY: Final = re.compile(f"{TRACESTATE_KEY}=([0-9a-f]{{32}})")
 _FLOW_ID: Final = re.compile("[0-9a-f]{32}")
 _FLAGS: Final = {f"{bits:02x}": TraceFlags(bits) for bits in range(256)}
@@ -126,11 +126,10 @@ def sender(fields: Mapping[str, str]) -> Sender | None:
     if not fields:
         return NOBODY
     traceparent = fields.get(TRACEPARENT)
-    clean = None if traceparent is None else _clean(traceparent)
-    if clean is None:
+    if traceparent is None or _clean(traceparent) is None:
         return None
-    flow, span_hex, flags = clean.groups()
-    trace_id, span_id = int(flow, 16), int(span_hex, 16)
+    flow = traceparent[3:35]
+    trace_id, span_id = int(flow, 16), int(traceparent[36:52], 16)
     if not trace_id or not span_id:
         return None
     state: TraceState = DEFAULT_TRACE_STATE
@@ -143,11 +142,14 @@ def sender(fields: Mapping[str, str]) -> Sender | None:
                 return None
             flow, foreign = other[1], True
         state = FlowState(flow, int(flow, 16))
-    parts = trace_id, span_id, True, _FLAGS[flags], state
-    context = _made(SpanContext, (*parts, True)) if POSSIBLE else SpanContext(*parts)
     message_id = fields.get(MESSAGE_ID_HEADER)
     if message_id is not None and id_in(message_id) is None:
         message_id = None
+    flags = _FLAGS[traceparent[53:]]
+    if POSSIBLE:
+        context = _made(SpanContext, (trace_id, span_id, True, flags, state, True))
+    else:
+        context = SpanContext(trace_id, span_id, True, flags, state)
     return context, message_id, flow, foreign
 
 

@@ -139,8 +139,13 @@ class LeanSpan(trace.Span, ReadableSpan):
             return
         if type(value) not in PLAIN or limits.max_span_attribute_length is not None:
             value = cleaned_value(value, limits.max_span_attribute_length)
+        own = self._own
+        if key in own:
+            own.pop(key, None)  # what is said again counts as new
+            own[key] = value
+            return
         most = limits.max_span_attributes
-        store = self._own if self._place is None else self._beside((key,), most)
+        store = own if self._place is None else self._beside((key,), most)
         if key not in store and (most is None or len(store) < most):
             store[key] = value
         else:

@@ -11,10 +11,11 @@ from aio_pika.queue import Queue, QueueIterator
 from aio_pika.tools import ensure_awaitable
 
 from hopwatch.conventions import SettleOutcome
+from hopwatch.faults import swallowed
 from hopwatch.handover import Attempts, handovers
 from hopwatch.instrumentor import recorded
 from hopwatch.recorder import ProcessHop, Recorder
-from hopwatch.transports.aio_pika.places import attempt, came_from, details, server
+from hopwatch.transports.aio_pika.places import attempt, came_from, details, own_deaths, server
 from hopwatch.transports.aio_pika.transaction import Transactions
 from hopwatch.wrapping import Args, Kwargs, Patches, argument, guarded, header_getter, with_argument
 
@@ -45,9 +46,11 @@ class Consuming:
         callback = argument(args, kwargs, 0, "callback")
         if not isinstance(getattr(callback, "__self__", None), QueueIterator):
             no_ack = bool(argument(args, kwargs, 1, "no_ack", False))
-            around = recorded(
-                ensure_awaitable(callback), lambda message: self._begin(queue, message, no_ack=no_ack)
-            )
+
+            def begin(message: AbstractIncomingMessage) -> ProcessHop | None:
+                return self._begin(queue, message, no_ack)
+
+            around = recorded(ensure_awaitable(callback), begin)
             args, kwargs = with_argument(args, kwargs, 0, "callback", around)
         return await wrapped(*args, **kwargs)
 
@@ -119,42 +122,42 @@ class Consuming:
             hop.failed(error)
         return await wrapped(*args, **kwargs)
 
-    @guarded
     def _settled(self, message: IncomingMessage, outcome: SettleOutcome, *, multiple: bool) -> None:
         """Note a settlement, in a transaction only once that is committed."""
-        under_way = self._transactions.on(message)
-        if under_way is None:
-            _note(message, outcome, multiple=multiple)
-        else:
-            under_way.settled.append(partial(_note, message, outcome, multiple=multiple))
+        try:
+            under_way = self._transactions.on(message)
+            if under_way is None:
+                _note(message, outcome, multiple=multiple)
+            else:
+                under_way.settled.append(partial(_note, message, outcome, multiple=multiple))
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("settle", fault)
 
     @guarded
     def _give(self, source: object, queue: Queue, message: IncomingMessage, *, no_ack: bool) -> None:
-        hop = self._begin(queue, message, no_ack=no_ack)
+        hop = self._begin(queue, message, no_ack)
         if hop is not None:
             handovers.gave(source, [(message, hop)])
 
-    @guarded
-    def _begin(self, queue: Queue, message: AbstractIncomingMessage, *, no_ack: bool) -> ProcessHop | None:
+    def _begin(self, queue: Queue, message: AbstractIncomingMessage, no_ack: bool) -> ProcessHop | None:
         if not self._patches.active:
             return None
-        hop = self._recorder.process(
-            "process",
-            came_from(
-                message.exchange or "",
-                message.routing_key or "",
-                queue.name,
-                server(queue.channel),
-            ),
-            receiver=queue.name,
-            carrier=message.headers,
-            getter=header_getter,
-            attempt=attempt(message, queue.name, self._again),
-            attributes=details(message, queue.name, self._recorder.opted),
-        )
-        if no_ack:
-            hop.settled(SettleOutcome.AUTO)
-        return hop
+        try:
+            name = queue.name
+            died = own_deaths(message.headers)
+            return self._recorder.process(
+                "process",
+                came_from(message.exchange or "", message.routing_key or "", name, server(queue.channel)),
+                receiver=name,
+                carrier=message.headers,
+                getter=header_getter,
+                attempt=attempt(message, name, died, self._again),
+                attributes=details(message, name, died, self._recorder.opted),
+                settled=SettleOutcome.AUTO if no_ack else None,
+            )
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("process", fault)
+            return None
 
 
 def _note(message: IncomingMessage, outcome: SettleOutcome, *, multiple: bool) -> None:

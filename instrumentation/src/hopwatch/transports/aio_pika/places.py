@@ -129,14 +129,18 @@ class Outgoing(_Proxy):
 def own_message_id(message: AbstractMessage) -> str | None:
     """Return the id the application gave a message; one that we gave an earlier hop of it is not its own."""
     given = message.message_id
-    if not given or given == as_text((message.headers or {}).get(MESSAGE_ID_HEADER)):
-        return None
-    return str(given)
+    return None if not given or given == _ours(message.headers) else str(given)
+
+
+def _ours(headers: Mapping[str, Any] | None) -> str | None:
+    """Return the message id in headers, which a sender with hopwatch put there."""
+    return as_text(headers.get(MESSAGE_ID_HEADER)) if headers else None
 
 
 def conversation(message: AbstractMessage) -> dict[str, AttributeValue]:
     """Return the correlation id, which ties a reply to its request."""
-    return {MESSAGING_CONVERSATION_ID: str(message.correlation_id)} if message.correlation_id else {}
+    correlation = message.correlation_id
+    return {MESSAGING_CONVERSATION_ID: str(correlation)} if correlation else {}
 
 
 def lifetime(message: AbstractMessage) -> dict[str, AttributeValue]:
@@ -184,7 +188,7 @@ class Death:
 def deaths(headers: Mapping[str, Any] | None) -> list[Death]:
     """Return the entries of `x-death`, the latest first; what is malformed is left out."""
     entries = headers.get(_DEATH) if headers else None
-    if entries is None or not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
+    if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
         return []
     tables = (entry for entry in entries if isinstance(entry, Mapping))
     return [
@@ -197,8 +201,10 @@ def deaths(headers: Mapping[str, Any] | None) -> list[Death]:
 
 def own_deaths(headers: Mapping[str, Any] | None) -> list[Death]:
     """Return the entries of `x-death` unless all are those of a predecessor."""
+    if not headers or _DEATH not in headers:
+        return []
     died = deaths(headers)
-    return died if died and total(died) > _count((headers or {}).get(DEATHS_HEADER), default=0) else []
+    return died if died and total(died) > _count(headers.get(DEATHS_HEADER), default=0) else []
 
 
 def total(died: Sequence[Death]) -> int:
@@ -206,7 +212,9 @@ def total(died: Sequence[Death]) -> int:
     return sum(death.count for death in died)
 
 
-def details(message: AbstractIncomingMessage, queue: str, opted: OptIn) -> dict[str, AttributeValue]:
+def details(
+    message: AbstractIncomingMessage, queue: str, died: Sequence[Death], opted: OptIn
+) -> dict[str, AttributeValue]:
     """Return what a delivered message tells beyond its destination; one of a stream, where it lies there."""
     attributes = conversation(message)
     headers = message.headers
@@ -215,33 +223,32 @@ def details(message: AbstractIncomingMessage, queue: str, opted: OptIn) -> dict[
         attributes |= StreamPosition(queue, offset).attributes()
     if opted.body_size:
         attributes[MESSAGING_BODY_SIZE] = message.body_size
-    if message.delivery_tag is not None:
-        attributes[RABBITMQ_DELIVERY_TAG] = message.delivery_tag
+    tag = message.delivery_tag
+    if tag is not None:
+        attributes[RABBITMQ_DELIVERY_TAG] = tag
     alias = own_message_id(message)
     if alias is not None:
         attributes[ALIAS] = (alias,)
-    died = own_deaths(headers)
     if died:
         attributes[DEAD_LETTER_RECEIVER] = died[0].queue
         attributes[DEAD_LETTER_REASON] = died[0].reason
     return attributes
 
 
-def attempt(message: AbstractIncomingMessage, queue: str, again: Attempts) -> int:
+def attempt(message: AbstractIncomingMessage, queue: str, died: Sequence[Death], again: Attempts) -> int:
     """Return which handing-over to this queue's consumers this is.
 
     Quorum queues count exactly. Others only say "redelivered", counted here; a copy that came back through a
-    dead-letter exchange was in this queue before.
+    dead-letter exchange was in this queue before (`died` is what `own_deaths` says).
     """
     headers = message.headers or {}
-    died = own_deaths(headers)
     before = sum(death.count for death in died if death.queue == queue) if died else 0
     counted = headers.get(_DELIVERY_COUNT)
     if isinstance(counted, int):
         return counted + before + 1
     if not message.redelivered:
         return before + 1
-    key = as_text(headers.get(MESSAGE_ID_HEADER)) or message.message_id
+    key = _ours(headers) or message.message_id
     return before + (again.again((queue, key, before)) if key else 2)
 
 

@@ -207,12 +207,12 @@ class Core:
         if internal or not _is_coroutine_function(callback):
             return args, kwargs
         subject, queue = argument(args, kwargs, 0, "subject", ""), argument(args, kwargs, 1, "queue", "")
-        around = recorded(callback, lambda message: self._called(client, message, subject, queue))
-        return with_argument(args, kwargs, 2, "cb", around)
 
-    def _called(self, client: Client, message: Msg, subject: str, queue: str) -> ProcessHop | None:
-        speak_up()
-        return self._begin(client, message, subject, queue)
+        def begin(message: Msg) -> ProcessHop | None:
+            speak_up()
+            return self._begin(client, message, subject, queue)
+
+        return with_argument(args, kwargs, 2, "cb", recorded(callback, begin))
 
     def _begin(self, client: Client, message: Msg, subject: str, queue: str) -> ProcessHop | None:
         if not self._patches.active:
