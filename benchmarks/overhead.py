@@ -80,7 +80,7 @@ def measure(
     for number in range(rounds):
         for library in libraries:
             results: dict[Mode, Result] = {}
-            fit = [mode for mode in modes if mode is not Mode.HEADERS or LIBRARIES[library].messages]
+            fit = [mode for mode in modes if mode is not Mode.HEADERS or LIBRARIES[library].headers]
             for mode in fit[number % len(fit) :] + fit[: number % len(fit)]:
                 count = int(_COUNTS.get(library, _CALLS) * scale)
                 job = {"library": library, "mode": mode, "run": f"b{uuid.uuid4().hex[:12]}"}

@@ -295,7 +295,7 @@ async def httpx(bench: Bench) -> None:
 
         async def requests(count: int) -> None:
             for _ in range(count):
-                (await client.get(f"{bench.job.http}/hello")).raise_for_status()
+                (await client.get(f"{bench.job.http}/hello", headers=bench.headers)).raise_for_status()
 
         await bench.measure("request", "client", requests)
 
@@ -306,10 +306,11 @@ async def grpc_client(bench: Bench) -> None:
 
     async with grpc.aio.insecure_channel(f"127.0.0.1:{bench.job.grpc}") as channel:
         say = channel.unary_unary(METHOD)
+        metadata = tuple((bench.headers or {}).items()) or None
 
         async def calls(count: int) -> None:
             for _ in range(count):
-                await say(_PAYLOAD)
+                await say(_PAYLOAD, metadata=metadata)
 
         await bench.measure("call", "client", calls)
 

@@ -14,7 +14,7 @@ class Mode(StrEnum):
     NONE = "none"
     HEADERS = "headers"
     """Nothing, but messages with two headers of the application's own, as long as ours: what carrying ids costs a client,
-    whoever fills them in. Of the libraries that carry messages only."""
+    whoever fills them in."""
     HOPWATCH = "hopwatch"
     CONTRIB = "contrib"
     """OpenTelemetry's instrumentation, SDK and OTLP/HTTP exporter, set up as their manuals say."""
@@ -36,8 +36,8 @@ class Library:
     """hopwatch's name for it."""
     contrib: str
     """OpenTelemetry's instrumentor; empty where there is none and the workload makes its spans by hand."""
-    messages: bool = True
-    """Whether it carries messages."""
+    headers: bool = True
+    """Whether the application can give headers of its own; where it is called, its caller decides."""
 
 
 LIBRARIES = {
@@ -46,10 +46,10 @@ LIBRARIES = {
         Library("aiokafka", "aiokafka", "aiokafka:AIOKafkaInstrumentor"),
         Library("nats", "nats", ""),
         Library("aio_pika", "aio_pika", "aio_pika:AioPikaInstrumentor"),
-        Library("fastapi", "fastapi", "fastapi:FastAPIInstrumentor", messages=False),
-        Library("httpx", "httpx", "httpx:HTTPXClientInstrumentor", messages=False),
-        Library("grpc_client", "grpc", "grpc:GrpcAioInstrumentorClient", messages=False),
-        Library("grpc_server", "grpc", "grpc:GrpcAioInstrumentorServer", messages=False),
+        Library("fastapi", "fastapi", "fastapi:FastAPIInstrumentor", headers=False),
+        Library("httpx", "httpx", "httpx:HTTPXClientInstrumentor"),
+        Library("grpc_client", "grpc", "grpc:GrpcAioInstrumentorClient"),
+        Library("grpc_server", "grpc", "grpc:GrpcAioInstrumentorServer", headers=False),
     )
 }
 

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter, Setter
@@ -12,7 +11,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from hopwatch.callmeters import CallMeters, Measured
-from hopwatch.context import BAGGAGE_KEY, with_span
+from hopwatch.context import BAGGAGE_KEY, SPAN_KEY, get_current, with_span
 from hopwatch.conventions import (
     ERROR_TYPE,
     FLOW_ID,
@@ -30,8 +29,10 @@ from hopwatch.hooks import Draft, Hook
 from hopwatch.hops import MAX_REASON_LENGTH
 from hopwatch.ids import new_message_id
 from hopwatch.opencalls import report
-from hopwatch.places import Attributes
-from hopwatch.propagation import inject, pass_on, receive
+from hopwatch.places import Attributes, Prepared
+from hopwatch.propagation import inject, inject_quickly, pass_on, receive
+from hopwatch.quickly import begin_quickly
+from hopwatch.ready import Quick, never_quick
 from hopwatch.reports import reporter
 from hopwatch.shapes import ShapedSpan
 from hopwatch.tags import belong, key_attributes
@@ -160,19 +161,34 @@ class Calls:
 
     def __init__(self, tracer: Tracer, meters: CallMeters | None = None, hook: Hook | None = None) -> None:
         self._tracer = tracer
+        self._quick: Quick = getattr(tracer, "quick", never_quick)
         self._meters = meters
         self._hook = hook
 
     def call(
-        self, name: str, attributes: dict[str, AttributeValue], carrier: Any, setter: Setter[Any]
+        self,
+        name: str,
+        attributes: dict[str, AttributeValue],
+        carrier: Any,
+        setter: Setter[Any],
+        *,
+        place: Prepared | None = None,
     ) -> CallHop:
-        """Begin a call: mint a message id and inject it and the trace context into `carrier`."""
-        context = otel_context.get_current()
+        """Begin a call: mint a message id and inject it and the trace context into `carrier`.
+
+        `place` says what else is said of all calls of this name, where a transport keeps it.
+        """
+        context = get_current()
         try:
             message_id = new_message_id()
-            attributes[MESSAGE_ID] = message_id
             if context:
                 belong(attributes, context)
+            if place is not None:
+                hop = self._call_quickly(place, attributes, carrier, setter, message_id, context)
+                if hop is not None:
+                    return hop
+                attributes = {**place.attributes, **attributes}
+            attributes[MESSAGE_ID] = message_id
             said = attributes
             if self._hook is not None:
                 named, said = self._drafted(CallHalf.CALL, name, attributes)
@@ -189,11 +205,22 @@ class Calls:
         return self._opened(span, context, CallHalf.CALL, attributes)
 
     def serve(
-        self, name: str, attributes: dict[str, AttributeValue], carrier: Any, getter: Getter[Any]
+        self,
+        name: str,
+        attributes: dict[str, AttributeValue],
+        carrier: Any,
+        getter: Getter[Any],
+        *,
+        place: Prepared | None = None,
     ) -> CallHop:
         """Begin to answer a call; whatever is current here belongs to whoever started the server, not to the call."""
         context = Context()
         try:
+            if place is not None:
+                hop = self._serve_quickly(place, attributes, carrier, getter)
+                if hop is not None:
+                    return hop
+                attributes = {**place.attributes, **attributes}
             context, message_id, flow = receive(carrier, getter)
             if message_id is not None:
                 attributes[MESSAGE_ID] = message_id
@@ -213,6 +240,47 @@ class Calls:
             swallowed("serve", fault)
             span = INVALID_SPAN
         return self._opened(span, context, CallHalf.SERVE, attributes)
+
+    def _call_quickly(
+        self,
+        place: Prepared,
+        own: dict[str, AttributeValue],
+        carrier: Any,
+        setter: Setter[Any],
+        message_id: str,
+        context: Context,
+    ) -> CallHop | None:
+        """Begin a call on hopwatch's own provider; None: do it thoroughly."""
+        if not self._is_ordinary():
+            return None
+        current: Any = context.get(SPAN_KEY) if context else None
+        above = None if current is None else current.get_span_context()
+        span = self._quick(place, above, SpanKind.CLIENT, {**own, MESSAGE_ID: message_id})
+        if span is None:
+            return None
+        if span._trace_state is not None or not inject_quickly(carrier, setter, span, message_id, context):
+            inject(carrier, setter, span, context, message_id)
+        hop = CallHop(self._tracer, span, with_span(span, context), CallHalf.CALL)
+        reporter.opened(hop)
+        return hop
+
+    def _serve_quickly(
+        self, place: Prepared, own: dict[str, AttributeValue], carrier: Any, getter: Getter[Any]
+    ) -> CallHop | None:
+        """Begin to answer a call on hopwatch's own provider; None: do it thoroughly."""
+        if not self._is_ordinary():
+            return None
+        begun = begin_quickly(self._quick, place, SpanKind.SERVER, carrier, getter, {**own})
+        if begun is None:
+            return None
+        span, context = begun
+        hop = CallHop(self._tracer, span, context, CallHalf.SERVE)
+        reporter.opened(hop)
+        return hop
+
+    def _is_ordinary(self) -> bool:
+        """Whether nobody has a say in calls, or measures them."""
+        return self._hook is None and (self._meters is None or not self._meters.on)
 
     def _opened(
         self, span: Span, context: Context, half: CallHalf, attributes: dict[str, AttributeValue]

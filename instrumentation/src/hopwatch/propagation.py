@@ -49,6 +49,7 @@ from hopwatch.ids import is_message_id, new_message_id
 
 if TYPE_CHECKING:
     from hopwatch.lean.sent import LeanSend
+    from hopwatch.lean.span import LeanSpan
 
 _INTERNAL_SUFFIXES = (".local", ".internal", ".svc", ".cluster.local", ".localhost")
 
@@ -202,12 +203,14 @@ def inject(
         )
 
 
-def inject_quickly(carrier: Any, setter: Setter[Any], send: "LeanSend", context: Context) -> bool:
-    """Do what `inject` does for a send of our own provider, if its ids are all that travels; whether done."""
+def inject_quickly(
+    carrier: Any, setter: Setter[Any], sender: "LeanSend | LeanSpan", message_id: str, context: Context
+) -> bool:
+    """Do what `inject` does for what sends on our own provider, if its ids are all that travels; whether done."""
     propagator = propagate.get_global_textmap()
     if type(propagator) is not HopwatchPropagator or not propagator.by_hand:
         return False
-    traceparent = send.traceparent()
+    traceparent = sender.traceparent()
     if context and (
         # A context may hold a flow that is the trace itself: then the trace says it.
         BAGGAGE_KEY in context or context.get(FLOW_KEY, traceparent[3:35]) != traceparent[3:35]
@@ -215,13 +218,13 @@ def inject_quickly(carrier: Any, setter: Setter[Any], send: "LeanSend", context:
         return False
     at_once = getattr(setter, "ids", None)
     if at_once is not None:
-        at_once(carrier, traceparent, send.message_id)
+        at_once(carrier, traceparent, message_id)
     elif setter is default_setter and type(carrier) is dict:
         carrier[w3c.TRACEPARENT] = traceparent
-        carrier[MESSAGE_ID_HEADER] = send.message_id
+        carrier[MESSAGE_ID_HEADER] = message_id
     else:
         setter.set(carrier, w3c.TRACEPARENT, traceparent)
-        setter.set(carrier, MESSAGE_ID_HEADER, send.message_id)
+        setter.set(carrier, MESSAGE_ID_HEADER, message_id)
     return True
 
 

@@ -11,8 +11,6 @@ from opentelemetry.util.types import AttributeValue
 
 from hopwatch.context import (
     BAGGAGE_KEY,
-    FLOW_KEY,
-    INCOMING_KEY,
     SPAN_KEY,
     SUPPRESSED_KEY,
     get_current,
@@ -48,7 +46,8 @@ from hopwatch.places import (
     StreamPosition,
     plain,
 )
-from hopwatch.propagation import inject, inject_quickly, pass_on, receive, sender_of
+from hopwatch.propagation import inject, inject_quickly, pass_on, receive
+from hopwatch.quickly import begin_quickly
 from hopwatch.ready import Quick, QuickSend, Ready, never_quick, never_quick_send
 from hopwatch.reports import Subscription, reporter
 from hopwatch.shapes import ShapedSpan, shape_of
@@ -124,7 +123,7 @@ class Recorder:
             if self._ordinary and not links and not self._meters.on:
                 send = self._quick_send(place, above, described, message_id)
                 if send is not None:
-                    if not inject_quickly(carrier, setter, send, context):
+                    if not inject_quickly(carrier, setter, send, message_id, context):
                         inject(carrier, setter, send.grow(), context, message_id)
                     return send
             described = Ready({**place.attributes, MESSAGE_ID: message_id, **plain(described)})
@@ -215,21 +214,11 @@ class Recorder:
         settled: SettleOutcome | None,
     ) -> ProcessHop | None:
         """Begin an attempt that came with ids and nothing else, on hopwatch's own provider; None: do it thoroughly."""
-        sender = sender_of(carrier, getter)
-        if sender is None:
+        begun = begin_quickly(self._quick, place, _CONSUMER, carrier, getter, said)
+        if begun is None:
             return None
-        above, message_id, flow, foreign = sender
-        if message_id is not None:
-            said[MESSAGE_ID] = message_id
-        if foreign and flow is not None:
-            said[FLOW_ID] = flow
-        span = self._quick(place, above, _CONSUMER, said)
-        if span is None:
-            return None
-        known: dict[str, object] = {SPAN_KEY: span, INCOMING_KEY: message_id}
-        if flow is not None:
-            known[FLOW_KEY] = flow
-        hop = ProcessHop(self._tracer, span, Context(known), said, settled, None, place)
+        span, context = begun
+        hop = ProcessHop(self._tracer, span, context, said, settled, None, place)
         reporter.opened(hop)
         return hop
 

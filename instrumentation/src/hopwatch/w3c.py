@@ -47,6 +47,11 @@ def span_context(
     return _made(SpanContext, parts)
 
 
+def traceparent(trace_id: int, span_id: int, flags: int) -> str:
+    """Return the header of that name."""
+    return "00-%032x-%016x-%02x" % (trace_id, span_id, flags)  # noqa: UP031 — half as dear
+
+
 class FlowState(TraceState):
     """A tracestate that holds our member and no other, known to be well-formed: nothing to check, nothing to parse.
 
@@ -125,11 +130,11 @@ def sender(fields: Mapping[str, str]) -> Sender | None:
     """
     if not fields:
         return NOBODY
-    traceparent = fields.get(TRACEPARENT)
-    if traceparent is None or _clean(traceparent) is None:
+    parent = fields.get(TRACEPARENT)
+    if parent is None or _clean(parent) is None:
         return None
-    flow = traceparent[3:35]
-    trace_id, span_id = int(flow, 16), int(traceparent[36:52], 16)
+    flow = parent[3:35]
+    trace_id, span_id = int(flow, 16), int(parent[36:52], 16)
     if not trace_id or not span_id:
         return None
     state: TraceState = DEFAULT_TRACE_STATE
@@ -145,7 +150,7 @@ def sender(fields: Mapping[str, str]) -> Sender | None:
     message_id = fields.get(MESSAGE_ID_HEADER)
     if message_id is not None and id_in(message_id) is None:
         message_id = None
-    flags = _FLAGS[traceparent[53:]]
+    flags = _FLAGS[parent[53:]]
     if POSSIBLE:
         context = _made(SpanContext, (trace_id, span_id, True, flags, state, True))
     else:

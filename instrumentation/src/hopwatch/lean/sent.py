@@ -11,6 +11,7 @@ from hopwatch.hops import BAD_OUTCOMES, SpanSend
 from hopwatch.lean.attributes import Store
 from hopwatch.lean.span import LeanSpan
 from hopwatch.places import Attributes, Destination, Position, Prepared
+from hopwatch.w3c import traceparent
 
 if TYPE_CHECKING:
     from hopwatch.lean.provider import LeanTracer
@@ -65,7 +66,7 @@ class LeanSend:
 
     def traceparent(self) -> str:
         """Return the W3C header that makes this send the parent of what is received."""
-        return "00-%032x-%016x-%02x" % (self.trace_id, self.span_id, self._flags)  # noqa: UP031 — half as dear
+        return traceparent(self.trace_id, self.span_id, self._flags)
 
     def set(self, attributes: Attributes) -> None:
         """Add what became known only during the send."""

@@ -17,7 +17,7 @@ from opentelemetry.util.types import AnyValue, Attributes
 
 from hopwatch.lean.attributes import PLAIN, Store, cleaned, cleaned_value, put
 from hopwatch.places import Prepared
-from hopwatch.w3c import span_context
+from hopwatch.w3c import span_context, traceparent
 
 if TYPE_CHECKING:
     from hopwatch.lean.provider import LeanTracer
@@ -123,6 +123,10 @@ class LeanSpan(trace.Span, ReadableSpan):
                 self._trace_id, self._span_id, False, self._trace_flags, self._trace_state
             )
         return context
+
+    def traceparent(self) -> str:
+        """Return the W3C header that makes this span the parent of what is received, where it has no tracestate."""
+        return traceparent(self._trace_id, self._span_id, self._trace_flags)
 
     def is_recording(self) -> bool:
         """Whether the span has not ended."""

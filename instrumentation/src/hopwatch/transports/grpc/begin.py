@@ -1,21 +1,20 @@
 """The beginning of a caller's half: the same for blocking and asyncio callers."""
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.util.types import AttributeValue
 
 from hopwatch.calls import Calls
 from hopwatch.conventions import SERVER_ADDRESS, SERVER_PORT
-from hopwatch.transports.grpc.exchange import Exchange, Services, described, metadata_setter
-from hopwatch.wrapping import Args, Kwargs, argument, guarded, stale_fields, with_argument
+from hopwatch.places import Prepared
+from hopwatch.transports.grpc.exchange import Exchange, Services, metadata_setter, prepared
+from hopwatch.wrapping import Args, Kwargs, argument, stale_fields, with_argument
 
 _METADATA_AT = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(NamedTuple):
     """A call that has begun, and the arguments that carry its ids."""
 
     exchange: Exchange
@@ -23,27 +22,45 @@ class Begun:
     kwargs: Kwargs
 
 
-@guarded
+class Kinds:
+    """Which kinds of callables send a stream, and which get one: asked once of each class."""
+
+    def __init__(self, sending: tuple[type, ...], receiving: tuple[type, ...]) -> None:
+        self._sending = sending
+        self._receiving = receiving
+        self._known: dict[type, tuple[bool, bool]] = {}
+
+    def of(self, kind: type) -> tuple[bool, bool]:
+        """Return whether it sends, and whether it gets, a stream."""
+        known = self._known.get(kind)
+        if known is None:
+            known = issubclass(kind, self._sending), issubclass(kind, self._receiving)
+            self._known[kind] = known
+        return known
+
+
 def begin(
-    calls: Calls, services: Services, method: bytes | str, target: bytes | str, args: Args, kwargs: Kwargs, *,
-    sends: bool, receives: bool,
+    calls: Calls, services: Services, method: bytes | str, target: bytes | str, args: Args, kwargs: Kwargs,
+    streams: tuple[bool, bool],
 ) -> Begun | None:  # fmt: skip
     """Begin a call, None if it is not to be recorded."""
-    name, attributes = _prepared(method, target)
+    place = _prepared(method, target)
+    name = place.span_name
     if not services.wanted(name):
         return None
     given = argument(args, kwargs, _METADATA_AT, "metadata")
-    stale = stale_fields() if given else ()
-    metadata: list[tuple[str, Any]] = [(name, value) for name, value in given or () if name not in stale]
-    hop = calls.call(name, attributes.copy(), metadata, metadata_setter)
+    metadata: list[tuple[str, Any]] = []
+    if given:
+        stale = stale_fields()
+        metadata += [(key, value) for key, value in given if key not in stale]
+    hop = calls.call(name, {}, metadata, metadata_setter, place=place)
     args, kwargs = with_argument(args, kwargs, _METADATA_AT, "metadata", tuple(metadata))
-    return Begun(Exchange(hop, sends=sends, receives=receives), args, kwargs)
+    return Begun(Exchange(hop, *streams), args, kwargs)
 
 
 @lru_cache(maxsize=1_024)
-def _prepared(method: bytes | str, target: bytes | str) -> tuple[str, dict[str, AttributeValue]]:
-    name, attributes = described(method.decode() if isinstance(method, bytes) else method)
-    return name, attributes | _address(target)
+def _prepared(method: bytes | str, target: bytes | str) -> Prepared:
+    return prepared(method.decode() if isinstance(method, bytes) else method, _address(target))
 
 
 def _address(target: bytes | str) -> dict[str, AttributeValue]:

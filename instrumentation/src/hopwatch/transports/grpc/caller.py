@@ -2,20 +2,22 @@
 
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc
 from grpc import _channel
 
 from hopwatch.calls import Calls
-from hopwatch.transports.grpc.begin import Begun, begin
+from hopwatch.transports.grpc.begin import Begun, Kinds, begin
 from hopwatch.transports.grpc.exchange import Counted, Exchange, Services
 from hopwatch.wrapping import Args, Kwargs, guarded
 
 T = TypeVar("T")
 
-_STREAMS_REQUESTS = (grpc.StreamUnaryMultiCallable, grpc.StreamStreamMultiCallable)
-_STREAMS_RESPONSES = (grpc.UnaryStreamMultiCallable, grpc.StreamStreamMultiCallable)
+_kinds: Final = Kinds(
+    (grpc.StreamUnaryMultiCallable, grpc.StreamStreamMultiCallable),
+    (grpc.UnaryStreamMultiCallable, grpc.StreamStreamMultiCallable),
+)
 
 
 class Caller:
@@ -62,19 +64,12 @@ class Caller:
             exchange.note_received()
             return message
 
+    @guarded
     def _begin(self, callable_: Any, args: Args, kwargs: Kwargs) -> Begun | None:
-        sends = isinstance(callable_, _STREAMS_REQUESTS)
-        begun = begin(
-            self._calls,
-            self._services,
-            callable_._method,
-            callable_._target,
-            args,
-            kwargs,
-            sends=sends,
-            receives=isinstance(callable_, _STREAMS_RESPONSES),
-        )
-        if begun is None or not sends or not begun.args:
+        streams = _kinds.of(type(callable_))
+        method, target = callable_._method, callable_._target
+        begun = begin(self._calls, self._services, method, target, args, kwargs, streams)
+        if begun is None or not streams[0] or not begun.args:
             return begun
         requests = Counted(begun.args[0], begun.exchange.note_sent)
         return Begun(begun.exchange, (requests, *begun.args[1:]), begun.kwargs)

@@ -2,23 +2,25 @@
 
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _base_channel
-from grpc.aio._interceptor import InterceptedCall
 
 from hopwatch.calls import Calls
-from hopwatch.transports.grpc.begin import Begun, begin
+from hopwatch.transports.grpc.begin import Begun, Kinds, begin
 from hopwatch.transports.grpc.exchange import CODES, Exchange, Services
 from hopwatch.wrapping import Args, Kwargs, argument, guarded
 
 T = TypeVar("T")
 
-_STREAMS_REQUESTS = (_base_channel.StreamUnaryMultiCallable, _base_channel.StreamStreamMultiCallable)
-_STREAMS_RESPONSES = (_base_channel.UnaryStreamMultiCallable, _base_channel.StreamStreamMultiCallable)
+_kinds: Final = Kinds(
+    (_base_channel.StreamUnaryMultiCallable, _base_channel.StreamStreamMultiCallable),
+    (_base_channel.UnaryStreamMultiCallable, _base_channel.StreamStreamMultiCallable),
+)
 
 _beginning: ContextVar[Exchange | None] = ContextVar("hopwatch-grpc-beginning", default=None)
 """The exchange whose call is being made; the application's interceptors make it in a task of their own."""
@@ -44,15 +46,16 @@ class AioCaller:
         begun = self._begin(callable_, args, kwargs)
         if begun is None:
             return wrapped(*args, **kwargs)
-        token = _beginning.set(begun.exchange if begun.exchange.streams else None)
+        exchange = begun.exchange
+        token = _beginning.set(exchange if exchange.streams else None)
         try:
             call = wrapped(*begun.args, **begun.kwargs)
         except BaseException as error:
-            begun.exchange.failed(error)
+            exchange.failed(error)
             raise
         finally:
             _beginning.reset(token)
-        _watch(call, begun.exchange)
+        _watch(call, exchange)
         return call
 
     def made(self, wrapped: Callable[..., None], call: Any, args: Args, kwargs: Kwargs) -> None:
@@ -88,26 +91,23 @@ class AioCaller:
         target = getattr(callable_._channel, "target", None)
         if target is None:
             target = self._targets.get(callable_._references[0], "")
-        return begin(
-            self._calls,
-            self._services,
-            callable_._method,
-            target,
-            args,
-            kwargs,
-            sends=isinstance(callable_, _STREAMS_REQUESTS),
-            receives=isinstance(callable_, _STREAMS_RESPONSES),
-        )
+        streams = _kinds.of(type(callable_))
+        return begin(self._calls, self._services, callable_._method, target, args, kwargs, streams)
 
 
 @guarded
 def _watch(call: Any, exchange: Exchange) -> None:
-    if isinstance(call, InterceptedCall):
-        call.add_done_callback(lambda call: _over(call, exchange))
-        return
     # Beneath the call, because a callback of the call's own would keep a dropped one from being cancelled.
-    under = call._cython_call
-    under.add_done_callback(lambda: exchange.over(CODES[under._status.code()], under._status.details()))
+    under = getattr(call, "_cython_call", None)
+    if under is None:  # the application's interceptors make the call
+        call.add_done_callback(partial(_over, exchange=exchange))
+    else:
+        under.add_done_callback(partial(_over_beneath, under, exchange))
+
+
+def _over_beneath(under: Any, exchange: Exchange) -> None:
+    status = under._status
+    exchange.over(CODES[status.code()], status.details())
 
 
 @guarded

@@ -1,12 +1,14 @@
 """What a callee's context knows and does not: its status, whether its caller still waits, what is streamed through it."""
 
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 import wrapt
 
+from hopwatch.faults import swallowed
 from hopwatch.transports.grpc.exchange import CODES, Exchange
 from hopwatch.wrapping import guarded
 
@@ -122,10 +124,26 @@ def gone(context: Any) -> grpc.StatusCode:
     return grpc.StatusCode.DEADLINE_EXCEEDED if left is not None and left <= 0 else grpc.StatusCode.CANCELLED
 
 
-@guarded
+def metadata_of(context: Any) -> Any:
+    """Return what a caller sent before its request, pairs of name and value."""
+    try:
+        return context.invocation_metadata() or ()
+    except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+        swallowed("metadata", fault)
+        return ()
+
+
 def peer_of(context: Any) -> str:
     """Return the caller's address: `ipv4:127.0.0.1:5000`, `ipv6:%5B::1%5D:5000`, `unix:`."""
-    peer = str(context.peer())
+    try:
+        return _address(str(context.peer()))
+    except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+        swallowed("peer", fault)
+        return ""
+
+
+@lru_cache(maxsize=1_024)
+def _address(peer: str) -> str:
     family, _, address = peer.partition(":")
     if family not in ("ipv4", "ipv6"):
         return ""

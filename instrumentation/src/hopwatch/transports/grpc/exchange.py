@@ -12,7 +12,9 @@ from opentelemetry.propagators.textmap import Getter, Setter
 from opentelemetry.util.types import AttributeValue
 
 from hopwatch.calls import CallHop
+from hopwatch.context import get_current
 from hopwatch.conventions import (
+    MESSAGE_ID_HEADER,
     MESSAGES_RECEIVED,
     MESSAGES_SENT,
     RPC_METHOD,
@@ -20,7 +22,9 @@ from hopwatch.conventions import (
     RPC_SYSTEM,
     PublishOutcome,
 )
-from hopwatch.w3c import TRAVELLING
+from hopwatch.places import Destination, Prepared
+from hopwatch.ready import Ready
+from hopwatch.w3c import TRACEPARENT, TRAVELLING
 from hopwatch.wrapping import as_text, guarded
 
 Metadata = Sequence[tuple[str, Any]]
@@ -49,7 +53,7 @@ class Exchange:
 
     __slots__ = ("_hop", "_reading", "_status", "received", "sent")
 
-    def __init__(self, hop: CallHop, *, sends: bool, receives: bool) -> None:
+    def __init__(self, hop: CallHop, sends: bool, receives: bool) -> None:
         self._hop = hop
         self.sent: int | None = 0 if sends else None
         self.received: int | None = 0 if receives else None
@@ -125,7 +129,8 @@ class Exchange:
         self._hop.end(error=error, outcome=PublishOutcome.REFUSED)
 
     def _attributes(self, code: grpc.StatusCode) -> dict[str, AttributeValue]:
-        attributes: dict[str, AttributeValue] = {RPC_STATUS: code.name}
+        attributes = Ready()
+        attributes[RPC_STATUS] = code.name
         if self.sent is not None:
             attributes[MESSAGES_SENT] = self.sent
         if self.received is not None:
@@ -159,10 +164,10 @@ def outcome_of(code: grpc.StatusCode, details: str) -> PublishOutcome | None:
     return PublishOutcome.RETURNED if unreached else PublishOutcome.UNCONFIRMED
 
 
-def described(method: str) -> tuple[str, dict[str, AttributeValue]]:
-    """Return a call's span name and attributes."""
+def prepared(method: str, server: dict[str, AttributeValue]) -> Prepared:
+    """Return what is said of all calls of a method; `server` is where it is, as far as one knows."""
     name = method.lstrip("/")
-    return name, {RPC_SYSTEM: "grpc", RPC_METHOD: name}
+    return Prepared(name, {RPC_SYSTEM: "grpc", RPC_METHOD: name, **server}, Destination(name, name))
 
 
 class Services:
@@ -174,7 +179,7 @@ class Services:
 
     def wanted(self, method: str) -> bool:
         """Whether a call of this method is recorded here and now."""
-        if not is_instrumentation_enabled():
+        if get_current() and not is_instrumentation_enabled():
             return False
         return not self._excluded or method.lstrip("/").partition("/")[0] not in self._excluded
 
@@ -189,6 +194,10 @@ class MetadataSetter(Setter[list[tuple[str, Any]]]):
     def fill(self, carrier: list[tuple[str, Any]], fields: Mapping[str, str]) -> None:
         """Add what travels with a message."""
         carrier.extend(fields.items())
+
+    def ids(self, carrier: list[tuple[str, Any]], traceparent: str, message_id: str) -> None:
+        """Add the two pairs that most messages carry."""
+        carrier += ((TRACEPARENT, traceparent), (MESSAGE_ID_HEADER, message_id))
 
 
 class MetadataGetter(Getter[Iterable[tuple[str, Any]]]):

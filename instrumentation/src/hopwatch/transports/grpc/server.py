@@ -5,21 +5,32 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from functools import wraps
+from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import grpc
 import grpc.aio
 from opentelemetry import context as otel_context
+from opentelemetry.util.types import AttributeValue
 
 from hopwatch.calls import Calls
 from hopwatch.conventions import CLIENT_ADDRESS
-from hopwatch.transports.grpc.contexts import CountedAsync, counting, gone, kept, peer_of, said, telling
+from hopwatch.transports.grpc.contexts import (
+    CountedAsync,
+    counting,
+    gone,
+    kept,
+    metadata_of,
+    peer_of,
+    said,
+    telling,
+)
 from hopwatch.transports.grpc.exchange import (
     Counted,
     Exchange,
     Services,
-    described,
     metadata_getter,
+    prepared,
 )
 from hopwatch.wrapping import Args, Kwargs, Patches, Wrapper, argument, guarded, with_argument
 
@@ -32,6 +43,10 @@ _KINDS: Final = {
     (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
     (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
 }
+
+
+_HANDLERS: Final = 256
+"""Handlers that are kept recorded: applications have few, but an interceptor of theirs may make one for each call."""
 
 
 def intercepting(interceptor: Any, at: int) -> Wrapper:
@@ -52,6 +67,7 @@ class _Recording:
         self._calls = calls
         self._patches = patches
         self._services = Services()
+        self._made: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     @guarded
     def recorded(self, handler: Any, details: grpc.HandlerCallDetails) -> Any:
@@ -59,16 +75,27 @@ class _Recording:
         method = str(details.method)
         if handler is None or not self._patches.active or not self._services.wanted(method):
             return None
+        key = (id(handler), method)
+        known = self._made.get(key)
+        if known is not None and known[0] is handler:
+            return known[1]
+        made = self._around(handler, method)
+        if len(self._made) >= _HANDLERS:
+            self._made.clear()
+        self._made[key] = handler, made
+        return made
+
+    def _around(self, handler: Any, method: str) -> Any:
         kind, make = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
         behavior = getattr(handler, kind)
+        place = prepared(method, {})
+        streams = bool(handler.response_streaming), bool(handler.request_streaming)
 
         def begin(context: Any) -> Exchange:
-            name, attributes = described(method)
             peer = peer_of(context)
-            if peer:
-                attributes[CLIENT_ADDRESS] = peer
-            hop = self._calls.serve(name, attributes, details.invocation_metadata or (), metadata_getter)
-            return Exchange(hop, sends=handler.response_streaming, receives=handler.request_streaming)
+            own: dict[str, AttributeValue] = {CLIENT_ADDRESS: peer} if peer else {}
+            hop = self._calls.serve(place.span_name, own, metadata_of(context), metadata_getter, place=place)
+            return Exchange(hop, *streams)
 
         around = _wrapper_of(behavior, streams=handler.response_streaming)
         return make(
@@ -114,7 +141,7 @@ def _function(behavior: Behavior, begin: Begin) -> Behavior:
     def handle(request: Any, context: Any) -> Any:
         exchange = begin(context)
         context = telling(context)
-        with _ending(exchange, context), _current(exchange):
+        with _Answering(exchange, context):
             return behavior(_requests(request, exchange), context)
 
     return handle
@@ -141,7 +168,7 @@ def _stream(behavior: Behavior, begin: Begin) -> Behavior:
 def _coroutine(behavior: Behavior, begin: Begin) -> Behavior:
     async def handle(request: Any, context: Any) -> Any:
         exchange = begin(context)
-        with _ending(exchange, context), _current(exchange):
+        with _Answering(exchange, context):
             return await behavior(_requests(request, exchange), counting(context, exchange))
 
     return handle
@@ -159,6 +186,25 @@ def _async_stream(behavior: Behavior, begin: Begin) -> Behavior:
                     yield response
 
     return handle
+
+
+class _Answering:
+    """A handler that answers once: its call is current while it runs, and over when it returns."""
+
+    __slots__ = ("_context", "_exchange", "_token")
+
+    def __init__(self, exchange: Exchange, context: Any) -> None:
+        self._exchange = exchange
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._token = otel_context.attach(self._exchange.context)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        otel_context.detach(self._token)
+        _end(self._exchange, self._context, error)
 
 
 @contextmanager
