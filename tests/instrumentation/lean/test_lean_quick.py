@@ -4,12 +4,14 @@ import json
 import random
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.propagators.textmap import default_setter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor
@@ -18,6 +20,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from hopwatch.calls import Calls
 from hopwatch.context import FLOW_KEY
 from hopwatch.conventions import (
     ERROR_TYPE,
@@ -32,7 +35,7 @@ from hopwatch.lean.encode import Encoder
 from hopwatch.lean.provider import LeanTracer, LeanTracerProvider
 from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.span import LeanSpan
-from hopwatch.places import Preparations
+from hopwatch.places import Preparations, Prepared
 from hopwatch.ready import Ready, never_quick, never_quick_send
 from hopwatch.recorder import Destination, KafkaPosition, Recorder, StreamPosition
 from hopwatch.wrapping import header_getter
@@ -42,6 +45,7 @@ MESSAGE = "0191d3c0-0000-7000-8000-000000000000"
 PLACE = Preparations(System.KAFKA, Operation.SEND).of(
     "send", Destination("orders", "orders", {"server.address": "broker", "server.port": 9092})
 )
+PAY = Prepared("shop/Pay", {"rpc.system.name": "grpc", "rpc.method": "shop/Pay"}, Destination("pay", "pay"))
 ORDERS = Destination("orders", "orders", {"server.address": "broker", "server.port": 9092})
 
 flows = st.integers(1, 2**128 - 1).map("{:032x}".format)
@@ -270,6 +274,40 @@ def recorded(
         for event in span._noted or ():
             event.attributes.pop("exception.stacktrace", None)
     return carrier, [without_times(told(span)) for span in spans]
+
+
+@given(contexts, st.none() | flows, st.integers())
+def test_calls_tell_the_same_either_way(parent: SpanContext | None, flow: str | None, seed: int) -> None:
+    """A call and the answer to it, with headers and spans, do not depend on the lane."""
+    assert called(parent, flow, seed, quick=True) == called(parent, flow, seed, quick=False)
+
+
+def called(
+    parent: SpanContext | None, flow: str | None, seed: int, *, quick: bool
+) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """Call, and answer what was called, with and without ids; return the headers and the spans."""
+    kept = Kept()
+    calls = Calls(own(LeanTracerProvider(RESOURCE, kept, sampler=DEFAULT_ON)))
+    if not quick:
+        calls._quick = never_quick
+    context = around(parent) if flow is None else Context({**around(parent), FLOW_KEY: flow})
+    headers: dict[str, str] = {}
+    with patch(
+        "hopwatch.calls.new_message_id", return_value=MESSAGE
+    ):  # ids and spans draw from one generator
+        random.seed(seed)
+        token = attach(context)
+        hop = calls.call("shop/Pay", {"own": 1}, headers, default_setter, place=PAY)
+        detach(token)
+        for came_with in (headers, {}):
+            answer = calls.serve("shop/Pay", {"peer": "till"}, came_with, header_getter, place=PAY)
+            answer.end({"status": "OK"}, error=ValueError("broken") if seed % 3 == 0 else None)
+        hop.end({"status": "UNAVAILABLE"}, error_type="UNAVAILABLE", outcome=PublishOutcome.RETURNED)
+    spans = [span for span in kept.spans if isinstance(span, LeanSpan)]
+    for span in spans:
+        for event in span._noted or ():
+            event.attributes.pop("exception.stacktrace", None)
+    return headers, [without_times(told(span)) for span in spans]
 
 
 def without_times(said: dict[str, Any]) -> dict[str, Any]:

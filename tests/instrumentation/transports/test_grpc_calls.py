@@ -37,6 +37,7 @@ from hopwatch.conventions import (
     SERVER_PORT,
 )
 from hopwatch.transports.grpc import GrpcInstrumentor
+from hopwatch.transports.grpc.server import HANDLERS as KEPT
 
 
 @pytest.fixture
@@ -300,6 +301,32 @@ async def test_what_contrib_instruments_is_left_to_it(till: Till, hops: Any, ins
     sent, served = await halves(hops)
     assert sent.attributes[MESSAGE_ID] == served.attributes[MESSAGE_ID]
     assert sent.instrumentation_scope.name == "opentelemetry.instrumentation.grpc"
+
+
+async def test_handlers_made_for_each_call_are_not_kept(hops: Any, instrumented: Any) -> None:
+    """An application that makes a handler per call has each recorded, and no more of them kept than it has methods."""
+    instrumented(GrpcInstrumentor())
+    made: list[weakref.ref[Any]] = []
+
+    class Fresh(grpc.GenericRpcHandler):
+        def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+            async def answer(request: bytes, context: Any) -> bytes:
+                return request
+
+            made.append(weakref.ref(answer))
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    server = grpc.aio.server(handlers=(Fresh(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        multi = channel.unary_unary("/shop.Till/UnaryUnary")
+        for _ in range(2 * KEPT + 5):
+            assert await multi(b"7") == b"7"
+    await server.stop(None)
+    gc.collect()
+    assert len(hops.of_kind(SpanKind.SERVER)) == len(made) == 2 * KEPT + 5
+    assert sum(1 for answer in made if answer() is not None) <= KEPT
 
 
 async def test_excluded_services_leave_no_trace(

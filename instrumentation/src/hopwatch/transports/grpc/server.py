@@ -45,7 +45,7 @@ _KINDS: Final = {
 }
 
 
-_HANDLERS: Final = 256
+HANDLERS: Final = 256
 """Handlers that are kept recorded: applications have few, but an interceptor of theirs may make one for each call."""
 
 
@@ -80,7 +80,7 @@ class _Recording:
         if known is not None and known[0] is handler:
             return known[1]
         made = self._around(handler, method)
-        if len(self._made) >= _HANDLERS:
+        if len(self._made) >= HANDLERS:
             self._made.clear()
         self._made[key] = handler, made
         return made
