@@ -6,6 +6,7 @@ A scenario lets things happen through `Stage.send` and its own consumers, whose 
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -14,16 +15,15 @@ from itertools import count
 from typing import Any, Final
 
 from opentelemetry import propagate
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import hopwatch
-from hopwatch.processor import HopSpanProcessor
+from hopwatch.lean.encode import Encoder
+from hopwatch.lean.provider import LeanTracerProvider
+from hopwatch.lean.sent import LeanSend
+from hopwatch.lean.span import LeanSpan
 from hopwatch.propagation import HopwatchPropagator
 from hopwatch.reports import reporter
 from hopwatch_collector.api.models import UNDELIVERED, Delivery, Verdict
@@ -42,6 +42,30 @@ KEY: Final = "case"
 
 _tokens = count()
 
+
+class Ended(deque[LeanSpan | LeanSend]):
+    """An outlet that keeps what has ended until it is taken."""
+
+    put = deque.append
+
+    def take(self) -> list[LeanSpan | LeanSend]:
+        """Return what has ended since the last time."""
+        return [self.popleft() for _ in range(len(self))]
+
+    def force_flush(self, timeout_s: float) -> bool:
+        """Nothing waits here to be sent."""
+        return True
+
+    def shutdown(self, timeout_s: float) -> None:
+        """Nothing ends."""
+
+    def describe(self, resource: Resource) -> None:
+        """The resource stays."""
+
+    def renew(self, resource: Resource) -> None:
+        """No test forks."""
+
+
 Expected = Mapping[tuple[str, str], str]
 """(Name of the message, receiver) → verdict."""
 
@@ -59,10 +83,10 @@ class Stage:
     """What the ledger said when it was right, for the table in the README."""
 
     def __post_init__(self) -> None:
-        self._spans = InMemorySpanExporter()
-        self.provider = TracerProvider(resource=Resource({"service.name": "shop"}), shutdown_on_exit=False)
-        self.provider.add_span_processor(HopSpanProcessor())
-        self.provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        resource = Resource({"service.name": "shop"})
+        self._ended = Ended()
+        self._encoder = Encoder(resource)
+        self.provider = LeanTracerProvider(resource, self._ended)
 
     @contextmanager
     def instrumented(self) -> Iterator[None]:
@@ -98,10 +122,11 @@ class Stage:
 
     def collect(self) -> None:
         """Give the engine every span that has ended since the last time."""
-        ended = self._spans.get_finished_spans()
-        self._spans.clear()
+        ended = self._ended.take()
+        body, encoded = self._encoder.encode(ended)
+        assert encoded == len(ended)
         if ended:
-            self.store.insert_otlp(encode_spans(ended).SerializeToString(), f"scenario-{next(_tokens)}")
+            self.store.insert_otlp(body, f"scenario-{next(_tokens)}")
 
     def ledger(self, deadline_s: float = DEADLINE_S) -> list[Delivery]:
         """Every delivery of this scenario's named messages, as the collector's API would answer."""
