@@ -162,7 +162,7 @@ class Stage:
         `undelivered` it is about all that is undelivered, and that only.
         """
         until = time.monotonic() + within_s
-        rest = 0.2
+        rest = 0.5
         while True:
             await self.observe()
             found = await asyncio.to_thread(self.undelivered if undelivered else self.ledger, deadline_s)
@@ -174,7 +174,7 @@ class Stage:
             assert time.monotonic() < until, _difference(expected, said) or "the broker is no witness"
             await asyncio.sleep(rest)
             # Asking takes half a second of a CPU that other tests wait for; what counters tell comes after seconds.
-            rest = min(rest * 1.5, 1.5)
+            rest = min(rest * 1.5, 2.0)
 
 
 def _difference(expected: Expected, said: Mapping[tuple[str, str], Delivery]) -> str:
