@@ -54,6 +54,36 @@ def test_the_example_is_what_the_readme_says(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_programs_get_the_same_as_json() -> None:
+    """Receivers and deadlines by their parts, in the spelling of the file; a part that is any is null."""
+    done = check("--json", "--config", str(EXAMPLES / "hopwatch.yaml"))
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert len(told["expectations"]) == 9
+    assert told["expectations"][2] == {
+        "system": "rabbitmq",
+        "destination": "events:order.#",
+        "receiver": "invoices",
+        "source": "expects in hopwatch.yaml",
+    }
+    assert told["deadlines"] == [
+        {"system": "kafka", "destination": "shop.orders", "receiver": "analytics", "after_s": 600.0},
+        {"system": None, "destination": None, "receiver": "nightly-*", "after_s": 86400.0},
+        {"system": "nats", "destination": "prices.*", "receiver": None, "after_s": 0.5},
+    ]
+    assert (told["left_out"], told["mistakes"]) == ([], [])
+
+
+def test_json_without_a_check_is_refused(tmp_path: Path) -> None:
+    """A collector that starts has nothing to print; the text says what the option is for."""
+    done = subprocess.run(
+        command("--json", "--data", str(tmp_path / "data"), *ANY_PORTS),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--json goes with --check" in done.stderr
+
+
 def test_documents_from_the_environment(tmp_path: Path) -> None:
     """HOPWATCH_ASYNCAPI names several as PATH does; the same receiver in two of them is one."""
     for name in ("one.yaml", "two.yaml"):
@@ -65,8 +95,8 @@ def test_documents_from_the_environment(tmp_path: Path) -> None:
     assert "operation onOrder in one.yaml" in done.stdout
 
 
-def test_what_a_document_does_not_say_is_said(write: Write) -> None:
-    """Exit code 1: it would start, and somebody who was meant is not declared."""
+def test_what_a_document_does_not_say_is_said(write: Write, tmp_path: Path) -> None:
+    """Exit code 1, as JSON too: it would start, and somebody who was meant is not declared."""
     text = (EXAMPLES / "shop.asyncapi.yaml").read_text("utf-8").replace("x-hopwatch-service", "x-service")
     done = check("--asyncapi", str(write(text, "shop.yaml")))
     assert done.returncode == 1
@@ -75,6 +105,11 @@ def test_what_a_document_does_not_say_is_said(write: Write) -> None:
         in done.stderr
     )
     assert done.stdout.endswith("3 expected receivers, 0 deadlines\n")
+    as_json = check("--json", "--asyncapi", str(tmp_path / "shop.yaml"))
+    told = json.loads(as_json.stdout)
+    assert (as_json.returncode, as_json.stderr) == (1, done.stderr)
+    assert [f"left out: {why}\n" for why in told["left_out"]] == [done.stderr]
+    assert (len(told["expectations"]), told["mistakes"]) == (3, [])
 
 
 def test_a_bad_file_is_refused_before_anything_starts(write: Write, tmp_path: Path) -> None:
@@ -94,6 +129,27 @@ def test_a_bad_file_is_refused_before_anything_starts(write: Write, tmp_path: Pa
         )
         assert "Traceback" not in done.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_every_mistake_is_one_of_a_list(write: Write) -> None:
+    """As JSON, with the same exit code and words as without; nothing of a bad file counts. Bad options are mistakes too."""
+    path = write(
+        "expects:\n  - {system: kafka, destination: orders, reciever: billing}\ndeadlines:\n  - {after: soon}"
+    )
+    done = check("--json", "--config", str(path))
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["expectations"]) == (2, [])
+    assert told["mistakes"] == [
+        "hopwatch.yaml, line 2: expects.0.reciever: unknown key; did you mean `receiver`?",
+        "hopwatch.yaml, line 4: deadlines.0.after: 'soon' is no time: write 30 (seconds), 500ms, 90s, 5m, 2h or 1d",
+    ]
+    assert done.stderr == "hopwatch collect: " + "\n  ".join(told["mistakes"]) + "\n"
+    options = check("--json", "--deadline", "0", "--api-port", "70000")
+    assert options.returncode == 2
+    assert [one.partition(":")[0] for one in json.loads(options.stdout)["mistakes"]] == [
+        "--api-port",
+        "--deadline",
+    ]
 
 
 def test_a_start_puts_it_in_force(write: Write, tmp_path: Path) -> None:
