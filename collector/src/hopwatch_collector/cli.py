@@ -94,7 +94,7 @@ def command(
         Path | None,
         typer.Option(
             help="YAML file with `expects` (receivers that are owed messages), `asyncapi` (documents that say so) and "
-            "`deadlines` (how long each may take); see the readme.",
+            "`deadlines` (how long each may take); see the readme. SIGHUP: read it and all documents again.",
             envvar="HOPWATCH_CONFIG",
             rich_help_panel=_DECLARING,
         ),
@@ -204,7 +204,8 @@ def command(
     Works as it is, without any option: services instrumented with hopwatch (or any OpenTelemetry SDK with its
     default endpoint) find it on this machine, and `hopwatch live` shows what they do.
 
-    Stop it with Ctrl-C or SIGTERM; nothing it has acknowledged is lost, even if it is killed.
+    Stop it with Ctrl-C or SIGTERM; nothing it has acknowledged is lost, even if it is killed. SIGHUP makes it read
+    the files of what is declared again.
 
     Exit codes: 0 stopped as asked, 1 could not start (a port taken, a directory not writable), 2 the options or
     what is declared do not make sense, or are not safe. With --check: 0 all is well, 1 something in a document

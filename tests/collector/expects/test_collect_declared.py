@@ -1,16 +1,19 @@
-"""`hopwatch collect` with a configuration file: checked, refused, and in force from its start on."""
+"""`hopwatch collect` with a configuration file: checked, refused, in force from its start on, and read again."""
 
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ledger_support import at, request, sent
@@ -157,34 +160,108 @@ def test_a_start_puts_it_in_force(write: Write, tmp_path: Path) -> None:
     write(
         "expects: [{system: nats, destination: orders.*, receiver: billing}]\ndeadlines: [{receiver: billing, after: 2h}]"
     )
-    arguments = ["--config", "hopwatch.yaml", "--data", "data", *ANY_PORTS]
-    with subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        try:
-            assert process.stdout is not None
-            ready = dict(word.split("=") for word in process.stdout.readline().split() if "=" in word)
-            body = request(sent("orders.new", start=(datetime.now(UTC) - at(0)).total_seconds()))
-            asked = urllib.request.Request(
-                f"http://{ready['otlp-http']}/v1/traces", body, {"content-type": "application/x-protobuf"}
-            )
-            with urllib.request.urlopen(asked, timeout=30) as answer:
-                assert answer.status == 200
-            one = first_delivery(ready["api"])
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0
-        finally:
-            process.kill()
+    with started(tmp_path, "--config", "hopwatch.yaml") as collector:
+        [one] = collector.deliveries(collector.send("orders.new"))
+        collector.stop()
     assert (one["receiver"], one["declared"], one["verdict"]) == ("billing", True, "waiting")
     waited = datetime.fromisoformat(one["deadline"]) - datetime.fromisoformat(one["since"])
     assert waited.total_seconds() == 7200
 
 
-def first_delivery(api: str) -> dict[str, str]:
-    """The first delivery there is, as soon as there is one."""
-    until = time.monotonic() + 60
-    while True:
-        with urllib.request.urlopen(f"http://{api}/api/v1/deliveries", timeout=30) as answer:
-            found = json.load(answer)["deliveries"]
-        if found:
-            return dict(found[0])
-        assert time.monotonic() < until, "the message is not in the ledger"
-        time.sleep(0.1)
+class Collector:
+    """A collector that has said it is ready, what it logs, and what it says of a message."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.ports = dict(word.split("=") for word in process.stdout.readline().split() if "=" in word)
+
+    def told(self, event: str) -> dict[str, Any]:
+        """The next line it logs about this; Python's own warnings are passed over."""
+        assert self.process.stderr is not None
+        lines = (json.loads(line) for line in self.process.stderr if line.startswith("{"))
+        return next(line for line in lines if line["event"].startswith(event))
+
+    def send(self, destination: str) -> str:
+        """Tell it of a message sent and confirmed just now; returns its id."""
+        now = (datetime.now(UTC) - at(0)).total_seconds()
+        span = sent(destination, start=now, end=now)
+        asked = urllib.request.Request(
+            f"http://{self.ports['otlp-http']}/v1/traces",
+            request(span),
+            {"content-type": "application/x-protobuf"},
+        )
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            assert answer.status == 200
+        return str(span.attributes["hopwatch.message.id"])
+
+    def deliveries(self, *messages: str) -> list[dict[str, Any]]:
+        """Everything it knows of these messages, in their order, as soon as it knows of all."""
+        until = time.monotonic() + 60
+        while True:
+            with urllib.request.urlopen(
+                f"http://{self.ports['api']}/api/v1/deliveries", timeout=30
+            ) as answer:
+                told = json.load(answer)["deliveries"]
+            found = [one for message in messages for one in told if one["message_id"] == message]
+            if {one["message_id"] for one in found} == set(messages):
+                return found
+            assert time.monotonic() < until, "the message is not in the ledger"
+            time.sleep(0.1)
+
+    def current(self) -> str:
+        """Its metric of whether the files are in force."""
+        with urllib.request.urlopen(f"http://{self.ports['api']}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        return next(line.split()[1] for line in lines if line.startswith("hopwatch_declarations_current "))
+
+    def stop(self) -> None:
+        """Ask it to end; it ends well."""
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(60) == 0
+
+
+@contextmanager
+def started(tmp_path: Path, *arguments: str, stderr: int | None = None) -> Iterator[Collector]:
+    """A collector started in a directory, its data there."""
+    with subprocess.Popen(
+        command("--data", "data", *arguments, *ANY_PORTS), stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=tmp_path
+    ) as process:  # fmt: skip
+        try:
+            yield Collector(process)
+        finally:
+            process.kill()
+
+
+def test_a_hangup_rereads_the_file(write: Write, tmp_path: Path) -> None:
+    """What it says then holds for messages sent from then on; a file with a mistake changes nothing, and both are told."""
+    write("expects: [{system: nats, destination: orders.*, receiver: billing}]")
+    with started(tmp_path, "--config", "hopwatch.yaml", stderr=subprocess.PIPE) as collector:
+        assert collector.told("declared")["begun"] == 1
+        write("expects: [{system: nats, destination: orders.*, reciever: reports}]")
+        collector.process.send_signal(signal.SIGHUP)
+        told = collector.told("not reread")
+        assert told["level"] == "error"
+        assert "hopwatch.yaml, line 1: expects.0.reciever: unknown key" in told["error"]
+        assert collector.current() == "0.0"
+        before = collector.send("orders.new")
+        write(
+            "expects: [{system: nats, destination: orders.*, receiver: reports}]\ndeadlines: [{receiver: reports, after: 2h}]"
+        )
+        collector.process.send_signal(signal.SIGHUP)
+        told = collector.told("declared")
+        assert (told["expectations"], told["begun"], told["ended"], told["deadlines"]) == (1, 1, 1, 1)
+        assert collector.told("reread")
+        assert collector.current() == "1.0"
+        owed = collector.deliveries(before, collector.send("orders.new"))
+        assert [one["receiver"] for one in owed] == ["billing", "reports"]
+
+
+def test_a_hangup_of_its_own_terminal_ends_it(tmp_path: Path) -> None:
+    """A collector that runs in a terminal ends with it, file or not, rather than go on where nobody sees it."""
+    ours, its = pty.openpty()
+    with started(tmp_path, stderr=its) as collector:
+        os.close(its)
+        os.close(ours)
+        collector.process.send_signal(signal.SIGHUP)
+        assert collector.process.wait(60) == 0
