@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from live_support import shop
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -22,6 +23,8 @@ from starlette.routing import Route
 
 from hopwatch import cli
 from hopwatch_collector.api import models
+
+__all__ = ["shop"]
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 

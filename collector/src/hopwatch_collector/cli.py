@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from hopwatch_collector.auth import require_safe
 from hopwatch_collector.errors import CollectorError, SettingsError
-from hopwatch_collector.expects import load
+from hopwatch_collector.expects import Declared, load
 from hopwatch_collector.settings import Settings
 
 _LISTENING = "Where to listen"
@@ -93,7 +94,7 @@ def command(
         Path | None,
         typer.Option(
             help="YAML file with `expects` (receivers that are owed messages), `asyncapi` (documents that say so) and "
-            "`deadlines` (how long each may take); see the readme.",
+            "`deadlines` (how long each may take); see the readme. SIGHUP: read it and all documents again.",
             envvar="HOPWATCH_CONFIG",
             rich_help_panel=_DECLARING,
         ),
@@ -111,6 +112,14 @@ def command(
         typer.Option(
             "--check",
             help="Check options, configuration file and documents, print what they declare, and stop.",
+            rich_help_panel=_DECLARING,
+        ),
+    ] = False,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="With --check: print it as JSON, `expectations`, `deadlines`, `left_out` and `mistakes`.",
             rich_help_panel=_DECLARING,
         ),
     ] = False,
@@ -195,26 +204,31 @@ def command(
     Works as it is, without any option: services instrumented with hopwatch (or any OpenTelemetry SDK with its
     default endpoint) find it on this machine, and `hopwatch live` shows what they do.
 
-    Stop it with Ctrl-C or SIGTERM; nothing it has acknowledged is lost, even if it is killed.
+    Stop it with Ctrl-C or SIGTERM; nothing it has acknowledged is lost, even if it is killed. SIGHUP makes it read
+    the files of what is declared again.
 
     Exit codes: 0 stopped as asked, 1 could not start (a port taken, a directory not writable), 2 the options or
     what is declared do not make sense, or are not safe. With --check: 0 all is well, 1 something in a document
     was left out, 2 it would not start.
     """
-    given = {name: value for name, value in locals().items() if value is not None and name != "check"}
+    given = {
+        name: value for name, value in locals().items() if value is not None and name not in ("check", "json")
+    }
     if check:
-        checked(given)
+        checked(given, json=json)
+    elif json:
+        _fail("--json goes with --check; logs are JSON wherever stderr is not a terminal", 2)
     else:
         run(given)
 
 
 def run(given: dict[str, Any]) -> None:
     """Runs the collector with the options given; the rest comes from the environment and the defaults."""
-    settings = _settings(given)
     log_to_stderr()
-    from hopwatch_collector.server import serve
-
     try:
+        settings = _settings(given)
+        from hopwatch_collector.server import serve
+
         asyncio.run(serve(settings))
     except SettingsError as error:
         _fail(str(error), 2)
@@ -222,27 +236,35 @@ def run(given: dict[str, Any]) -> None:
         _fail(str(error), 1)
 
 
-def checked(given: dict[str, Any]) -> None:
+def checked(given: dict[str, Any], *, json: bool) -> None:
     """Says what the options and files given declare, and what is wrong with them, without starting anything."""
-    settings = _settings(given)
+    declared, mistakes = Declared(), ""
     try:
+        settings = _settings(given)
         require_safe(settings)
         declared = load(settings)
     except SettingsError as error:
-        _fail(str(error), 2)
-    for one in declared.expectations:
-        typer.echo(f"{one.system} {one.pattern.text} → {one.receiver}  ({one.source})")
+        mistakes = str(error)
     for why in declared.left_out:
         typer.echo(f"left out: {why}", err=True)
-    typer.echo(declared.summary())
+    if json:
+        told = {**declared.listed(), "mistakes": [line.strip() for line in mistakes.splitlines()]}
+        typer.echo(dumps(told, indent=2, ensure_ascii=False))
+    elif not mistakes:
+        for one in declared.expectations:
+            typer.echo(f"{one.system} {one.pattern.text} → {one.receiver}  ({one.source})")
+        typer.echo(declared.summary())
+    if mistakes:
+        _fail(mistakes, 2)
     raise typer.Exit(1 if declared.left_out else 0)
 
 
 def _settings(given: dict[str, Any]) -> Settings:
+    """Raises SettingsError."""
     try:
         return Settings(**given)
     except ValidationError as error:
-        _fail(_explain(error), 2)
+        raise SettingsError(_explain(error)) from None
 
 
 def log_to_stderr() -> None:
@@ -268,7 +290,7 @@ def _explain(error: ValidationError) -> str:
     problems = (
         f"--{str(problem['loc'][0]).replace('_', '-')}: {problem['msg']}" for problem in error.errors()
     )
-    return "; ".join(problems)
+    return "\n  ".join(problems)
 
 
 def _fail(text: str, code: int) -> NoReturn:

@@ -28,7 +28,7 @@ class PermanentError(CollectorError):
 
 
 class SettingsError(PermanentError):
-    """The collector cannot start with these settings; the text says what to change."""
+    """The collector cannot start with these settings; the text says what to change, a line per mistake."""
 
 
 class StartError(PermanentError):

@@ -56,6 +56,12 @@ class Metrics:
             "hopwatch_engine_batches", "Batches the engine took.", registry=self.registry
         )
         self.engine_spans = Counter("hopwatch_engine_spans", "Spans the engine took.", registry=self.registry)
+        self.declarations_current = Gauge(
+            "hopwatch_declarations_current",
+            "Whether what the files of --config and --asyncapi said when last read is in force; 0: they could not be reread.",
+            registry=self.registry,
+        )
+        self.declarations_current.set(1)
         self.witness_up = Gauge(
             "hopwatch_witness_up", "Whether a broker could be asked.", ("system",), registry=self.registry
         )

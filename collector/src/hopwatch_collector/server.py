@@ -5,12 +5,12 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
@@ -19,7 +19,7 @@ from hopwatch_collector.api.models import Health, WitnessHealth
 from hopwatch_collector.auth import require_safe
 from hopwatch_collector.engine import Store
 from hopwatch_collector.errors import StartError
-from hopwatch_collector.expects import declare, load
+from hopwatch_collector.expects import declare, load, reread
 from hopwatch_collector.journal.files import sync_filesystem
 from hopwatch_collector.listen import listening, port_of, served
 from hopwatch_collector.metrics import Metrics
@@ -52,8 +52,8 @@ class Ready:
 
 
 @asynccontextmanager
-async def collector(settings: Settings) -> AsyncIterator[Ready]:
-    """Runs a collector inside the current event loop, from ready to orderly stop.
+async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[Ready]:
+    """Runs a collector inside the current event loop, from ready to orderly stop; `again` asks for files to be read again.
 
     Raises:
         SettingsError: the settings are not safe, or what is declared cannot be. StartError: a port or the data directory cannot be had.
@@ -72,7 +72,9 @@ async def collector(settings: Settings) -> AsyncIterator[Ready]:
         queries = Queries(store, settings.deadline)
         pipe = await stack.enter_async_context(pipeline(settings, store, metrics, _engine_sync(settings)))
         watching = watches(settings, store, metrics)
-        await stack.enter_async_context(_running(watching))
+        beside = {f"watch-{watch.system}": watch.run() for watch in watching}
+        beside["reread"] = reread(settings, store, metrics, again)
+        await stack.enter_async_context(_running(beside))
         health = HealthCheck(pipe.pump, queries.engine_version(), watching)
         api = create_app(queries, settings, metrics, health)
         await stack.enter_async_context(served(api, listener, lifespan="on"))
@@ -81,15 +83,23 @@ async def collector(settings: Settings) -> AsyncIterator[Ready]:
 
 
 async def serve(settings: Settings) -> None:
-    """Runs the collector until SIGTERM or SIGINT; prints one line to stdout when it is ready."""
-    stop = asyncio.Event()
+    """Runs the collector until SIGTERM or SIGINT; prints one line to stdout when it is ready. SIGHUP: read files again."""
+    stop, again = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with collector(settings) as ready:
+    loop.add_signal_handler(signal.SIGHUP, _on_hangup(stop, again))
+    async with collector(settings, again) as ready:
         print(ready.line(), flush=True)  # noqa: T201 - the one line others wait for
         await stop.wait()
-        _log.info("stopping")
+        with contextlib.suppress(OSError):  # there may be no terminal any more
+            _log.info("stopping")
+
+
+def _on_hangup(stop: asyncio.Event, again: asyncio.Event) -> Callable[[], None]:
+    """What SIGHUP means: read files again; where a terminal we were started on has gone, the end, as without a handler."""
+    terminals = [fd for fd in (0, 1, 2) if os.isatty(fd)]
+    return lambda: (again if all(map(os.isatty, terminals)) else stop).set()
 
 
 class HealthCheck:
@@ -118,9 +128,9 @@ class HealthCheck:
 
 
 @asynccontextmanager
-async def _running(watching: Sequence[Watch]) -> AsyncIterator[None]:
-    """Watches brokers meanwhile; at the end each witness disconnects."""
-    tasks = [asyncio.create_task(watch.run(), name=f"watch-{watch.system}") for watch in watching]
+async def _running(beside: Mapping[str, Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Runs these meanwhile, by their names; at the end they are cancelled, and each witness disconnects."""
+    tasks = [asyncio.create_task(work, name=name) for name, work in beside.items()]
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator
 
 import httpx
+import pytest
 from prometheus_client import CollectorRegistry
 
 from hopwatch_collector.api import live as live_module
@@ -161,6 +162,26 @@ async def test_a_slow_viewer_skips_snapshots():
     assert latest >= 9
     await viewer.aclose()
     assert broadcast.viewers == 0
+    gate.close()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_viewer_cancelled_while_an_event_comes_is_cancelled(turns):
+    """However many turns of the loop after the event: a cancellation that was taken is not swallowed."""
+    asking = threading.Event()
+    gate = Gate(CollectorRegistry())
+    broadcast = Broadcast(lambda _: asking.wait() and None, gate, CollectorRegistry())
+    viewer = broadcast.watch(View(60, 1))
+    assert await anext(viewer) == live_module.OPENING
+    waiting = asyncio.create_task(anext(viewer))
+    await asyncio.sleep(0)
+    broadcast.close()  # the end of the stream is an event too
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    taken = waiting.cancel()
+    [ended] = await asyncio.gather(waiting, return_exceptions=True)
+    assert type(ended) is (asyncio.CancelledError if taken else StopAsyncIteration)
+    asking.set()
     gate.close()
 
 

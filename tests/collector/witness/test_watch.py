@@ -1,5 +1,8 @@
-"""What a watch writes of titles that last: they go on for as long as they are seen, and begin when they began."""
+"""What a watch writes of titles that last, which go on for as long as they are seen; and what ends a watch."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +12,7 @@ from scenario_support import watching
 from hopwatch_collector.engine import Store
 from hopwatch_collector.query import Queries
 from hopwatch_collector.query.window import Window
-from hopwatch_collector.witness.model import Claim, Look
+from hopwatch_collector.witness.model import Claim, Look, WitnessAway
 from hopwatch_collector.witness.watch import _CLAIM_COLUMNS
 
 
@@ -45,3 +48,54 @@ async def test_a_title_goes_on_for_as_long_as_it_is_seen(store: Store, durable: 
     take(store, sent("orders", start=(now - at(0)).total_seconds()))
     window = Window(now - timedelta(minutes=10), now + timedelta(minutes=10))
     assert [one.receiver for one in Queries(store).deliveries(window).deliveries] == ["billing"]
+
+
+class Through:
+    """A witness whose client library meets cancellations in its own way."""
+
+    system = "kafka"
+    broker = "kafka:9092"
+
+    def __init__(self, library: Callable[[], Awaitable[None]]) -> None:
+        self._library = library
+        self.looks = 0
+        self.closed = False
+
+    async def look(self) -> Look:
+        self.looks += 1
+        await self._library()
+        raise WitnessAway("no answer")
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_watch_ends_though_its_client_swallows_the_cancellation(store: Store) -> None:
+    """As aiokafka's does when it is cancelled while it stops; nobody would ask a second time."""
+    asked = asyncio.Event()
+
+    async def swallows() -> None:
+        asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    witness = Through(swallows)
+    watch = asyncio.create_task(watching(witness, store).run())
+    await asked.wait()
+    watch.cancel()
+    await asyncio.wait({watch}, timeout=20)
+    ended, again = watch.cancelled(), watch.cancel()
+    assert (ended, again, witness.looks, witness.closed) == (True, False, 1, True)
+
+
+async def test_a_watch_goes_on_though_its_client_cancels_a_task_of_its_own(store: Store) -> None:
+    """That is trouble with the broker, told as such; only whoever cancels the watch ends it."""
+
+    async def gives_up() -> None:
+        waiting = asyncio.create_task(asyncio.Event().wait())
+        waiting.cancel()
+        await waiting
+
+    watch = watching(Through(gives_up), store)
+    await watch.once()
+    assert watch.trouble == "ConnectionAbortedError: given up by the client library"

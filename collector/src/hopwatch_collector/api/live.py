@@ -128,7 +128,8 @@ class Broadcast:
             yield OPENING
             while not self._closed:
                 try:
-                    event = await asyncio.wait_for(mailbox.get(), HEARTBEAT_S)
+                    async with asyncio.timeout(HEARTBEAT_S):  # wait_for of 3.11 can swallow a cancellation
+                        event = await mailbox.get()
                 except TimeoutError:
                     event = HEARTBEAT
                 if event is None:

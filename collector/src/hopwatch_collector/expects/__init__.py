@@ -1,5 +1,6 @@
 """What the team declares: who is to get which messages, and within what time."""
 
 from hopwatch_collector.expects.declared import Declared, declare, load
+from hopwatch_collector.expects.reread import reread
 
-__all__ = ["Declared", "declare", "load"]
+__all__ = ["Declared", "declare", "load", "reread"]

@@ -135,7 +135,7 @@ class _Deadline(_Model):
 
     def rule(self) -> Rule:
         receiver = "" if self.receiver is None else patterns.glob(self.receiver)
-        return Rule(self.system or "", self._destination(), receiver, self.after)
+        return Rule(self.system or "", self._destination(), receiver, self.after, self.receiver or "")
 
 
 class _File(_Model):

@@ -52,6 +52,30 @@ class Declared:
         """What was understood, in one line."""
         return f"{len(self.expectations)} expected receivers, {len(self.rules)} deadlines"
 
+    def listed(self) -> dict[str, list[Any]]:
+        """What was understood, for programs: each part as the file or document has it, None for any, times in seconds."""
+        return {
+            "expectations": [
+                {
+                    "system": one.system,
+                    "destination": one.pattern.text,
+                    "receiver": one.receiver,
+                    "source": one.source,
+                }
+                for one in self.expectations
+            ],
+            "deadlines": [
+                {
+                    "system": rule.system or None,
+                    "destination": rule.destination.text if rule.destination else None,
+                    "receiver": rule.named or None,
+                    "after_s": rule.seconds,
+                }
+                for rule in self.rules
+            ],
+            "left_out": list(self.left_out),
+        }
+
 
 def load(files: Files) -> Declared:
     """Read all files that the settings name.

@@ -47,3 +47,5 @@ class Rule:
     receiver: str
     """A regular expression; empty: any."""
     seconds: float
+    named: str = ""
+    """The receiver as it was written."""

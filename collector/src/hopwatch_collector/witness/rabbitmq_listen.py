@@ -14,6 +14,7 @@ import aiormq
 from aiormq.abc import AbstractChannel, AbstractConnection, ArgumentsType, DeliveredMessage
 from aiormq.exceptions import AMQPError
 
+from hopwatch_collector.witness.cancelled import strays_as_errors
 from hopwatch_collector.witness.model import WitnessAway
 
 LONGEST: Final = 50_000
@@ -83,8 +84,10 @@ class Listener:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 anew = self.channel is None or self.channel.is_closed
-                channel = await self._listening()
-                declared = await channel.queue_declare(self._queue, passive=True)  # it may have been deleted
+                with strays_as_errors():
+                    channel = await self._listening()
+                    # It may have been deleted.
+                    declared = await channel.queue_declare(self._queue, passive=True)
                 read, self._read = self._read, _Read()
                 await self._acknowledge()
         except (AMQPError, OSError, TimeoutError) as error:
@@ -98,7 +101,7 @@ class Listener:
         """Disconnect."""
         connection, self._connection, self.channel = self._connection, None, None
         if connection is not None:
-            with suppress(AMQPError, OSError, TimeoutError, asyncio.CancelledError):
+            with suppress(AMQPError, OSError, TimeoutError), strays_as_errors():
                 await connection.close()
 
     async def _listening(self) -> AbstractChannel:

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from hopwatch_collector.metrics import Metrics
+from hopwatch_collector.witness.cancelled import pass_on, strays_as_errors
 from hopwatch_collector.witness.model import GONE, HIDDEN, Claim, Look, Place, Position, Witness, WitnessAway
 
 _log = structlog.get_logger("hopwatch.witness")
@@ -97,6 +98,7 @@ class Watch:
             while True:
                 began = time.monotonic()
                 changed = await self.once()
+                pass_on()
                 took = time.monotonic() - began
                 if self.trouble is not None:
                     rest = min(rest * 2, SLOWEST_S)
@@ -115,8 +117,9 @@ class Watch:
         hidden: Mapping[Place, str] = {}
         try:
             await asyncio.to_thread(self._recall)
-            look = await self._witness.look()
-            hidden = await self._hidden(look)
+            with strays_as_errors():
+                look = await self._witness.look()
+                hidden = await self._hidden(look)
             trouble = "; ".join((*look.blind, *dict.fromkeys(hidden.values()))) or None
         except WitnessAway as away:
             look, trouble = None, str(away)
