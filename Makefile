@@ -28,7 +28,7 @@ demo: $(READY) ## Run the shop: live view on a terminal, a report without one
 # pytest-cov tells the total only when it has a figure to compare with; the one here gates nothing.
 # Files are spread over three processes, which share the brokers: on two cores they wait as much as they work.
 test: $(READY) ## Run every test, on real brokers (.venv/bin/coverage report: what they missed)
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report= --cov-fail-under=0.01 $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --cov --cov-report= --cov-fail-under=0.01 $(ARGS)
 
 lint: $(READY) ## Formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .
