@@ -193,13 +193,13 @@ def _by_hand(client: Any) -> tuple[Callable[..., Awaitable[None]], Callable[[Any
             "server.address": "127.0.0.1",
         }
 
-    async def publish(subject: str, payload: bytes, headers: Any) -> None:
+    async def publish(subject: str, payload: bytes, headers: None) -> None:
         with tracer.start_as_current_span(
             f"publish {subject}", kind=SpanKind.PRODUCER, attributes=described(subject, "publish", "send")
         ):
-            headers = {}
-            propagate.inject(headers)
-            await client.publish(subject, payload, headers=headers)
+            carried: dict[str, str] = {}
+            propagate.inject(carried)
+            await client.publish(subject, payload, headers=carried)
 
     async def handle(message: Any) -> None:
         with tracer.start_as_current_span(

@@ -107,9 +107,8 @@ def test_a_ledger_that_contradicts_the_records_is_told(
     )
     wrong = compare(expect(records.entries(), time.time(), world.DEADLINE_S), rows)
     assert (wrong.agreed, wrong.total) == (found.total - 1, found.total)
-    assert re.match(
-        r"o00001\.nats\.bill → COMMANDS/billing: truth (in_flight|stuck), attempts 2",
-        str(wrong.differences[0]),
+    assert str(wrong.differences[0]).startswith(
+        "o00001.nats.bill → COMMANDS/billing: truth in_flight, attempts 2"
     )
 
 

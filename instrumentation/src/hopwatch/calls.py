@@ -183,12 +183,12 @@ class Calls:
             message_id = new_message_id()
             if context:
                 belong(attributes, context)
+            attributes[MESSAGE_ID] = message_id
             if place is not None:
                 hop = self._call_quickly(place, attributes, carrier, setter, message_id, context)
                 if hop is not None:
                     return hop
                 attributes = {**place.attributes, **attributes}
-            attributes[MESSAGE_ID] = message_id
             said = attributes
             if self._hook is not None:
                 named, said = self._drafted(CallHalf.CALL, name, attributes)
@@ -255,7 +255,7 @@ class Calls:
             return None
         current: Any = context.get(SPAN_KEY) if context else None
         above = None if current is None else current.get_span_context()
-        span = self._quick(place, above, SpanKind.CLIENT, {**own, MESSAGE_ID: message_id})
+        span = self._quick(place, above, SpanKind.CLIENT, own)
         if span is None:
             return None
         if span._trace_state is not None or not inject_quickly(carrier, setter, span, message_id, context):
@@ -270,7 +270,7 @@ class Calls:
         """Begin to answer a call on hopwatch's own provider; None: do it thoroughly."""
         if not self._is_ordinary():
             return None
-        begun = begin_quickly(self._quick, place, SpanKind.SERVER, carrier, getter, {**own})
+        begun = begin_quickly(self._quick, place, SpanKind.SERVER, carrier, getter, own)
         if begun is None:
             return None
         span, context = begun

@@ -164,8 +164,9 @@ def write(context: SpanContext, kept_flow: str | None) -> dict[str, str]:
     A flow that is the trace itself is not written: every receiver takes it for that, and a header costs the client.
     """
     number, span_id, _, flags, state, _ = context
-    trace_id = f"{number:032x}"
-    fields = {TRACEPARENT: f"00-{trace_id}-{span_id:016x}-{flags:02x}"}
+    parent = traceparent(number, span_id, flags)
+    trace_id = parent[3:35]
+    fields = {TRACEPARENT: parent}
     if state or (kept_flow is not None and kept_flow != trace_id):
         fields[TRACESTATE] = with_flow(state, flow_in(state) or kept_flow, trace_id).to_header()
     return fields

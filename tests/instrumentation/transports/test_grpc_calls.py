@@ -304,7 +304,7 @@ async def test_what_contrib_instruments_is_left_to_it(till: Till, hops: Any, ins
 
 
 async def test_handlers_made_for_each_call_are_not_kept(hops: Any, instrumented: Any) -> None:
-    """An application that makes a handler per call has each recorded, and no more of them kept than it has methods."""
+    """An application that makes a handler per call has each recorded, and only the last few of them kept."""
     instrumented(GrpcInstrumentor())
     made: list[weakref.ref[Any]] = []
 
