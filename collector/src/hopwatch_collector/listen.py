@@ -12,6 +12,8 @@ from hopwatch_collector.errors import StartError
 
 GRACE_S = 5
 """Seconds that requests in hand get to end when a server stops."""
+KEEP_ALIVE_S = 10
+"""Seconds that an idle connection is kept: longer than clients keep it (httpx 5), else we may close it just as they ask."""
 _MAX_CONNECTIONS = 4096
 
 
@@ -50,6 +52,7 @@ async def served(app: Any, listener: socket.socket, lifespan: Literal["on", "off
         proxy_headers=False,
         server_header=False,
         limit_concurrency=_MAX_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
     server = _Server(config)
