@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MEMBERS := pyproject.toml uv.lock $(wildcard */pyproject.toml)
 
-.PHONY: help setup demo test lint format bench bench-ingest bench-overhead bench-witness dashboards pictures clean
+.PHONY: help setup demo test lint format bench bench-ingest bench-overhead bench-query bench-witness dashboards pictures clean
 .DEFAULT_GOAL := help
 
 help: ## What can be typed
@@ -39,13 +39,16 @@ lint: $(READY) ## Formatting, lint, types, import contracts
 format: $(READY) ## Rewrite the code in the house's format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: bench-ingest bench-overhead bench-witness ## Every benchmark there is
+bench: bench-ingest bench-query bench-overhead bench-witness ## Every benchmark there is
 
 bench-witness: $(READY) ## What asking brokers costs them and us
 	@$(BIN)/python -m benchmarks.witness $(ARGS)
 
 bench-ingest: $(READY) ## OTLP/HTTP in to queryable: spans per CPU-second, bytes per span
 	@$(BIN)/python -m benchmarks.ingest $(ARGS)
+
+bench-query: $(READY) ## How long flows, messages and keys take to be found, beside the exporter's table in the same engine
+	@$(BIN)/python -m benchmarks.query $(ARGS)
 
 bench-overhead: $(READY) ## CPU that instrumentation adds per message, beside what OpenTelemetry's own adds
 	@$(BIN)/python -m benchmarks.overhead $(ARGS)

@@ -207,20 +207,21 @@ def wait_quiet(collector: Collector) -> None:
     while True:
         time.sleep(3)
         now = collector.cpu_s()
+        print(f"          {(now - last) / 3:.2f} cores busy", flush=True)
         if now - last < 3 * _QUIET_CORES:
             return
         last = now
 
 
-def measure(directory: Path) -> tuple[int, int]:
+def measure(directory: Path, database: str = "hopwatch", spans_in: str = "spans") -> tuple[int, int]:
     """Spans stored, and bytes of all active parts of all tables."""
-    parts = "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = 'hopwatch'"
+    parts = f"SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = '{database}'"
     tables = (
-        "SELECT table, sum(rows), sum(bytes_on_disk) FROM system.parts WHERE active AND database = 'hopwatch' "
+        f"SELECT table, sum(rows), sum(bytes_on_disk) FROM system.parts WHERE active AND database = '{database}' "
         "GROUP BY table ORDER BY 3 DESC"
     )
-    with clickhouse_connect.get_client(dsn=f"chdb:///{directory / 'engine'}", database="hopwatch") as client:
-        count = client.query("SELECT count() FROM spans").result_rows[0][0]
+    with clickhouse_connect.get_client(dsn=f"chdb:///{directory / 'engine'}", database=database) as client:
+        count = client.query(f"SELECT count() FROM {spans_in}").result_rows[0][0]
         disk = client.query(parts).result_rows[0][0]
         for table, rows, size in client.query(tables).result_rows:
             print(f"{table:>24} {rows:>12,} rows {size:>14,} bytes")

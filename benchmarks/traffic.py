@@ -17,8 +17,33 @@ _PARENT = b"\x03" * 8
 _START = int.from_bytes(b"\x04" * 8, "little")
 _END = int.from_bytes(b"\x05" * 8, "little")
 _MESSAGE = "6" * 36
+_KEY = "k" * 16
 _DASHES = (8, 13, 18, 23)
 _DIGITS = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the traffic is like."""
+
+    lasting_s: float = 60.0
+    """Seconds before now that it runs through."""
+    per_flow: int = 1
+    """Messages of one flow, all in one request, spread through it."""
+    keyed: bool = False
+    """Whether the messages of a flow have a business key in common."""
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One flow, as it was put in."""
+
+    trace_id: str
+    """32 hex digits."""
+    messages: tuple[str, ...]
+    """Message ids: each was published and processed, by one span each."""
+    order_id: str
+    """Its business key; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +52,21 @@ class Body:
 
     data: bytes
     spans: int
-    message_id: str
+    story: Story
     """Of its last span."""
 
+    @property
+    def message_id(self) -> str:
+        """Of its last span."""
+        return self.story.messages[-1]
 
-def bodies(spans: int, per_request: int, now_ns: int, seed: int = 1) -> Iterator[Body]:
-    """Requests with `spans` spans in all: pairs of one that publishes and one that processes the same messages.
 
-    The times run through the last minute before `now_ns`.
-    """
+def bodies(
+    spans: int, per_request: int, now_ns: int, seed: int = 1, shape: Shape | None = None
+) -> Iterator[Body]:
+    """Requests with `spans` spans in all: pairs of one that publishes and one that processes the same messages."""
+    shape = shape or Shape()
+    lasting_ns = int(shape.lasting_s * 1e9)
     random = np.random.default_rng(seed)
     destinations = [
         f"shop.{noun}.{verb}" for noun in ("order", "payment", "stock") for verb in ("made", "failed")
@@ -44,24 +75,29 @@ def bodies(spans: int, per_request: int, now_ns: int, seed: int = 1) -> Iterator
     while sent < spans:
         count = min(per_request, -(-(spans - sent) // 2))
         destination = destinations[int(random.integers(len(destinations)))]
-        publish = _Template(_publish(destination), "orders", count)
-        process = _Template(_process(destination), "billing", count)
-        start = now_ns - 60_000_000_000 + int(60_000_000_000 * sent / spans)
-        traces, publishers = random.bytes(16 * count), random.bytes(8 * count)
+        publish = _Template(_publish(destination), "orders", count, shape.keyed)
+        process = _Template(_process(destination), "billing", count, shape.keyed)
+        start = now_ns - lasting_ns + int(lasting_ns * sent / spans)
+        flows = -(-count // shape.per_flow)
+        flow = np.arange(count) % flows
+        traces, publishers = _rows(random.bytes(16 * flows), flows)[flow], random.bytes(8 * count)
         messages = _uuids(random, count)
+        keys = _DIGITS[random.integers(0, 10, (flows, len(_KEY)))][flow] if shape.keyed else None
         begun = start + np.cumsum(random.integers(1_000, 50_000, count)).astype(np.uint64)
         done = begun + random.integers(100_000, 3_000_000, count).astype(np.uint64)
-        yield publish.fill(traces, publishers, random.bytes(8 * count), messages, begun, done)
+        yield publish.fill(traces, publishers, random.bytes(8 * count), messages, begun, done, keys)
         received = done + random.integers(50_000, 2_000_000, count).astype(np.uint64)
         settled = received + random.integers(200_000, 20_000_000, count).astype(np.uint64)
-        yield process.fill(traces, random.bytes(8 * count), publishers, messages, received, settled)
+        yield process.fill(traces, random.bytes(8 * count), publishers, messages, received, settled, keys)
         sent += 2 * count
 
 
 class _Template:
     """A request of equal spans whose ids and times lie at known offsets."""
 
-    def __init__(self, span: Span, service: str, count: int) -> None:
+    def __init__(self, span: Span, service: str, count: int, keyed: bool) -> None:
+        if keyed:
+            _text(span, "hopwatch.key.order_id", _KEY)
         request = ExportTraceServiceRequest()
         resource = request.resource_spans.add()
         for key, value in (
@@ -79,25 +115,43 @@ class _Template:
         self._first = len(self._encoded) - count * self._stride
 
     def fill(
-        self, traces: bytes, ids: bytes, parents: bytes, messages: Bytes, start: Bytes, end: Bytes
+        self,
+        traces: Bytes,
+        ids: bytes,
+        parents: bytes,
+        messages: Bytes,
+        start: Bytes,
+        end: Bytes,
+        keys: Bytes | None,
     ) -> Body:
-        """The request with these ids and times, one of each per span."""
+        """The request with these ids, times and keys, one of each per span."""
         encoded = self._encoded.copy()
         rows = encoded[self._first :].reshape(self._count, self._stride)
         model = rows[0].tobytes()
         columns: list[tuple[bytes, Bytes]] = [
-            (_TRACE, _rows(traces, self._count)),
+            (_TRACE, traces),
             (_SPAN, _rows(ids, self._count)),
             (_PARENT, _rows(parents, self._count)),
             (_START.to_bytes(8, "little"), start.view(np.uint8).reshape(self._count, 8)),
             (_END.to_bytes(8, "little"), end.view(np.uint8).reshape(self._count, 8)),
             (_MESSAGE.encode(), messages),
         ]
+        if keys is not None:
+            columns.append((_KEY.encode(), keys))
         for placeholder, values in columns:
             offset = model.find(placeholder)
             if offset >= 0:  # publishers have no parent
                 rows[:, offset : offset + len(placeholder)] = values
-        return Body(encoded.tobytes(), self._count, messages[-1].tobytes().decode())
+        return Body(encoded.tobytes(), self._count, _last_story(traces, messages, keys))
+
+
+def _last_story(traces: Bytes, messages: Bytes, keys: Bytes | None) -> Story:
+    flow = np.flatnonzero((traces == traces[-1]).all(axis=1))
+    return Story(
+        traces[-1].tobytes().hex(),
+        tuple(messages[place].tobytes().decode() for place in flow),
+        "" if keys is None else keys[-1].tobytes().decode(),
+    )
 
 
 def _rows(data: bytes, count: int) -> Bytes:

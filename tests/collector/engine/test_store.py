@@ -3,6 +3,7 @@
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -113,6 +114,33 @@ def judged_with(store: Store, limits: QueryLimits) -> None:
         "service": "", "top": 10_000, **NOTHING.parameters(),
     }  # fmt: skip
     store.query("deliveries", params, limits)
+
+
+def test_stages_are_planned_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a stage's columns are known its SELECT only fills its table, as planning it for its columns too costs twice as much."""
+    take(store, sent(), sent())
+    before = judged(store)
+    statements: list[str] = []
+    client = type(store._writer)
+    command = client.command
+
+    def noting(self: Any, cmd: str, *rest: Any, **more: Any) -> Any:
+        statements.append(cmd)
+        return command(self, cmd, *rest, **more)
+
+    monkeypatch.setattr(client, "command", noting)
+    assert judged(store) == before
+    assert sum(statement.startswith("INSERT INTO deliveries") for statement in statements) == 1
+    assert not any("ENGINE = Memory AS" in statement for statement in statements)
+
+
+def test_columns_that_no_longer_fit_are_learnt_anew(store: Store) -> None:
+    """Where the tables have become others, a query finds out what its stages are now, and answers."""
+    take(store, sent())
+    before = judged(store)
+    store._columns = dict.fromkeys(store._columns, "message UInt8")
+    assert judged(store) == before
+    assert "UInt8" not in {*store._columns.values()}
 
 
 HOSTILE = [

@@ -1,6 +1,7 @@
 """The questions, asked of small stories: what comes back, what is left out, what is cut off."""
 
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -24,6 +25,7 @@ from ledger_support import (
 
 from hopwatch_collector.api.models import Verdict
 from hopwatch_collector.engine import Store
+from hopwatch_collector.engine.sqlfiles import Stage
 from hopwatch_collector.query import Queries, SearchQuery, Window
 
 HOUR = Window(at(-600), at(3000))
@@ -311,6 +313,30 @@ def test_search(store: Store, queries: Queries) -> None:
     assert found("4711", receiver="nobody") == []
     assert [kind for kind, _, _ in found("", destination="orders")] == ["message"]
     assert found("", verdicts=frozenset({Verdict.LOST})) == []
+
+
+def test_a_key_leads_to_whole_flows(store: Store, queries: Queries) -> None:
+    """The state of a flow found by a key counts all its messages, also those without the key; the messages are only those with it."""
+    _, send, _ = shop(store)
+    take(store, sent("stock", start=0.2, outcome="returned").but(trace=send.trace))
+    message, flow = sorted(queries.search(look("order_id=4711")).hits, key=lambda hit: hit.kind, reverse=True)
+    assert (message.kind, message.id, message.state) == ("message", send.message, "settled")
+    assert (flow.kind, flow.id, flow.state) == ("flow", send.trace.hex(), "undelivered")
+
+
+def test_a_search_by_key_judges_once(store: Store, queries: Queries, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages and flows found by a key are judged together: planning the verdicts is most of what a search costs."""
+    shop(store)
+    filled: list[str] = []
+    fill = Store._fill
+
+    def noting(self: Store, client: Any, stage: Stage, *rest: Any) -> None:
+        filled.append(stage.table)
+        fill(self, client, stage, *rest)
+
+    monkeypatch.setattr(Store, "_fill", noting)
+    assert len(queries.search(look("order_id=4711")).hits) == 2
+    assert filled.count("deliveries") == 1
 
 
 def test_a_search_shows_the_worst_verdict(store: Store, queries: Queries) -> None:

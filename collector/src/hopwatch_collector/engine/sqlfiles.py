@@ -5,12 +5,13 @@ that file comes first: it leaves its result in a temporary table that this one r
 """
 
 import re
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Final
 
 _STAGE: Final = re.compile(r"^-- stage: (\w+)$", re.MULTILINE)
-_TEMPORARY: Final = re.compile(r"^CREATE OR REPLACE TEMPORARY TABLE (\w+)", re.MULTILINE)
+_TEMPORARY: Final = re.compile(r"^CREATE OR REPLACE TEMPORARY TABLE (\w+) ENGINE = Memory AS$", re.MULTILINE)
 _INCLUDE: Final = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
 
 
@@ -21,14 +22,28 @@ def sql_text(name: str, package: str = "hopwatch_collector.query", folder: str =
     return _INCLUDE.sub(lambda found: sql_text(found[1], package, folder), text).rstrip().rstrip(";")
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a query needs beforehand: a temporary table with the rows of a SELECT."""
+
+    table: str
+    statement: str
+    """Makes and fills the table."""
+    select: str
+    """What it is filled with."""
+
+    @classmethod
+    def read(cls, name: str) -> "Stage":
+        """Return the stage of a file, whose statement is one CREATE … AS. Raises ValueError where it is not."""
+        text = sql_text(name)
+        found = _TEMPORARY.search(text)
+        if found is None:
+            raise ValueError(f"{name}.sql makes no temporary table")
+        return cls(found[1], text, text[found.end() :])
+
+
 @cache
-def stages(name: str) -> tuple[str, ...]:
-    """Return the statements a query needs before its own, in order."""
-    found = (text for stage in _STAGE.findall(sql_text(name)) for text in (*stages(stage), sql_text(stage)))
+def stages(name: str) -> tuple[Stage, ...]:
+    """Return the stages a query needs before its own statement, in order."""
+    found = (one for stage in _STAGE.findall(sql_text(name)) for one in (*stages(stage), Stage.read(stage)))
     return tuple(dict.fromkeys(found))
-
-
-@cache
-def staged_tables(name: str) -> tuple[str, ...]:
-    """Return the temporary tables that a query's stages leave behind."""
-    return tuple(table for stage in stages(name) for table in _TEMPORARY.findall(stage))

@@ -14,7 +14,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from hopwatch_collector.engine import schema
-from hopwatch_collector.engine.sqlfiles import sql_text, staged_tables, stages
+from hopwatch_collector.engine.sqlfiles import Stage, sql_text, stages
 from hopwatch_collector.engine.upkeep import Upkeep
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable, QueryLimit
 
@@ -102,6 +102,7 @@ class Store:
         self._scribe = scribe
         self._scribe_lock = threading.Lock()
         self._closed = False
+        self._columns: dict[Stage, str] = {}
         self._insert_settings = _insert_settings()
         self._upkeep = Upkeep(keeper, settings.retention_days)
         self.version = f"ClickHouse {writer.server_version}"
@@ -154,18 +155,50 @@ class Store:
 
         Raises QueryLimit when the query would take more than its limits, EngineUnavailable for the rest.
         """
+        return self.query_together([sql_name], params, limits)[0]
+
+    def query_together(
+        self, sql_names: Sequence[str], params: Mapping[str, Any], limits: QueryLimits | None = None
+    ) -> list[list[Row]]:
+        """Run several queries with the same parameters, each of their stages once; an answer for each."""
         settings = (limits or QueryLimits()).settings()
         parameters = dict(params)
+        staged = tuple(dict.fromkeys(stage for name in sql_names for stage in stages(name)))
         try:
             with self._reader() as client:
-                for stage in stages(sql_name):
-                    client.command(stage, parameters=parameters, settings=settings)
-                result = client.query(sql_text(sql_name), parameters=parameters, settings=settings)
-                for table in staged_tables(sql_name):
-                    client.command(f"DROP TEMPORARY TABLE {table}")
-                return list(result.named_results())
+                for stage in staged:
+                    self._fill(client, stage, parameters, settings)
+                found: list[list[Row]] = []
+                for name in sql_names:
+                    result = client.query(sql_text(name), parameters=parameters, settings=settings)
+                    found.append(list(result.named_results()))
+                if staged:
+                    client.command(f"DROP TEMPORARY TABLE {', '.join(stage.table for stage in staged)}")
+                return found
         except ClickHouseError as error:
             raise _query_error(error) from error
+
+    def _fill(
+        self, client: Client, stage: Stage, parameters: dict[str, Any], settings: dict[str, Any]
+    ) -> None:
+        """Put a stage's rows into its table.
+
+        CREATE … AS SELECT plans the SELECT twice, at first for the columns alone: these are remembered. Where they no
+        longer fit, as somebody else has changed the tables, they are learnt anew.
+        """
+        if columns := self._columns.get(stage):
+            try:
+                client.command(f"CREATE OR REPLACE TEMPORARY TABLE {stage.table} ({columns}) ENGINE = Memory")
+                client.command(
+                    f"INSERT INTO {stage.table} {stage.select}\n{_clause(settings)}", parameters=parameters
+                )
+                return
+            except ClickHouseError as error:
+                if _code(error) in _LIMIT_CODES:
+                    raise
+        client.command(stage.statement, parameters=parameters, settings=settings)
+        described = client.query(f"DESCRIBE TABLE {stage.table}").result_rows
+        self._columns[stage] = ", ".join(f"`{name}` {kind}" for name, kind, *_ in described)
 
     def maintain(self) -> None:
         """Do what is due: find the senders of strangers, sum up edges, drop what is older than the retention."""
@@ -273,6 +306,11 @@ def _insert_settings() -> dict[str, Any]:
         # Spans are filed under at most two months of days; a batch may touch all of them.
         "max_partitions_per_insert_block": 0,
     }
+
+
+def _clause(settings: Mapping[str, Any]) -> str:
+    """Settings as part of a statement: handed over beside it they cost the embedded engine twenty statements more."""
+    return "SETTINGS " + ", ".join(f"{name} = '{value}'" for name, value in settings.items())
 
 
 def _words(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from hopwatch_collector.api.models import UNDELIVERED, SearchHit, SearchResult, Verdict
+from hopwatch_collector.api.models import UNDELIVERED, FlowSummary, SearchHit, SearchResult, Verdict
 from hopwatch_collector.engine import Row, Store
 from hopwatch_collector.query.rows import corrected, delivery, message_id, trace_of
 from hopwatch_collector.query.window import SearchQuery
@@ -67,7 +67,8 @@ def _filters_in_words(query: SearchQuery) -> str:
 def _by_id(queries: "Queries", query: SearchQuery, text: str) -> Hits:
     """An id is looked for at any time, not only in the window: it means one thing."""
     keys = [row["message"].hex() for row in queries.message_keys(text)]
-    return _messages(queries, query, keys, {key: _id_in_words(key, text) for key in keys})
+    rows = queries.deliveries_of(keys, _CANDIDATES * 10)
+    return _messages(rows, query, {key: _id_in_words(key, text) for key in keys})
 
 
 def _id_in_words(key: str, text: str) -> str:
@@ -81,7 +82,7 @@ def _by_flow(queries: "Queries", query: SearchQuery, text: str) -> Hits:
     flow = queries.flow_of(trace)
     if flow is None:
         return {}
-    return _flows(queries, query, [flow], "flow id" if flow == trace else "trace id")
+    return _flows(queries.summaries([flow], query.window), query, "flow id" if flow == trace else "trace id")
 
 
 def _by_key(queries: "Queries", store: Store, query: SearchQuery, text: str) -> Hits:
@@ -95,17 +96,16 @@ def _by_key(queries: "Queries", store: Store, query: SearchQuery, text: str) -> 
     }
     rows = store.query("search_keys", params)
     why = {row["message"].lower(): f"key {row['key']}" for row in rows if row["message"].strip("0")}
-    hits = _messages(queries, query, list(why), why)
-    if not any((query.receiver, query.destination, query.verdicts)):
-        flows = list(dict.fromkeys(row["flow_id"] for row in rows))[: query.limit + 1]
-        if flows:
-            hits |= _flows(queries, query, flows, f"key {rows[0]['key']}")
-    return hits
+    filtered = any((query.receiver, query.destination, query.verdicts))
+    flows = [] if filtered else list(dict.fromkeys(row["flow_id"] for row in rows))[: query.limit + 1]
+    summaries, judged = queries.in_brief(flows, query.window, list(why)[:_CANDIDATES], _CANDIDATES * 10)
+    hits = _messages(judged, query, why)
+    return hits | _flows(summaries, query, f"key {rows[0]['key']}") if summaries else hits
 
 
-def _messages(queries: "Queries", query: SearchQuery, keys: list[str], why: dict[str, str]) -> Hits:
+def _messages(rows: Iterable[Row], query: SearchQuery, why: dict[str, str]) -> Hits:
     found: dict[bytes, list[Row]] = {}
-    for row in queries.deliveries_of(keys[:_CANDIDATES], _CANDIDATES * 10):
+    for row in rows:
         if _passes(row, query):
             found.setdefault(row["message"], []).append(row)
     return {("message", message_id(key)): _message_hit(rows, why[key.hex()]) for key, rows in found.items()}
@@ -141,7 +141,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return min(verdicts, key=lambda v: (v not in UNDELIVERED, v is Verdict.SETTLED, _WORST_FIRST.index(v)))
 
 
-def _flows(queries: "Queries", query: SearchQuery, flow_ids: list[str], why: str) -> Hits:
+def _flows(flows: Iterable[FlowSummary], query: SearchQuery, why: str) -> Hits:
     return {
         ("flow", flow.flow_id): SearchHit(
             kind="flow",
@@ -152,7 +152,7 @@ def _flows(queries: "Queries", query: SearchQuery, flow_ids: list[str], why: str
             state=flow.state,
             flow_id=flow.flow_id,
         )
-        for flow in queries.summaries(flow_ids, query.window)
+        for flow in flows
         if not query.service or query.service in flow.services
     }
 
