@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MEMBERS := pyproject.toml uv.lock $(wildcard */pyproject.toml)
 
-.PHONY: help setup demo test lint format bench bench-ingest bench-overhead bench-query bench-witness dashboards pictures clean
+.PHONY: help setup demo test lint format bench bench-ingest bench-overhead bench-query bench-tui bench-witness dashboards pictures clean
 .DEFAULT_GOAL := help
 
 help: ## What can be typed
@@ -39,10 +39,13 @@ lint: $(READY) ## Formatting, lint, types, import contracts
 format: $(READY) ## Rewrite the code in the house's format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: bench-ingest bench-query bench-overhead bench-witness ## Every benchmark there is
+bench: bench-ingest bench-query bench-overhead bench-witness bench-tui ## Every benchmark there is
 
 bench-witness: $(READY) ## What asking brokers costs them and us
 	@$(BIN)/python -m benchmarks.witness $(ARGS)
+
+bench-tui: $(READY) ## CPU of the terminal view with 10,000 rows; seconds from sent to visible on screen
+	@$(BIN)/python -m benchmarks.tui $(ARGS)
 
 bench-ingest: $(READY) ## OTLP/HTTP in to queryable: spans per CPU-second, bytes per span
 	@$(BIN)/python -m benchmarks.ingest $(ARGS)

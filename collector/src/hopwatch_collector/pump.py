@@ -29,7 +29,20 @@ _MAX_BATCHES_IN_ONE = 10
 """When the engine is behind, an insert takes up to so many times the usual batch: larger ones cost less per span."""
 _DUTY = 3.0
 """Small batches leave the engine idle for so many times as long as the last insert took, up to `_MAX_LINGER_S`."""
+_WATCHED_DUTY = 1.0
+"""The same while somebody looks at a live view, who waits for every second of it."""
 _MAX_LINGER_S = 1.0
+
+
+class Audience(Protocol):
+    """Whoever watches what comes in. Safe from any thread; must not raise or block."""
+
+    @property
+    def viewers(self) -> int:
+        """How many watch."""
+
+    def news(self) -> None:
+        """There is more to be seen."""
 
 
 class Store(Protocol):
@@ -75,6 +88,8 @@ class Pump:
         self._checkpoint_due = time.monotonic() + CHECKPOINT_S
         self.failure = ""
         """Why the engine takes nothing right now; empty when it does. Read by the health check."""
+        self.audience: Audience | None = None
+        """Told whenever queries may see more than before; while it watches, spans wait less."""
         metrics.journal_backlog.set_function(lambda: self.backlog_bytes)
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
         # A thread of its own: upkeep may take seconds, and spans must not wait for it to be seen.
@@ -131,7 +146,9 @@ class Pump:
         """Lets a small batch wait for more. What an earlier run left behind has waited long enough."""
         if self._position < self._journal.recovered:
             return
-        linger = max(self._linger_s, min(_DUTY * self._insert_s, _MAX_LINGER_S))
+        watched = self.audience is not None and self.audience.viewers > 0
+        duty = _WATCHED_DUTY if watched else _DUTY
+        linger = max(self._linger_s, min(duty * self._insert_s, _MAX_LINGER_S))
         self._journal.wait_spans(self._spans + self._batch_spans, linger)
 
     def _next_batch(self) -> None:
@@ -146,6 +163,8 @@ class Pump:
         if chunk.stretch.end > self._journal.recovered:
             self._spans += chunk.spans
         self._position = chunk.stretch.end
+        if self.audience is not None:
+            self.audience.news()
         return True
 
     def _insert_or_mend(self, chunk: Chunk) -> None:

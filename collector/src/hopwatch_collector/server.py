@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import structlog
 
-from hopwatch_collector.api.app import create_app, end_streams
+from hopwatch_collector.api.app import create_app, end_streams, live_streams
 from hopwatch_collector.api.models import Health, WitnessHealth
 from hopwatch_collector.auth import require_safe
 from hopwatch_collector.engine import Store
@@ -79,6 +79,7 @@ async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[R
         api = create_app(queries, settings, metrics, health)
         await stack.enter_async_context(served(api, listener, lifespan="on"))
         stack.callback(end_streams, api)
+        pipe.pump.audience = live_streams(api)
         yield Ready(settings.listen, pipe.grpc_port, pipe.http_port, port_of(listener))
 
 

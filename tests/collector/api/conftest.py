@@ -31,7 +31,13 @@ from hopwatch_collector.api.models import (
 )
 from hopwatch_collector.api.ports import Sample
 from hopwatch_collector.metrics import Metrics
+from hopwatch_collector.query.present import Judged
 from hopwatch_collector.settings import Settings
+
+
+def judged() -> Judged:
+    """A judgement of nothing, made now."""
+    return Judged(datetime.now(UTC), {}, [], [], [], [], [], truncated=False)
 
 
 @dataclass
@@ -99,9 +105,17 @@ class Answers:
         return SearchResult(truncated=False, query="", hits=[])
 
     def live(self, window_s: float) -> Live:
+        return self.look(window_s, self.judge(window_s))
+
+    def judge(self, window_s: float) -> Judged:
+        self._note("judge", window_s)
+        return judged()
+
+    def look(self, window_s: float, judged: Judged) -> Live:
         self._note("live", window_s)
         return Live(
             at=datetime.now(UTC),
+            judged_at=judged.at,
             window_s=window_s,
             flows=[],
             verdicts=[],

@@ -10,12 +10,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from hopwatch_collector.api import live as live_module
-from hopwatch_collector.api.app import create_app, end_streams
+from hopwatch_collector.api.app import create_app, end_streams, live_streams
 from hopwatch_collector.api.gate import Gate
 from hopwatch_collector.api.live import Broadcast, View
 from hopwatch_collector.api.models import Health, Live
 from hopwatch_collector.errors import EngineUnavailable
 from hopwatch_collector.metrics import Metrics
+from hopwatch_collector.query.present import Judged
 from hopwatch_collector.settings import Settings
 
 HEALTH = Health(status="ok", reason="", version="0", journal_backlog_bytes=0, engine="none")
@@ -141,17 +142,73 @@ class _Streams:
             await response.aclose()
 
 
-async def test_a_slow_viewer_skips_snapshots():
+async def test_news_is_shown_long_before_the_interval_is_over(answers, serve, monkeypatch):
+    """What has come in makes the next snapshot at once, not only when it is due."""
+    monkeypatch.setattr(live_module, "NEWS_SHARE", 0.0001)
+    app = create_app(answers, Settings(), Metrics(), lambda: HEALTH)
+    async with asyncio.timeout(20), serve(app) as client:
+        async with client.stream("GET", "/api/v1/live?interval=60") as response:
+            stream = events(response)
+            first = Live.model_validate_json((await anext(stream))[1])
+            await asyncio.to_thread(live_streams(app).news)  # as from the pump's thread
+            assert Live.model_validate_json((await anext(stream))[1]).at > first.at
+        assert answers.count("judge") == 1
+
+
+async def test_snapshots_keep_coming_while_deliveries_are_judged(client, answers):
+    """A judgement that takes long holds up nothing: what is new is shown with the one before it."""
+    judging, judge = threading.Event(), answers.judge
+
+    def slowly(window_s: float) -> Judged:
+        if answers.count("judge"):
+            assert judging.wait(30)
+        return judge(window_s)
+
+    answers.judge = slowly
+    async with asyncio.timeout(20), client.stream("GET", FAST) as response:
+        stream = events(response)
+        seen = [Live.model_validate_json((await anext(stream))[1]) for _ in range(5)]
+        assert len({one.judged_at for one in seen}) == 1
+        assert len({one.at for one in seen}) == 5
+        judging.set()
+        while Live.model_validate_json((await anext(stream))[1]).judged_at == seen[0].judged_at:
+            pass
+
+
+async def test_nothing_is_shown_as_present_while_judging_fails(client, answers):
+    """Viewers are told why, and no snapshot takes those words away until it succeeds again."""
+    judge = answers.judge
+    failures = 0
+
+    def failing(window_s: float) -> Judged:
+        nonlocal failures
+        failures += 1
+        if 2 <= failures <= 4:
+            raise EngineUnavailable("no engine")
+        return judge(window_s)
+
+    answers.judge = failing
+    async with asyncio.timeout(20), client.stream("GET", FAST) as response:
+        names = []
+        async for name, _ in events(response):
+            names.append(name)
+            if "problem" in names and name == "snapshot":
+                break
+    assert names[names.index("problem") : -1] == ["problem"] * 3
+
+
+async def test_a_slow_viewer_skips_snapshots(answers):
     """It sees the latest one, however many it missed."""
     count = 0
 
-    def ask(window_s: float) -> Live:
+    def look(window_s: float, judged: Judged) -> Live:
         nonlocal count
         count += 1
         return Live.model_construct(window_s=float(count))
 
+    answers.look = look
     gate = Gate(CollectorRegistry())
-    broadcast = Broadcast(ask, gate, CollectorRegistry())
+    broadcast = Broadcast(answers, gate, CollectorRegistry())
     viewer = broadcast.watch(View(60, 0.01))
     assert await anext(viewer) == live_module.OPENING
     await anext(viewer)

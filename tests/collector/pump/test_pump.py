@@ -94,6 +94,45 @@ def test_a_batch_goes_as_soon_as_it_is_large_enough(rig, file_store, otlp) -> No
     assert len(file_store.inserts) == 1
 
 
+class Viewers:
+    """An audience of so many, counting the news it is told."""
+
+    def __init__(self, viewers: int) -> None:
+        self.viewers = viewers
+        self.told = 0
+
+    def news(self) -> None:
+        self.told += 1
+
+
+def test_viewers_hear_of_every_insert(rig, otlp) -> None:
+    """Whoever watches is told once what came in can be queried."""
+    running = rig()
+    running.pump.audience = audience = Viewers(1)
+    running.pump.start()
+    running.append(otlp(["a"]))
+    running.wait_for(lambda: audience.told == 1)
+    running.append(otlp(["b"]))
+    running.wait_for(lambda: audience.told == 2)
+
+
+@pytest.mark.parametrize(("viewers", "times"), [(0, 3.0), (1, 1.0)])
+def test_spans_wait_less_while_somebody_watches(rig, file_store, otlp, viewers: int, times: float) -> None:
+    """Small batches rest as long as the last insert took, three times as long where nobody looks."""
+    running = rig()
+    running.pump.audience = Viewers(viewers)
+    insert, waits = file_store.insert_otlp, []
+    file_store.insert_otlp = lambda *given: (time.sleep(0.05), insert(*given))
+    running.journal.wait_spans = lambda _total, timeout: waits.append(timeout)
+    running.pump.start()
+    running.append(otlp(["first"]))
+    running.wait_drained()
+    took = running.value("hopwatch_engine_insert_seconds_sum")
+    running.append(otlp(["second"]))
+    running.wait_drained()
+    assert waits[-1] == pytest.approx(min(times * took, 1.0))
+
+
 def test_a_backlog_goes_in_larger_batches(rig, file_store, otlp) -> None:
     """An engine that is behind is given up to ten times the usual batch at once, and not more."""
     running = rig(batch_spans=10)

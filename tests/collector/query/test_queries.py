@@ -370,6 +370,25 @@ def test_live(store: Store, queries: Queries) -> None:
     assert not live.truncated
 
 
+def test_what_came_after_the_judgement_is_shown_as_yet_to_be_judged(store: Store, queries: Queries) -> None:
+    """A new flow is there at once, active, with a hop per message; one without messages is as it is; the old ones stay."""
+    start = seconds_ago(10)
+    take(store, subscribed(start=start - 1))
+    root, _, _ = shop(store, start)
+    judged = queries.judge(300.0)
+    lost = sent("nowhere", start=start + 2)
+    job = S(name="nightly job", start=start + 1, end=start + 1.5, attributes={})
+    take(store, lost, job)
+    live = queries.look(300.0, judged)
+    assert [(flow.flow_id, flow.state, flow.hops) for flow in live.flows] == [
+        (lost.trace.hex(), "active", 1), (job.trace.hex(), "done", 0), (root.trace.hex(), "done", 2),
+    ]  # fmt: skip
+    assert live.at > live.judged_at == judged.at
+    assert [(one.verdict, one.deliveries) for one in live.verdicts] == [("settled", 2)]
+    now_judged = queries.live(300.0).flows[0]
+    assert (now_judged.state, now_judged.hops) == ("undelivered", 1)
+
+
 def test_live_of_nothing(queries: Queries) -> None:
     """An empty store has an empty snapshot."""
     live = queries.live(300.0)

@@ -352,9 +352,10 @@ class ClockList:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """One snapshot of the live stream, about the last `window_s` seconds."""
+    """One snapshot of the live stream, about the last `window_s` seconds; all but the flows as of `judged_at`."""
 
     at: datetime | None
+    judged_at: datetime | None
     window_s: float
     flows: tuple[FlowSummary, ...]
     verdicts: tuple[VerdictCount, ...]

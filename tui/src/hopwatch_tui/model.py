@@ -63,6 +63,7 @@ class LiveModel:
     connection: Connection = Connection.CONNECTING
     trouble: ApiError | None = None
     retry_in_s: float = 0.0
+    _ordered: tuple[Live | None, Sequence[FlowSummary]] = (None, ())
 
     def receive(self, live: Live) -> bool:
         """Take a snapshot; says whether what is shown changed."""
@@ -97,8 +98,11 @@ class LiveModel:
     @property
     def flows(self) -> Sequence[FlowSummary]:
         """Flows, those that began last first: a line keeps its neighbours while the flow goes on."""
-        flows = self.snapshot.flows if self.snapshot else ()
-        return sorted(flows, key=lambda flow: flow.started_at or _LONG_AGO, reverse=True)
+        if self._ordered[0] is not self.snapshot:  # asked for several times per snapshot, put in order once
+            flows = self.snapshot.flows if self.snapshot else ()
+            newest = sorted(flows, key=lambda flow: flow.started_at or _LONG_AGO, reverse=True)
+            self._ordered = self.snapshot, newest
+        return self._ordered[1]
 
     @property
     def undelivered(self) -> Sequence[Delivery]:

@@ -83,11 +83,18 @@ class Table(Generic[T]):
         return self._join(pieces)
 
     def _join(self, pieces: Sequence[Piece]) -> Line:
+        """Cells two apart, neighbours of one tone in one piece: what a line costs to draw goes by its pieces."""
         joined: list[Piece] = []
-        for piece in pieces:
-            if joined:
-                joined.append(("  ", Tone.PLAIN))
-            joined.append(piece)
+        for text, tone in pieces:
+            if not joined:
+                joined.append((text, tone))
+                continue
+            before, its_tone = joined[-1]
+            if its_tone is tone:
+                joined[-1] = (f"{before}  {text}", tone)
+            else:
+                joined[-1] = (before + "  ", its_tone)  # no tone shows in spaces
+                joined.append((text, tone))
         return tuple(joined)
 
     def _layout(self, width: int) -> list[tuple[Column[T], int]]:

@@ -82,8 +82,11 @@ def fit(value: str, width: int, *, pad: bool = True, right: bool = False) -> str
     """
     if width <= 0:
         return ""
-    value = clean(value)
-    taken = cell_len(value)
+    if value.isascii() and value.isprintable():  # most cells are: clean as they are, a character a cell
+        taken = len(value)
+    else:
+        value = clean(value)
+        taken = cell_len(value)
     if taken > width:
         value = set_cell_size(value, width - 1).rstrip() + ELLIPSIS
         taken = cell_len(value)

@@ -43,7 +43,7 @@ def create_app(
     registry = self_metrics.registry
     gate = Gate(registry)
     answering = Answering(queries, gate)
-    broadcast = Broadcast(queries.live, gate, registry)
+    broadcast = Broadcast(queries, gate, registry)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -82,7 +82,12 @@ def create_app(
     return app
 
 
+def live_streams(app: FastAPI) -> Broadcast:
+    """The live streams of `app`, to be told when the engine has something new."""
+    broadcast: Broadcast = app.state.broadcast
+    return broadcast
+
+
 def end_streams(app: FastAPI) -> None:
     """End every live stream of `app` and open no more; safe from any thread and more than once."""
-    broadcast: Broadcast = app.state.broadcast
-    broadcast.close()
+    live_streams(app).close()

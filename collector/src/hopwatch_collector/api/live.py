@@ -1,16 +1,24 @@
-"""One producer of snapshots per view, however many watch it, as server-sent events."""
+"""One producer of snapshots per view, however many watch it, as server-sent events.
+
+Judging deliveries takes most of a second, looking up the newest flows a twentieth of that: a producer does the one over and
+over, the other whenever the engine has something new, and sends what it sees with the latest judgement.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from hopwatch_collector.api.gate import Gate
 from hopwatch_collector.api.models import Live
 from hopwatch_collector.api.problems import TooManyViewers, of_error
+from hopwatch_collector.query.present import Judged
 
+NEWS_SHARE = 0.25
+"""News is told after this share of a view's interval already."""
 HEARTBEAT_S = 15.0
 """Silence after which a comment tells viewer and proxies that the stream lives."""
 OPENING = b"retry: 2000\n\n"
@@ -28,12 +36,23 @@ class View:
     interval_s: float
 
 
-class Producer:
-    """Makes one view's events, one per interval, from its first viewer's coming to its last one's going."""
+class Asked(Protocol):
+    """What producers ask; both block."""
 
-    def __init__(self, view: View, make_event: Callable[[View], Awaitable[bytes]]) -> None:
+    def judge(self, window_s: float) -> Judged: ...
+
+    def look(self, window_s: float, judged: Judged) -> Live: ...
+
+
+class Producer:
+    """Makes one view's events from its first viewer's coming to its last one's going: at news, and once per interval."""
+
+    def __init__(self, view: View, asked: Asked, gate: Gate) -> None:
         self._view = view
-        self._make_event = make_event
+        self._asked = asked
+        self._gate = gate
+        self._judged: Judged | None = None
+        self._news = asyncio.Event()
         self._mailboxes: set[Mailbox] = set()
         self._latest: bytes | None = None
         self._task: asyncio.Task[None] | None = None
@@ -60,19 +79,60 @@ class Producer:
             self._task.cancel()
             self._task = None
 
+    def news(self) -> None:
+        """There is something new to be seen."""
+        self._news.set()
+
     def close(self) -> None:
         """Tell every viewer that the stream is over."""
         self._deliver(None)
 
     async def _produce(self) -> None:
-        clock = asyncio.get_running_loop().time
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_judging())
+            tasks.create_task(self._keep_looking())
+
+    async def _keep_judging(self) -> None:
+        window_s = self._view.window_s
         while True:
-            started = clock()
-            self._latest = await self._make_event(self._view)
-            self._deliver(self._latest)
-            took = clock() - started
-            # A view that is slow to make rests as long as it took: it never takes more than half a thread.
-            await asyncio.sleep(max(self._view.interval_s - took, took))
+            started = _clock()
+            try:
+                self._judged = await self._gate.run("live-verdicts", lambda: self._asked.judge(window_s))
+            except Exception as error:  # noqa: BLE001  told to the viewers; the next may do, and until then nothing is shown as new
+                self._judged = None
+                self._tell(_problem(error))
+            self.news()
+            await self._rest(started, self._view.interval_s)
+
+    async def _keep_looking(self) -> None:
+        interval_s = self._view.interval_s
+        while True:
+            started = _clock()
+            self._news.clear()
+            if (judged := self._judged) is not None:
+                self._tell(await self._event(judged))
+            await self._rest(started, interval_s * NEWS_SHARE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(started + interval_s):
+                    await self._news.wait()
+
+    async def _event(self, judged: Judged) -> bytes:
+        window_s = self._view.window_s
+        try:
+            return await self._gate.run(
+                "live", lambda: _event("snapshot", self._asked.look(window_s, judged))
+            )
+        except Exception as error:  # noqa: BLE001  a snapshot that failed is told to the viewers; the next may do
+            return _problem(error)
+
+    async def _rest(self, started: float, wanted_s: float) -> None:
+        took = _clock() - started
+        # What is slow to make rests as long as it took: it never takes more than half a thread.
+        await asyncio.sleep(max(wanted_s - took, took))
+
+    def _tell(self, event: bytes) -> None:
+        self._latest = event
+        self._deliver(event)
 
     def _deliver(self, event: bytes | None) -> None:
         for mailbox in self._mailboxes:
@@ -86,14 +146,14 @@ class Broadcast:
 
     def __init__(
         self,
-        ask: Callable[[float], Live],
+        asked: Asked,
         gate: Gate,
         registry: CollectorRegistry,
         *,
         most_views: int = 8,
         most_viewers: int = 100,
     ) -> None:
-        self._ask = ask
+        self._asked = asked
         self._gate = gate
         self._most_views = most_views
         self._most_viewers = most_viewers
@@ -122,7 +182,7 @@ class Broadcast:
         return self._events(view)
 
     async def _events(self, view: View) -> AsyncGenerator[bytes]:
-        producer = self._producers.setdefault(view, Producer(view, self._event))
+        producer = self._producers.setdefault(view, Producer(view, self._asked, self._gate))
         mailbox = producer.join()
         try:
             yield OPENING
@@ -140,25 +200,34 @@ class Broadcast:
             if not producer.viewers:
                 self._producers.pop(view, None)
 
-    async def _event(self, view: View) -> bytes:
-        try:
-            return await self._gate.run("live", lambda: _event("snapshot", self._ask(view.window_s)))
-        except Exception as error:  # noqa: BLE001  a snapshot that failed is told to the viewers; the next may do
-            body, _headers = of_error(error)
-            return b"event: problem\ndata: " + body.model_dump_json(exclude_none=True).encode() + b"\n\n"
+    def news(self) -> None:
+        """Tell every view, from any thread, that the engine has something new."""
+        self._for_each(Producer.news)
 
     def close(self) -> None:
         """End every stream, from any thread; call it before the server stops, which waits for open answers."""
         self._closed = True
+        self._for_each(Producer.close)
+
+    def _for_each(self, act: Callable[[Producer], None]) -> None:
+        def run() -> None:
+            for producer in self._producers.values():
+                act(producer)
+
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # a loop already closed has no streams left
-                self._loop.call_soon_threadsafe(self._end_streams)
+                self._loop.call_soon_threadsafe(run)
 
-    def _end_streams(self) -> None:
-        for producer in self._producers.values():
-            producer.close()
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _event(name: str, body: Live) -> bytes:
     # JSON has no raw line breaks, so one data line holds it whole.
     return b"event: " + name.encode() + b"\ndata: " + body.model_dump_json().encode() + b"\n\n"
+
+
+def _problem(error: Exception) -> bytes:
+    body, _headers = of_error(error)
+    return b"event: problem\ndata: " + body.model_dump_json(exclude_none=True).encode() + b"\n\n"

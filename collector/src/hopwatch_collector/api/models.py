@@ -373,6 +373,11 @@ class Live(Model):
     """One snapshot of the live stream, about the last `window_s` seconds."""
 
     at: datetime
+    judged_at: datetime | None = Field(
+        default=None,
+        description="when everything but flows and spans_per_s was worked out, and how the deliveries of flows stood; "
+        "flows that came later are `active` until they are judged too",
+    )
     window_s: float
     flows: list[FlowSummary] = Field(description="newest first")
     verdicts: list[VerdictCount]

@@ -219,4 +219,10 @@ class LiveAsked(Asked):
 class LiveStreamAsked(LiveAsked):
     """Parameters of the live stream."""
 
-    interval: float = Field(default=1, ge=0.2, le=60, description="Seconds between snapshots", examples=[1])
+    interval: float = Field(
+        default=1,
+        ge=0.2,
+        le=60,
+        description="Seconds between snapshots; a quarter of that where something new has come in",
+        examples=[1],
+    )

@@ -23,6 +23,7 @@ from hopwatch_collector.api.models import (
     Verdict,
     Why,
 )
+from hopwatch_collector.query.present import Judged
 from hopwatch_collector.query.window import SearchQuery, Window
 
 Sample = tuple[str, Mapping[str, str], float]
@@ -78,6 +79,10 @@ class QueryPort(Protocol):
     def search(self, query: SearchQuery) -> SearchResult: ...
 
     def live(self, window_s: float) -> Live: ...
+
+    def judge(self, window_s: float) -> Judged: ...
+
+    def look(self, window_s: float, judged: Judged) -> Live: ...
 
     def clocks(self, at: datetime | None = None) -> ClockList: ...
 

@@ -27,7 +27,6 @@ from hopwatch_collector.api.models import (
     SpanLink,
     Topology,
     Verdict,
-    VerdictCount,
     Why,
 )
 from hopwatch_collector.engine import Row, Store
@@ -36,6 +35,7 @@ from hopwatch_collector.query import metrics, search, why
 from hopwatch_collector.query.advice import advice_on
 from hopwatch_collector.query.clocks import ClockReader, Clocks
 from hopwatch_collector.query.losses import doubted, losses
+from hopwatch_collector.query.present import Judged, Present
 from hopwatch_collector.query.rows import (
     as_told,
     attempt,
@@ -68,10 +68,6 @@ MAX_JUDGED: Final = 20_000
 """Messages judged for one list of flows; those beyond are in no flow's state."""
 MAX_EDGES: Final = 1_000
 MAX_LAG_ROWS: Final = 1_000
-MAX_LAG_SHOWN: Final = 200
-LIVE_FLOWS: Final = 50
-LIVE_LOSSES: Final = 20
-MAX_CLOCKS_SHOWN: Final = 20
 _STATE_CANDIDATES: Final = 1_000
 """Flows looked at to find those in a given state, which is only known once their deliveries are judged."""
 
@@ -87,6 +83,7 @@ class Queries:
         self._deadline_s = deadline_s
         self._grace_s = grace_s
         self._clocks = ClockReader(store)
+        self._present = Present(store, self._clocks, self._affordable, self._judge, self._held)
 
     def engine_version(self) -> str:
         """Return name and version of the engine."""
@@ -307,43 +304,15 @@ class Queries:
 
     def live(self, window_s: float) -> Live:
         """Return one snapshot of the last `window_s` seconds."""
-        now = datetime.now(UTC)
-        window = Window(now - timedelta(seconds=window_s), now)
-        clocks = self._clocks.around()
-        corrected = clocks.parameters()
-        heads = self._store.query(
-            "recent_flows",
-            {**_span_of(window), **corrected, "service": "", "destination": "", "top": LIVE_FLOWS + 1},
-        )
-        flow_ids = [row["flow_id"] for row in heads[:LIVE_FLOWS]]
-        rows = (
-            self._store.query("flow_summaries", {"flows": flow_ids, "since": window.since, **corrected})
-            if flow_ids
-            else []
-        )
-        judged, cut = self._affordable(window)
-        standing = Standing.read(
-            self._store.query(
-                "standing", self._judge(judged, now, flows=flow_ids, undelivered=sorted(UNDELIVERED), top=0)
-            ),
-            now,
-        )
-        rate = (
-            self._store.query("span_rate", {"since": now - timedelta(seconds=10), "until": now})[0]["spans"]
-            / 10
-        )
-        return Live(
-            at=now,
-            window_s=window_s,
-            flows=[flow_summary(row, standing.flows.get(row["flow_id"], {})) for row in rows],
-            verdicts=[VerdictCount(verdict=v, deliveries=n) for v, n in sorted(standing.verdicts.items())],
-            lag=lagging.merged(standing.lag, self._held(now))[:MAX_LAG_SHOWN],
-            undelivered=doubted(self._store, standing.undelivered),
-            spans_per_s=rate,
-            losses=losses(self._store, window.since, LIVE_LOSSES),
-            clocks=clocks.off(MAX_CLOCKS_SHOWN),
-            truncated=cut or len(heads) > LIVE_FLOWS or standing.truncated,
-        )
+        return self.look(window_s, self.judge(window_s))
+
+    def judge(self, window_s: float) -> Judged:
+        """Return how the deliveries of the last `window_s` seconds stand now: the part of `live` that takes long."""
+        return self._present.judge(window_s)
+
+    def look(self, window_s: float, judged: Judged) -> Live:
+        """Return the newest flows as they are, the rest as it was judged. A flow yet to be judged is `active`."""
+        return self._present.look(window_s, judged)
 
     def metrics(self) -> Iterable[metrics.Sample]:
         """Return what /metrics shows of spans, service graph, lag and deliveries."""

@@ -24,7 +24,7 @@ from hopwatch_tui.widgets.lines import Heading, Lines
 
 _TABLES: dict[View, Table[Any]] = {View.FLOWS: FLOWS, View.UNDELIVERED: DELIVERIES, View.LAG: LAG}
 STALE_S = 5.0
-"""Seconds without a snapshot after which the header says so."""
+"""Seconds without a snapshot, or without verdicts being judged anew, after which the header says so."""
 _TITLES = {View.FLOWS: "Flows", View.UNDELIVERED: "Undelivered", View.LAG: "Lag"}
 
 
@@ -226,6 +226,8 @@ def status_line(model: LiveModel, host: str, silent_s: float = 0.0) -> Line:
             (" spans/s", Tone.DIM),
             (f"  last {fmt.duration(live.window_s * 1000)}", Tone.DIM),
         ]
+        if live.at and live.judged_at and (live.at - live.judged_at).total_seconds() >= STALE_S:
+            pieces.append((f"  verdicts of {fmt.age(live.judged_at, live.at)} ago", Tone.WARN))
     return tuple(pieces)
 
 

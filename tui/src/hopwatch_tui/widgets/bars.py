@@ -31,7 +31,7 @@ class Bar(Toned):
         """The line."""
         width = self.size.width
         fitting = (line for line in self.ways if sum(cell_len(text) for text, _ in line) <= width)
-        return self.strip(next(fitting, self.ways[-1]), width, self.rich_style)
+        return self.strip(next(fitting, self.ways[-1]), width, self.base)
 
 
 class Tabs(Toned):
@@ -62,7 +62,7 @@ class Tabs(Toned):
 
     def render_line(self, y: int) -> Strip:
         """All tabs."""
-        base = self.rich_style
+        base = self.base
         shown = base + self.get_component_rich_style("tabs--shown")
         strips = []
         for index, label in enumerate(self._labels()):

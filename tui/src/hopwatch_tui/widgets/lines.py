@@ -55,7 +55,7 @@ class Heading(Toned):
         width = self.size.width
         lines = self._lines(width)
         line = ((_NO_MARK, Tone.DIM), *lines[y]) if y < len(lines) else ()
-        return self.strip(line, width, self.rich_style)
+        return self.strip(line, width, self.base)
 
 
 class Lines(ScrollView, Toned, Generic[T], can_focus=True):
@@ -121,6 +121,8 @@ class Lines(ScrollView, Toned, Generic[T], can_focus=True):
         self.all: Sequence[T] = ()
         self.now: datetime | None = None
         self._drawn: dict[int, tuple[Line, bool]] = {}
+        self._painted: dict[tuple[int, int], Line] = {}
+        self._measured = (Size(), 0)
         self._announced = ""
 
     @property
@@ -148,12 +150,14 @@ class Lines(ScrollView, Toned, Generic[T], can_focus=True):
         self.painter = painter
         self.cursor.key_of = painter.key
         self._drawn.clear()
+        self._painted.clear()
         self.refresh()
 
     def _replace(self, items: Sequence[T]) -> None:
         was_empty, before = not self.items, self.cursor.index
         in_sight = self._row_in_sight(before)
         self.cursor.replace(items)
+        self._painted.clear()
         size = Size(0, len(items))
         if size != self.virtual_size:
             self.virtual_size = size
@@ -176,15 +180,20 @@ class Lines(ScrollView, Toned, Generic[T], can_focus=True):
 
     @property
     def _width(self) -> int:
-        """Cells of a line, beside the scrollbar."""
-        return self.scrollable_content_region.width
+        """Cells of a line, beside the scrollbar; asked for each line, reckoned once per size."""
+        if self._measured[0] != self.outer_size:
+            self._measured = self.outer_size, self.scrollable_content_region.width
+        return self._measured[1]
 
     def _look(self, index: int) -> tuple[Line, bool]:
-        """How a row looks: its pieces, and whether the cursor is on it."""
+        """How a row looks: its pieces, and whether the cursor is on it. Painted once, however often it is asked for."""
         if index >= len(self.items):
             return (), False
         width = max(1, self._width - 2)
-        return self.painter.line(self.items[index], width, self.now), index == self.cursor.index
+        line = self._painted.get((index, width))
+        if line is None:
+            line = self._painted[index, width] = self.painter.line(self.items[index], width, self.now)
+        return line, index == self.cursor.index
 
     def render_line(self, y: int) -> Strip:
         """One line of the list, or of what stands there while it is empty."""
@@ -192,7 +201,7 @@ class Lines(ScrollView, Toned, Generic[T], can_focus=True):
             return self._empty_line(y)
         line, under_cursor = look = self._look(self.scroll_offset.y + y)
         self._drawn[y] = look
-        base = self.rich_style
+        base = self.base
         if under_cursor:
             base += self.get_component_rich_style("lines--cursor")
         mark = (_MARK if under_cursor else _NO_MARK, Tone.KEY)
@@ -205,11 +214,9 @@ class Lines(ScrollView, Toned, Generic[T], can_focus=True):
             texts = (f"No line holds “{self.filter.text}”.", "Esc clears the filter.")
         place = y - max(0, self.size.height // 2 - len(texts))
         if not 0 <= place < len(texts):
-            return Strip.blank(self.size.width, self.rich_style)
+            return Strip.blank(self.size.width, self.base)
         text = fit(texts[place], self.size.width, pad=False).center(self.size.width)
-        return self.strip(
-            ((text, Tone.STRONG if place == 0 else Tone.DIM),), self.size.width, self.rich_style
-        )
+        return self.strip(((text, Tone.STRONG if place == 0 else Tone.DIM),), self.size.width, self.base)
 
     def watch_empty(self) -> None:
         """Draw the new words."""

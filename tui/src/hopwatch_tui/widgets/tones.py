@@ -30,22 +30,33 @@ class Toned(Widget):
     COMPONENT_CLASSES: ClassVar[set[str]] = set(COMPONENTS)
     DEFAULT_CSS = TONE_CSS.format(name="Toned")
 
-    _tones: dict[Tone, Style] | None = None
+    _base: Style | None = None
+    _over: dict[Style, dict[Tone, Style]] | None = None
 
     def notify_style_update(self) -> None:
         """Forget the styles of the theme before."""
-        self._tones = None
+        self._base = self._over = None
         super().notify_style_update()
 
-    def tone(self, tone: Tone) -> Style:
-        """The style of a tone, over this widget's own colours."""
-        if self._tones is None:
-            self._tones = {
-                tone: self.get_component_rich_style(f"tone--{tone}", partial=True) for tone in Tone
+    @property
+    def base(self) -> Style:
+        """This widget's own colours: `rich_style`, which asks all ancestors, kept until a style changes."""
+        if self._base is None:
+            self._base = self.rich_style
+        return self._base
+
+    def _tones(self, base: Style) -> dict[Tone, Style]:
+        """The style of each tone over `base`."""
+        if self._over is None:
+            self._over = {}
+        if base not in self._over:
+            self._over[base] = {
+                tone: base + self.get_component_rich_style(f"tone--{tone}", partial=True) for tone in Tone
             }
-        return self._tones[tone]
+        return self._over[base]
 
     def strip(self, line: Line, width: int, base: Style) -> Strip:
         """A line as a strip of exactly `width` cells on the style `base`."""
-        segments: Iterable[Segment] = (Segment(text, base + self.tone(tone)) for text, tone in line if text)
+        styles = self._tones(base)
+        segments: Iterable[Segment] = (Segment(text, styles[tone]) for text, tone in line if text)
         return Strip(segments).adjust_cell_length(width, base)

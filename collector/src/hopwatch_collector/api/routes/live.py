@@ -14,7 +14,8 @@ EVENT_STREAM = "text/event-stream"
 STREAM_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events: `snapshot` with a Live as data, `problem` with a Problem where one "
-        "snapshot failed, and comments as heartbeats. A slow reader skips snapshots.",
+        "snapshot failed, and comments as heartbeats. A snapshot comes where something new has come in, at least one per "
+        "interval; its verdicts are as of `judged_at`, since judging takes longer. A slow reader skips snapshots.",
         "content": {
             EVENT_STREAM: {"schema": {"type": "string"}, "example": "event: snapshot\ndata: {…}\n\n"}
         },
