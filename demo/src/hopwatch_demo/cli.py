@@ -55,6 +55,7 @@ def demo(
         _list_faults()
         return
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, interrupt)
     plan = Plan(seconds, rate, _brokers(brokers), _faults(fault or [], no_fault or []), keep)
     live = not json and sys.stdin.isatty() and sys.stdout.isatty()
     try:
@@ -129,6 +130,11 @@ def _say(text: str) -> None:
 def _terminate(number: int, frame: FrameType | None) -> None:
     """Leave as if by `sys.exit`, so that everything started is ended."""
     raise SystemExit(TERMINATED)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Leave wherever the demo is. asyncio's own way, which cancels a task instead, has been lost in clients that swallow it."""
+    raise KeyboardInterrupt
 
 
 def main() -> None:
