@@ -3,12 +3,15 @@
 import os
 import re
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import count
 from random import getrandbits
 from typing import Final
 
-id_in: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
-"""Whether untrusted text has the form of a message id (any UUID version, lower-case hex): a match, or None."""
+from hopwatch.native import native
+
+_uuid: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 _VARIANT: Final = 0b10 << 14
 
@@ -17,12 +20,7 @@ _beginning: tuple[int, str, "count[int]"] = (0, "", count())
 do not mix."""
 
 
-def new_message_id() -> str:
-    """Return a UUIDv7 in its 36-character form, for a third of what 74 random bits for each would cost.
-
-    Every millisecond draws 26 random bits anew, and 47 more from which its last field counts up (RFC 9562, 6.2,
-    method 1: a counter with a random beginning).
-    """
+def _new_message_id() -> str:
     global _beginning
     now = time.time_ns() // 1_000_000
     then, beginning, counter = _beginning
@@ -34,15 +32,30 @@ def new_message_id() -> str:
     return f"{beginning}{next(counter):012x}"
 
 
-def is_message_id(text: str) -> bool:
-    """Whether untrusted text has the form of a message id (any UUID version, lower-case hex, 36 characters)."""
-    return id_in(text) is not None
+new_message_id: Final[Callable[[], str]] = (
+    _new_message_id if native is None else partial(native.mint, getrandbits)
+)
+"""`new_message_id()`: a UUIDv7 in its 36-character form, for a third of what 74 random bits for each would cost.
+
+Every millisecond draws 26 random bits anew, and 47 more from which its last field counts up (RFC 9562, 6.2, method 1: a counter
+with a random beginning).
+"""
+
+
+def _is_message_id(text: str) -> bool:
+    return _uuid(text) is not None
+
+
+is_message_id: Final[Callable[[str], bool]] = _is_message_id if native is None else native.is_uuid
+"""Whether untrusted text has the form of a message id (any UUID version, lower-case hex, 36 characters)."""
 
 
 def _after_fork() -> None:
     """In a forked child the parent's counter is the parent's."""
     global _beginning
     _beginning = (0, "", count())
+    if native is not None:
+        native.forget()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from opentelemetry.util.types import AttributeValue
 
@@ -46,6 +46,9 @@ class Position(Protocol):
         """Return the attributes that name the position, as a new dict."""
         ...
 
+    def note(self, said: dict[str, AttributeValue]) -> None:
+        """Put them into what is said of a hop."""
+
 
 class KafkaPosition(NamedTuple):
     """Partition and offset of a record within its topic."""
@@ -57,6 +60,11 @@ class KafkaPosition(NamedTuple):
         """Return partition id and offset as the conventions spell them."""
         return {MESSAGING_DESTINATION_PARTITION_ID: str(self.partition), KAFKA_OFFSET: self.offset}
 
+    def note(self, said: dict[str, AttributeValue]) -> None:
+        """Say partition id and offset."""
+        partition, said[KAFKA_OFFSET] = self
+        said[MESSAGING_DESTINATION_PARTITION_ID] = str(partition)
+
 
 class StreamPosition(NamedTuple):
     """JetStream stream and sequence of a message."""
@@ -67,6 +75,10 @@ class StreamPosition(NamedTuple):
     def attributes(self) -> dict[str, AttributeValue]:
         """Return stream and sequence; no convention exists for them."""
         return {STREAM: self.stream, SEQUENCE: self.sequence}
+
+    def note(self, said: dict[str, AttributeValue]) -> None:
+        """Say stream and sequence."""
+        said[STREAM], said[SEQUENCE] = self
 
 
 class Prepared:
@@ -94,9 +106,19 @@ class Preparations:
         self._system = str(system)
         self._operation = operation.value
         self._known: dict[tuple[str, str, str, str | None], Prepared] = {}
+        self._last: tuple[Any, Any, Any, Any] = (None, None, None, None)
 
     def of(self, name: str, destination: Destination, receiver: str | None = None) -> Prepared:
         """Return what was prepared for this destination, prepared now if it is the first time."""
+        known_destination, known_name, known_receiver, prepared = self._last
+        if known_destination is destination and known_name is name and known_receiver is receiver:
+            found: Prepared = prepared
+            return found
+        found = self._of(name, destination, receiver)
+        self._last = destination, name, receiver, found  # replaced as one, so that threads do not mix
+        return found
+
+    def _of(self, name: str, destination: Destination, receiver: str | None) -> Prepared:
         title, address, attributes = destination
         key = (name, title, address, receiver)
         known = self._known.get(key)

@@ -233,8 +233,11 @@ def sender_of(carrier: Any, getter: Getter[Any]) -> w3c.Sender | None:
     propagator = propagate.get_global_textmap()
     if type(propagator) is not HopwatchPropagator or not propagator.by_hand:
         return None
-    at_once = getattr(getter, "fields", None)
-    fields = _fields(carrier, getter) if at_once is None else at_once(carrier)
+    read = getattr(getter, "sender", None)
+    if read is not None and (found := read(carrier)) is not None:
+        sender: w3c.Sender = found
+        return sender
+    fields = _fields(carrier, getter)
     return None if w3c.BAGGAGE in fields else w3c.sender(fields)
 
 

@@ -4,8 +4,8 @@ Only the clean form is handled here; for anything else the answer is None, and t
 """
 
 import re
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from typing import Final
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from typing import Any, Final
 
 from opentelemetry.trace import (
     DEFAULT_TRACE_STATE,
@@ -16,7 +16,8 @@ from opentelemetry.trace import (
 )
 
 from hopwatch.conventions import MESSAGE_ID_HEADER, TRACESTATE_KEY
-from hopwatch.ids import id_in
+from hopwatch.ids import is_message_id
+from hopwatch.native import native
 
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
@@ -24,10 +25,10 @@ BAGGAGE: Final = "baggage"
 TRAVELLING: Final = frozenset({TRACEPARENT, TRACESTATE, BAGGAGE, MESSAGE_ID_HEADER})
 """Headers that are read off a message."""
 
-_clean: Final = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+_clean: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
 _FLOW_ONLY: Final = re.compile(f"{TRACESTATE_KEY}=([0-9a-f]{{32}})")
 _FLOW_ID: Final = re.compile("[0-9a-f]{32}")
-_FLAGS: Final = {f"{bits:02x}": TraceFlags(bits) for bits in range(256)}
+_FLAGS: Final = tuple(map(TraceFlags, range(256)))
 
 
 POSSIBLE: Final = isinstance(INVALID_SPAN_CONTEXT, tuple) and len(INVALID_SPAN_CONTEXT) == 6
@@ -47,9 +48,20 @@ def span_context(
     return _made(SpanContext, parts)
 
 
-def traceparent(trace_id: int, span_id: int, flags: int) -> str:
-    """Return the header of that name."""
+def _traceparent(trace_id: int, span_id: int, flags: int) -> str:
     return "00-%032x-%016x-%02x" % (trace_id, span_id, flags)  # noqa: UP031 — half as dear
+
+
+def _parent(header: str) -> tuple[int, int, int] | None:
+    found = _clean(header)
+    return None if found is None else (int(found[1], 16), int(found[2], 16), int(found[3], 16))
+
+
+traceparent: Final[Callable[[int, int, int], str]] = _traceparent if native is None else native.traceparent
+"""`traceparent(trace_id, span_id, flags)`: the header of that name."""
+
+parent_in: Final[Callable[[str], tuple[int, int, int] | None]] = _parent if native is None else native.parent
+"""`parent_in(header)`: trace id, span id and flags in a clean `traceparent`, None where it is not."""
 
 
 class FlowState(TraceState):
@@ -131,12 +143,12 @@ def sender(fields: Mapping[str, str]) -> Sender | None:
     if not fields:
         return NOBODY
     parent = fields.get(TRACEPARENT)
-    if parent is None or _clean(parent) is None:
+    if parent is None or (ids := parent_in(parent)) is None:
         return None
-    flow = parent[3:35]
-    trace_id, span_id = int(flow, 16), int(parent[36:52], 16)
+    trace_id, span_id, bits = ids
     if not trace_id or not span_id:
         return None
+    flow = parent[3:35]
     state: TraceState = DEFAULT_TRACE_STATE
     foreign = False
     tracestate = fields.get(TRACESTATE)
@@ -148,14 +160,33 @@ def sender(fields: Mapping[str, str]) -> Sender | None:
             flow, foreign = other[1], True
         state = FlowState(flow, int(flow, 16))
     message_id = fields.get(MESSAGE_ID_HEADER)
-    if message_id is not None and id_in(message_id) is None:
+    if message_id is not None and not is_message_id(message_id):
         message_id = None
-    flags = _FLAGS[parent[53:]]
+    flags = _FLAGS[bits]
     if POSSIBLE:
         context = _made(SpanContext, (trace_id, span_id, True, flags, state, True))
     else:
         context = SpanContext(trace_id, span_id, True, flags, state)
     return context, message_id, flow, foreign
+
+
+def _sender_in(carrier: Any) -> Sender | None:
+    found = native.sender(carrier)
+    if not found:
+        return None if found is None else NOBODY
+    trace_id, span_id, bits, flow, message_id = found
+    if POSSIBLE:
+        context = _made(SpanContext, (trace_id, span_id, True, _FLAGS[bits], DEFAULT_TRACE_STATE, True))
+    else:
+        context = SpanContext(trace_id, span_id, True, _FLAGS[bits])
+    return context, message_id, flow, False
+
+
+sender_in: Final[Callable[[Any], Sender | None] | None] = None if native is None else _sender_in
+"""`sender_in(headers)`: what `sender` returns, read right off a dict of headers or pairs of one, for a getter that has it.
+
+None where a name is in capitals, comes twice or has more to say than ids; then `sender` is to be asked.
+"""
 
 
 def write(context: SpanContext, kept_flow: str | None) -> dict[str, str]:

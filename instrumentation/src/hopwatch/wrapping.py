@@ -11,7 +11,7 @@ from opentelemetry.trace import TracerProvider
 
 from hopwatch.conventions import MESSAGE_ID_HEADER
 from hopwatch.faults import swallowed
-from hopwatch.w3c import TRAVELLING
+from hopwatch.w3c import TRAVELLING, sender_in
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -125,6 +125,8 @@ class HeaderGetter(Getter[Mapping[str, Any] | None]):
             value = next((carrier[name] for name in carrier if name.lower() == key), None)
         text = as_text(value)
         return None if text is None else [text]
+
+    sender = staticmethod(sender_in) if sender_in is not None else None
 
     def fields(self, carrier: Mapping[str, Any] | None) -> dict[str, str]:
         """Return what `get` would for every header that travels with a message, in one pass."""

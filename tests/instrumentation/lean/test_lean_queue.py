@@ -101,14 +101,13 @@ def test_spans_go_in_few_requests_over_one_connection() -> None:
 
 
 def test_what_keeps_coming_waits_for_a_full_request() -> None:
-    """The thread encodes some hundred at a time; what follows a request goes when it fills the next, or its time has come."""
+    """What follows a request goes when it fills the next, or its time has come."""
     with Sink() as sink, exporting(sink.url, every_s=30.0, request_spans=3_000) as (provider, queue):
         record(provider, 600)
         assert provider.force_flush(10_000)
         before = len(sink.requests)
         for _ in range(4):
             record(provider, 600)
-            eventually(lambda: len(queue._spans) < 512)
         assert queue.stats().delivered == 600
         record(provider, 1_200)
         eventually(lambda: queue.stats().delivered >= 3_600)
@@ -210,7 +209,7 @@ def test_the_bound_counts_bytes_too() -> None:
             for number in range(400):
                 tracer.start_span("large", attributes={"body": f"{number:010d}" * 1_000}).end()
                 if number % 20 == 0:
-                    eventually(lambda: not queue._spans, within=10)
+                    eventually(lambda: not queue._ended, within=10)
             stats = eventually(queue.stats, lambda now: now.waiting + sum(now.dropped.values()) == 400)
             assert stats.waiting * 10_000 <= 1 << 20
             assert stats.dropped["queue full"] >= 290

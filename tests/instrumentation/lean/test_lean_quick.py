@@ -31,7 +31,7 @@ from hopwatch.conventions import (
     SettleOutcome,
     System,
 )
-from hopwatch.lean.encode import Encoder
+from hopwatch.lean.encode import Encoder, encoded_send, encoded_span
 from hopwatch.lean.provider import LeanTracer, LeanTracerProvider
 from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.span import LeanSpan
@@ -102,8 +102,8 @@ def encoded(span: LeanSpan | LeanSend, *, times: bool = False) -> dict[str, Any]
     if span.end_time is None:
         assert isinstance(span, LeanSpan)
         span.end()
-    body, count = Encoder(RESOURCE).encode([span])
-    assert count == 1
+    field = encoded_send(span) if isinstance(span, LeanSend) else encoded_span(span)
+    body = Encoder(RESOURCE).encode([(span._tracer, field)])
     [resource] = ExportTraceServiceRequest.FromString(body).resource_spans
     [scope] = resource.scope_spans
     [sent] = scope.spans

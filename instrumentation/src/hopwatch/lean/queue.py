@@ -1,4 +1,4 @@
-"""The export queue: recording appends, one thread encodes and sends; bounded, counted, as new after a fork."""
+"""The export queue: spans are encoded as they end, one thread sends them; bounded, counted, as new after a fork."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from opentelemetry.sdk.resources import Resource
 
 from hopwatch.faults import swallowed
 from hopwatch.lean.backlog import REQUEST_BYTES, Backlog
-from hopwatch.lean.encode import Encoder
+from hopwatch.lean.encode import Encoder, Ended, encoded_send, encoded_span
 from hopwatch.lean.ledger import ExportStats, Loss, Losses, Trouble
 from hopwatch.lean.lossreport import LossReport
 from hopwatch.lean.sender import Delivered, Later, Sender, pause
@@ -20,8 +20,7 @@ from hopwatch.lean.settings import ExportSettings
 from hopwatch.lean.span import LeanSpan
 
 _TOGETHER: Final = 512
-"""Spans encoded at a time, and how many must wait before the thread is woken early: larger batches have gone cold, and cost
-more. Requests cost less the more there is in them: they wait for more, or until it is time."""
+"""Spans put together at a time: what gives way together where the collector takes nothing."""
 
 _TOGETHER_BYTES: Final = 4 << 20
 
@@ -55,7 +54,7 @@ class SpanQueue:
         """Begin anew: in a forked child nothing that waited is ours, and neither thread nor connection exist."""
         settings = self._settings
         self.describe(resource)
-        self._spans: deque[LeanSpan | LeanSend] = deque()
+        self._ended: deque[Ended] = deque()
         self._room = settings.queued_spans
         self._stir_at = 0
         self._together = min(_TOGETHER, settings.request_spans)
@@ -80,23 +79,27 @@ class SpanQueue:
 
     def put(self, span: LeanSpan | LeanSend) -> None:
         """Take what has ended, or count it as lost."""
-        waiting = len(self._spans)
+        waiting = len(self._ended)
         if waiting >= self._room:
             self._losses.add(Loss.CLOSED if self._closed else Loss.FULL)
             return
-        self._spans.append(span)
+        try:
+            field = encoded_send(span) if type(span) is LeanSend else encoded_span(span)  # type: ignore[arg-type]
+            self._ended.append((span._tracer, field))
+        except Exception:  # noqa: BLE001 — times before 1970 and the like
+            self._losses.add(Loss.UNENCODABLE)
         if waiting == self._stir_at:
             self._stir()
 
     def stats(self) -> ExportStats:
         """Return what became of the spans so far."""
-        waiting = 0 if self._given_up else len(self._spans) + self._backlog.spans
+        waiting = 0 if self._given_up else len(self._ended) + self._backlog.spans
         return ExportStats(self._delivered, waiting, self._losses.counts())
 
     def force_flush(self, timeout_s: float) -> bool:
         """Wait until what has ended so far is dealt with, at most so long; whether it is."""
         if self._thread is None or self._closed:
-            return not self._spans
+            return not self._ended
         with self._answer:
             self._asked += 1
             asked = self._asked
@@ -137,7 +140,7 @@ class SpanQueue:
                 thread = threading.Thread(target=self._run, name="hopwatch-export", daemon=True)
                 thread.start()
                 self._thread = thread
-                self._stir_at = self._together
+                self._stir_at = self._plenty()
 
     # --- the export thread -------------------------------------------------------------------------------
 
@@ -160,7 +163,7 @@ class SpanQueue:
                 return
             self._given_up = True
         self._room = 0
-        left = len(self._spans) + self._backlog.spans
+        left = len(self._ended) + self._backlog.spans
         if left:
             self._losses.add(Loss.CLOSED, left)
         self._losses.tell(last=True)
@@ -172,7 +175,7 @@ class SpanQueue:
                 self._bell.get_nowait()
 
     def _idle_s(self) -> float:
-        if len(self._spans) >= self._together or (self._closed and not self._backlog.spans):
+        if len(self._ended) >= self._plenty() or (self._closed and not self._backlog.spans):
             return 0.0
         now, every_s = time.monotonic(), self._settings.every_s
         due = every_s
@@ -181,12 +184,12 @@ class SpanQueue:
         return max(0.0, min(due, every_s, self._deadline - now))
 
     def _round(self) -> None:
-        """Encode what has ended until now, send what may be sent."""
+        """Put together what has ended until now, send what may be sent."""
         asked = self._asked
-        left = len(self._spans)
+        left = len(self._ended)
         while left > 0:
-            left -= self._encode(min(left, self._together))
-            if self._is_plenty():
+            left -= self._gather(min(left, self._together))
+            if self._backlog.spans >= self._plenty():
                 self._send()
         due = time.monotonic() - self._sent_at >= self._settings.every_s
         if due or self._closed or asked != self._answered:
@@ -198,28 +201,25 @@ class SpanQueue:
                 self._answered = asked
                 self._answer.notify_all()
 
-    def _is_plenty(self) -> bool:
-        """Whether what is encoded fills a request, or so much of the bound that it must not wait for that."""
-        settings, backlog = self._settings, self._backlog
-        spans = min(settings.request_spans, settings.queued_spans // 4)
-        return backlog.spans >= spans or backlog.bytes >= min(REQUEST_BYTES, settings.queued_bytes // 4)
+    def _plenty(self) -> int:
+        """Return how many spans fill a request, or so much of the bound that they must not wait for that."""
+        settings = self._settings
+        spans = min(REQUEST_BYTES, settings.queued_bytes // 4) // self._span_bytes
+        return max(1, min(settings.request_spans, settings.queued_spans // 4, spans))
 
-    def _encode(self, count: int) -> int:
+    def _gather(self, count: int) -> int:
         if not self._closed:
             self._room -= count  # what is taken still waits, and its place is not free
-        taken = [self._spans.popleft() for _ in range(count)]
+        taken = [self._ended.popleft() for _ in range(count)]
         encoder = self._encoder
         if encoder is None:
             encoder = self._encoder = Encoder(self._resource)
-        body, encoded = encoder.encode(taken)
-        if encoded < count:
-            self._losses.add(Loss.UNENCODABLE, count - encoded)
-        if encoded:
-            age_s = self._backlog.age_s()
-            lost = self._backlog.add(body, encoded)
-            if lost:
-                self._losses.add(Loss.FULL, lost, age_s=age_s)
-            self._span_bytes = len(body) // encoded + 1
+        body = encoder.encode(taken)
+        age_s = self._backlog.age_s()
+        lost = self._backlog.add(body, count)
+        if lost:
+            self._losses.add(Loss.FULL, lost, age_s=age_s)
+        self._span_bytes = len(body) // count + 1
         self._fit()
         return count
 
@@ -227,7 +227,7 @@ class SpanQueue:
         """Let as many spans wait as the bounds allow, spans being as large as those seen last."""
         settings, size = self._settings, self._span_bytes
         self._together = max(1, min(_TOGETHER, settings.request_spans, _TOGETHER_BYTES // size))
-        self._stir_at = self._together
+        self._stir_at = self._plenty()
         if not self._closed:
             most = min(settings.queued_spans, settings.queued_bytes // size)
             self._room = max(1, most - self._backlog.spans)
@@ -272,4 +272,4 @@ class SpanQueue:
         self._trouble.tell(self._settings.url, answer.reason, wait_s)
 
     def _is_empty(self) -> bool:
-        return not self._spans and not self._backlog.spans
+        return not self._ended and not self._backlog.spans

@@ -29,11 +29,9 @@ class LeanSend:
         "_tracer",
         "end_time",
         "message_id",
-        "outcome",
         "own",
         "parent",
         "place",
-        "position",
         "span_id",
         "start_time",
         "trace_id",
@@ -57,11 +55,10 @@ class LeanSend:
         self.span_id = span_id
         self._flags = flags
         self.own = own
+        own[MESSAGE_ID] = message_id
         self.message_id = message_id
         self.start_time = time_ns()
         self.end_time: int | None = None
-        self.outcome = ""
-        self.position: Position | None = None
         self._grown: SpanSend | None = None
 
     def traceparent(self) -> str:
@@ -98,8 +95,10 @@ class LeanSend:
         ):
             self.grown().end(outcome, reason=reason, position=position, error=error)
             return
-        self.outcome = said
-        self.position = position
+        own = self.own
+        if position is not None:
+            position.note(own)
+        own[PUBLISH_OUTCOME] = said
         self.end_time = time_ns()
         try:
             if provider.outlet is not None:
@@ -122,10 +121,6 @@ class LeanSend:
     def span(self) -> LeanSpan:
         """Return the span that this send is."""
         place = self.place
-        said: Store = {MESSAGE_ID: self.message_id, **self.own}
-        if self.end_time is not None:
-            said.update(self.position.attributes() if self.position is not None else {})
-            said[PUBLISH_OUTCOME] = self.outcome
         ids = self.trace_id, self.span_id
         span = LeanSpan(
             self._tracer,
@@ -135,7 +130,7 @@ class LeanSend:
             ids,
             self._flags,
             None,
-            said,
+            dict(self.own),
             self.start_time,
             place,
         )

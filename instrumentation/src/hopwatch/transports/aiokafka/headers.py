@@ -8,7 +8,7 @@ from opentelemetry.trace import Link
 
 from hopwatch.conventions import MESSAGE_ID_HEADER
 from hopwatch.links import link_to_original
-from hopwatch.w3c import TRACEPARENT, TRAVELLING
+from hopwatch.w3c import TRACEPARENT, TRAVELLING, sender_in
 from hopwatch.wrapping import as_text, stale_fields
 
 Header = tuple[str, bytes | None]
@@ -56,6 +56,8 @@ class HeaderGetter(Getter[Any]):
                 text = as_text(value)
                 return None if text is None else [text]
         return None
+
+    sender = staticmethod(sender_in) if sender_in is not None else None
 
     def fields(self, carrier: Any) -> dict[str, str]:
         """Return what `get` would for every header that travels with a message, in one pass."""

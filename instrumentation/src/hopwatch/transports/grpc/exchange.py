@@ -24,7 +24,7 @@ from hopwatch.conventions import (
 )
 from hopwatch.places import Destination, Prepared
 from hopwatch.ready import Ready
-from hopwatch.w3c import TRACEPARENT, TRAVELLING
+from hopwatch.w3c import TRACEPARENT, TRAVELLING, sender_in
 from hopwatch.wrapping import as_text, guarded
 
 Metadata = Sequence[tuple[str, Any]]
@@ -210,6 +210,8 @@ class MetadataGetter(Getter[Iterable[tuple[str, Any]]]):
                 text = as_text(value)
                 return None if text is None else [text]
         return None
+
+    sender = staticmethod(sender_in) if sender_in is not None else None
 
     def fields(self, carrier: Iterable[tuple[str, Any]]) -> dict[str, str]:
         """Return what `get` would for everything that travels with a message, in one pass."""

@@ -1,0 +1,243 @@
+"""The steps in C and their twins in Python say the same, byte for byte, and the C neither leaks nor lets anything through."""
+
+import gc
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from hopwatch import ids, w3c
+from hopwatch.lean import fields
+from hopwatch.native import native
+from hopwatch.transports.aiokafka.headers import header_getter as pairs_getter
+from hopwatch.wrapping import header_getter as mapping_getter
+
+MESSAGE = "0191d3c0-0000-7000-8000-000000000000"
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+trace_ids, span_ids = st.integers(0, 2**128 - 1), st.integers(0, 2**64 - 1)
+texts = st.text(st.characters(exclude_categories=()), max_size=12)  # lone surrogates too
+values = st.one_of(
+    texts,
+    st.integers(-(1 << 70), 1 << 70),
+    st.booleans(),
+    st.floats(),
+    st.none(),
+    st.binary(max_size=4),
+    st.lists(st.integers(), max_size=2).map(tuple),
+    st.sampled_from(["x" * 5_000, "é" * 2_000, 127, 128, 2**63 - 1, 2**63, -(2**63), -1]),
+)
+own = st.dictionaries(texts | st.sampled_from(["hopwatch.message.id", "k" * 300]), values, max_size=6)
+names = st.sampled_from(
+    ["traceparent", "hopwatch-id", "tracestate", "baggage", "Traceparent", "HOPWATCH-ID", "content-type", "é"]
+)
+headers = st.lists(
+    st.tuples(
+        names,
+        st.one_of(
+            st.sampled_from([PARENT, PARENT.upper(), MESSAGE, MESSAGE.upper(), "", "hw=" + "a" * 32, PARENT + "0"]),
+            st.builds("00-{:032x}-{:016x}-{:02x}".format, trace_ids, span_ids, st.integers(0, 255)),
+            texts,
+        ),
+    ),
+    max_size=4,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _able() -> None:
+    if native is None and not (
+        shutil.which("cc") and Path(sysconfig.get_paths()["include"], "Python.h").exists()
+    ):
+        pytest.skip("hopwatch was installed where there is no C compiler")
+
+
+def test_a_compiler_at_hand_was_used() -> None:
+    """Where the machine can compile, the steps in C are there: their absence would only show as cost."""
+    assert native is not None
+
+
+@given(
+    trace_ids,
+    span_ids,
+    st.none() | span_ids,
+    st.integers(1, 5),
+    st.tuples(span_ids, span_ids),
+    st.binary(max_size=2_000),
+    own,
+)
+def test_a_span_is_the_same_bytes(
+    trace_id: int,
+    span_id: int,
+    parent: int | None,
+    kind: int,
+    times: tuple[int, int],
+    shared: bytes,
+    said: Any,
+) -> None:
+    """Whatever it says: texts of any length and script, numbers up to their bounds, and what only Python writes."""
+    given = (trace_id, span_id, b"\x1a\x01s", parent, b"\x2a\x01n", kind, *times, shared, said, b"\x7a\x00")
+    assert native.span(*given) == fields._span(*given)
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong"),
+    [
+        (0, -1),
+        (0, 2**128),
+        (1, 2**64),
+        (3, -1),
+        (6, -1),
+        (7, 2**64),
+        (0, "1"),
+        (4, "name"),
+        (9, [("a", 1)]),
+    ],
+)
+def test_what_has_no_place_in_a_span_is_refused(place: int, wrong: object) -> None:
+    """Ids and times out of bounds, and things of another kind, are errors in both; nothing is cut or read as something else."""
+    said: list[Any] = [1, 2, b"", 3, b"", 4, 5, 6, b"", {}, b""]
+    said[place] = wrong
+    for twin in (native.span, fields._span):
+        with pytest.raises(Exception):  # noqa: B017, PT011 — the queue counts it, whichever it is
+            twin(*said)
+    with pytest.raises(TypeError):
+        native.span(1, 2)
+
+
+@given(trace_ids, span_ids, st.integers(0, 255))
+def test_a_traceparent_is_written_and_read_alike(trace_id: int, span_id: int, flags: int) -> None:
+    """What one writes the other reads."""
+    written = native.traceparent(trace_id, span_id, flags)
+    assert written == w3c._traceparent(trace_id, span_id, flags)
+    assert native.parent(written) == w3c._parent(written) == (trace_id, span_id, flags)
+
+
+@given(st.sampled_from([PARENT, MESSAGE]), st.integers(0, 60), texts | st.sampled_from(["A", "g", "-", "0"]))
+@example(PARENT, 0, "")
+def test_what_is_malformed_is_malformed_to_both(text: str, place: int, put: str) -> None:
+    """One character more, less or other than it should be."""
+    for wrong in (text[:place] + put + text[place:], text[:place] + put + text[place + 1 :], text[:place]):
+        assert native.parent(wrong) == w3c._parent(wrong)
+        assert native.is_uuid(wrong) == ids._is_message_id(wrong)
+
+
+@given(headers)
+@example([("traceparent", PARENT), ("hopwatch-id", MESSAGE)])
+@example([("traceparent", PARENT), ("hopwatch-id", MESSAGE.upper())])
+def test_headers_are_read_alike(given: list[tuple[str, str]]) -> None:
+    """Off a dict as NATS and AMQP have one, off pairs as Kafka has them; or it is left to Python."""
+    assert w3c.sender_in is not None
+    for getter, carrier in (
+        (mapping_getter, dict(given)),
+        (pairs_getter, [(name, value.encode("utf-8", "surrogatepass")) for name, value in given]),
+    ):
+        read = w3c.sender_in(carrier)
+        said = getter.fields(carrier)
+        wanted = None if w3c.BAGGAGE in said else w3c.sender(said)
+        assert read is None or read == wanted
+
+
+def test_ordinary_headers_are_not_left_to_python() -> None:
+    """A message with our two headers among others, one without any, and none at all."""
+    assert w3c.sender_in is not None
+    usual = {"content-type": "json", "traceparent": PARENT, "hopwatch-id": MESSAGE}
+    pairs = tuple((name, value.encode()) for name, value in usual.items())
+    for carrier in (usual, pairs, list(pairs)):
+        read = w3c.sender_in(carrier)
+        assert read is not None
+        assert read[0] is not None
+        assert (read[0].span_id, read[1], read[2], read[3]) == (
+            0xB7AD6B7169203331,
+            MESSAGE,
+            PARENT[3:35],
+            False,
+        )
+    assert w3c.sender_in({"content-type": "json"}) is w3c.NOBODY
+    assert w3c.sender_in(None) is w3c.NOBODY
+    assert w3c.sender_in({"traceparent": PARENT, "hopwatch-id": "7"}) == (
+        *read[:1],
+        None,
+        PARENT[3:35],
+        False,
+    )
+    for unusual in ({1: 2}, [1], "text", [("traceparent",)], {"traceparent": 7}, {"traceparent": "0" * 55}):
+        assert w3c.sender_in(unusual) is None
+
+
+def test_ids_are_minted_alike() -> None:
+    """Both are UUIDv7 of this moment, count up, never repeat, and begin elsewhere every millisecond."""
+    for mint in (ids.new_message_id, ids._new_message_id):
+        minted = [mint() for _ in range(20_000)]
+        assert len({*minted}) == 20_000
+        assert all(
+            re.fullmatch("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", one)
+            for one in minted
+        )
+        assert [one[:13] for one in minted] == sorted(one[:13] for one in minted)
+        assert len({one[14:24] for one in minted}) > 1
+        first = minted[0]
+        assert int(minted[1][24:], 16) == int(first[24:], 16) + 1 or minted[1][:13] != first[:13]
+
+
+def calls() -> Iterator[None]:
+    """Every way through the module, good and bad."""
+    span = [
+        2**100,
+        2**60,
+        b"",
+        2**60,
+        b"\x2a\x01n",
+        4,
+        5,
+        6,
+        b"s" * 900,
+        {"a": "b" * 900, "c": 7, "d": 1.5, "e": True},
+        b"",
+    ]
+    while True:
+        native.span(*span)
+        native.span(*span[:9], {"a": (1, 2)}, b"")
+        with pytest.raises(OverflowError):
+            native.span(-1, *span[1:])
+        native.parent(native.traceparent(2**100, 2**60, 1))
+        for carrier in ({"traceparent": PARENT, "hopwatch-id": MESSAGE}, [("traceparent", PARENT.encode()), ("hopwatch-id", b"7")],
+                        {"traceparent": PARENT, "hopwatch-id": 7}, {"baggage": "a=b"}, None, [("a", 1), 2]):  # fmt: skip
+            native.sender(carrier)
+        ids.new_message_id()
+        yield
+
+
+def test_nothing_leaks() -> None:
+    """However often they are called, no block of memory stays behind."""
+    call = calls()
+    for _ in range(300):
+        next(call)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(3_000):
+        next(call)
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 300
+
+
+def test_python_does_the_work_where_it_is_asked_to() -> None:
+    """HOPWATCH_PURE_PYTHON=1 leaves the module out."""
+    code = "from hopwatch import ids, w3c; from hopwatch.native import native; print(native, w3c.sender_in, len(ids.new_message_id()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"HOPWATCH_PURE_PYTHON": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["None", "None", "36"]
