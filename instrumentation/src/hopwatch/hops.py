@@ -122,17 +122,20 @@ class ProcessHop:
 
     __slots__ = (
         "_attributes",
-        "_before",
         "_done",
         "_error_type",
         "_place",
         "_span",
         "_tracer",
+        "before",
         "context",
         "ended",
         "outcome",
         "started",
     )
+
+    before: Context | None
+    """What is current again once this hop no longer is; None: it is not the current one."""
 
     context: Context
     """The context of what is done for this message: its span, its flow, its business keys."""
@@ -165,7 +168,7 @@ class ProcessHop:
         self.ended = False
         self._done = done
         self._error_type: str | None = None
-        self._before: Context | None = None
+        self.before = None
         self.started = time.monotonic()
 
     def attach(self, before: Context | None = None) -> None:
@@ -176,7 +179,7 @@ class ProcessHop:
         if before is None:
             before = get_current()
         if before is not self.context:
-            self._before = before
+            self.before = before
             attach(self.context)
 
     def detach(self) -> None:
@@ -185,9 +188,9 @@ class ProcessHop:
         No token is kept: hops of iterators and callbacks often end in another task than they began in, where
         resetting by token is an error. Elsewhere the hop's context dies with its task.
         """
-        before = self._before
+        before = self.before
         if before is not None:
-            self._before = None
+            self.before = None
             if get_current() is self.context:
                 attach(before)
 

@@ -174,6 +174,7 @@ def recorded(
             hop.end()
             return result
         finally:
-            hop.detach()
+            if hop.before is not None:  # it ended while its handler went on
+                hop.detach()
 
     return handle

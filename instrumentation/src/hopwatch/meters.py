@@ -47,6 +47,12 @@ Done = Callable[[str | None], None]
 """Ends a measurement."""
 
 
+class _Real:
+    """In the place of a stand-in, where a MeterProvider was set before us."""
+
+    _real_instrument = True
+
+
 class Meters:
     """The instruments of one transport."""
 
@@ -71,10 +77,13 @@ class Meters:
             explicit_bucket_boundaries_advisory=DURATION_BOUNDARIES,
         )
 
+        self.behind: Any = self._sent if hasattr(self._sent, "_real_instrument") else _Real
+        """Its `_real_instrument` is None until somebody measures: the API's stand-ins have nothing behind them until then."""
+
     @property
     def on(self) -> bool:
-        """Whether somebody measures: until a MeterProvider is set, the API's stand-ins have nothing behind them."""
-        return getattr(self._sent, "_real_instrument", self._sent) is not None
+        """Whether somebody measures."""
+        return self.behind._real_instrument is not None
 
     def sending(self, attributes: Attributes) -> Done:
         """Begin to time a send; what is returned counts it, with the type of its error if it had one."""

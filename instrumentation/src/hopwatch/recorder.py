@@ -80,6 +80,7 @@ class Recorder:
         self._hook = hook
         self._shape = shape_of(str(system), hook)
         self._meters = Meters(str(system))
+        self._measured = self._meters.behind
         self._ordinary = hook is None and self._shape is None
         self._sends = Preparations(system, Operation.SEND)
         self._attempts = Preparations(system, Operation.PROCESS)
@@ -120,7 +121,7 @@ class Recorder:
                 belong(described, context)
                 current: Any = context.get(SPAN_KEY)
                 above = None if current is None else current.get_span_context()
-            if self._ordinary and not links and not self._meters.on:
+            if self._ordinary and not links and self._measured._real_instrument is None:
                 send = self._quick_send(place, above, described, message_id)
                 if send is not None:
                     if not inject_quickly(carrier, setter, send, message_id, context):
@@ -194,7 +195,7 @@ class Recorder:
             }
             if attributes:
                 said.update(attributes)
-            if self._ordinary and DEAD_LETTER_RECEIVER not in said and not self._meters.on:
+            if self._ordinary and DEAD_LETTER_RECEIVER not in said and self._measured._real_instrument is None:
                 hop = self._process_quickly(place, carrier, getter, said, settled)
             if hop is None:
                 hop = self._process_thoroughly(place, carrier, getter, said, settled)

@@ -154,12 +154,18 @@ def as_text(value: Any) -> str | None:
     return value.decode(errors="replace") if isinstance(value, bytes) else None
 
 
+_named: tuple[TracerProvider | None, str] = (None, "")
+"""A tracer provider, and the service it is of."""
+
+
 def service_name() -> str:
     """Return `service.name` of the tracer provider in force; plain subscribers have no other name."""
-    return _service_name(trace.get_tracer_provider())
-
-
-@lru_cache(maxsize=4)
-def _service_name(provider: TracerProvider) -> str:
-    resource = getattr(provider, "resource", None)
-    return str(resource.attributes.get("service.name", "unknown_service")) if resource else "unknown_service"
+    global _named
+    in_force = trace._TRACER_PROVIDER  # the function that returns it asks this first, and costs five times as much
+    known, name = _named
+    if in_force is None or in_force is not known:
+        provider = in_force or trace.get_tracer_provider()
+        resource = getattr(provider, "resource", None)
+        name = str(resource.attributes.get("service.name", "unknown_service")) if resource else "unknown_service"
+        _named = provider, name
+    return name

@@ -31,6 +31,7 @@ Metadata = Sequence[tuple[str, Any]]
 
 _UNREACHED = re.compile(r"connect|resol|lookup|no route|unreachable", re.IGNORECASE)
 _SENT_AND_LOST = re.compile(r"socket closed|connection reset|broken pipe|goaway", re.IGNORECASE)
+_OK: Final = grpc.StatusCode.OK
 _UNANSWERED = frozenset({grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED})
 _FAULTS_OF_THE_SERVER = frozenset(
     {
@@ -104,11 +105,13 @@ class Exchange:
     @guarded
     def answered(self, code: grpc.StatusCode, details: str | None = None) -> None:
         """End a caller's half: with an answer, or with what it means that there was none."""
-        ok = code is grpc.StatusCode.OK
+        if code is _OK:
+            self._hop.end(self._attributes(code))
+            return
         self._hop.end(
             self._attributes(code),
-            error_type="" if ok else code.name,
-            reason="" if ok else details or "",
+            error_type=code.name,
+            reason=details or "",
             outcome=outcome_of(code, details or ""),
         )
 
@@ -130,7 +133,7 @@ class Exchange:
 
     def _attributes(self, code: grpc.StatusCode) -> dict[str, AttributeValue]:
         attributes = Ready()
-        attributes[RPC_STATUS] = code.name
+        attributes[RPC_STATUS] = code._name_  # `name` asks the class first
         if self.sent is not None:
             attributes[MESSAGES_SENT] = self.sent
         if self.received is not None:

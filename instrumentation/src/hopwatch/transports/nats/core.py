@@ -21,7 +21,6 @@ from hopwatch.recorder import ProcessHop, Recorder
 from hopwatch.transports.nats.consumers import Consumers
 from hopwatch.transports.nats.places import (
     Asking,
-    Sending,
     asking,
     begin_process,
     begin_send,
@@ -75,11 +74,11 @@ class Core:
         async def publish(client: Client, *args: Any, **kwargs: Any) -> T:
             if not self._patches.active:
                 return await original(client, *args, **kwargs)
-            request = asking()
-            if request is not None:
-                return await original(client, *args, **(_carried(request, args, kwargs) or kwargs))
             sending = begin_send(self._recorder, "publish", client, args, kwargs, headers_at=3)
             if sending is None:
+                request = asking()
+                if request is not None:
+                    kwargs = _carried(request, args, kwargs) or kwargs
                 return await original(client, *args, **kwargs)
             hop, args, kwargs = sending
             try:
@@ -98,15 +97,16 @@ class Core:
         if sending is None:
             return await wrapped(*args, **kwargs)
         old_style = argument(args, kwargs, 3, "old_style", False)
-        request = Asking(sending.hop, _ids(sending) if old_style else None)
+        hop, args, kwargs = sending
+        request = Asking(hop, _ids(args, kwargs) if old_style else None)
         try:
             with quietly(request):
-                reply = await wrapped(*sending.args, **sending.kwargs)
+                reply = await wrapped(*args, **kwargs)
         except BaseException as error:
-            sending.hop.end(outcome_of(error), error=error)
+            hop.end(outcome_of(error), error=error)
             self._gave_up(request)
             raise
-        sending.hop.end(PublishOutcome.CONFIRMED)
+        hop.end(PublishOutcome.CONFIRMED)
         self._replied(client, request, reply)
         return reply
 
@@ -208,9 +208,13 @@ class Core:
             return args, kwargs
         subject, queue = argument(args, kwargs, 0, "subject", ""), argument(args, kwargs, 1, "queue", "")
 
+        patches, recorder, consumers = self._patches, self._recorder, self._consumers
+
         def begin(message: Msg) -> ProcessHop | None:
             speak_up()
-            return self._begin(client, message, subject, queue)
+            if not patches.active:
+                return None
+            return begin_process(recorder, consumers, client, message, subject=subject, queue=queue)
 
         return with_argument(args, kwargs, 2, "cb", recorded(callback, begin))
 
@@ -249,10 +253,10 @@ class Core:
             self._recorder.unsubscribed(title[0], receiver=title[1])
 
 
-def _ids(sending: Sending) -> Kwargs:
+def _ids(args: Args, kwargs: Kwargs) -> Kwargs:
     """Return our headers alone: nats-py publishes old-style requests without the caller's."""
     ours = stale_fields()
-    headers = argument(sending.args, sending.kwargs, 4, "headers") or {}
+    headers = argument(args, kwargs, 4, "headers") or {}
     return {name: value for name, value in headers.items() if name.lower() in ours}
 
 

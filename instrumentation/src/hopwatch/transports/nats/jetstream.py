@@ -33,13 +33,14 @@ class JetStream:
         sending = begin_send(self._recorder, "publish", js._nc, args, kwargs, headers_at=4)
         if sending is None:
             return await wrapped(*args, **kwargs)
+        hop, args, kwargs = sending
         try:
             with quietly():
-                ack = await wrapped(*sending.args, **sending.kwargs)
+                ack = await wrapped(*args, **kwargs)
         except BaseException as error:
-            sending.hop.end(outcome_of(error), error=error)
+            hop.end(outcome_of(error), error=error)
             raise
-        _acknowledged(sending.hop, ack)
+        _acknowledged(hop, ack)
         return ack
 
     async def publish_async(
@@ -49,13 +50,14 @@ class JetStream:
         sending = begin_send(self._recorder, "publish", js._nc, args, kwargs, headers_at=4)
         if sending is None:
             return await wrapped(*args, **kwargs)
+        hop, args, kwargs = sending
         try:
             with quietly():
-                future = await wrapped(*sending.args, **sending.kwargs)
+                future = await wrapped(*args, **kwargs)
         except BaseException as error:
-            sending.hop.end(outcome_of(error), error=error)
+            hop.end(outcome_of(error), error=error)
             raise
-        future.add_done_callback(lambda done: _resolved(sending.hop, done))
+        future.add_done_callback(lambda done: _resolved(hop, done))
         return future
 
     async def subscribe_bind(

@@ -158,12 +158,8 @@ def outcome_of(error: BaseException) -> PublishOutcome:
     return PublishOutcome.REFUSED
 
 
-class Sending(NamedTuple):
-    """A send that has begun, and the arguments that carry its ids."""
-
-    hop: SendHop
-    args: Args
-    kwargs: Kwargs
+Sending = tuple[SendHop, Args, Kwargs]
+"""A send that has begun, and the arguments that carry its ids."""
 
 
 def begin_send(
@@ -177,8 +173,12 @@ def begin_send(
         given = args[headers_at] if len(args) > headers_at else kwargs.get("headers")
         payload = args[1] if len(args) > 1 else kwargs.get("payload", b"")
         where = destination(subject, client)
-        tie = _reply(args, kwargs) if headers_at == _REPLY_AT + 1 and name == "publish" else None
-        attributes = conversation(tie or (subject if where.name is INBOX else None))
+        tie = None
+        if headers_at == _REPLY_AT + 1:  # core publish alone has a reply subject before the headers
+            tie = args[_REPLY_AT] if len(args) > _REPLY_AT else kwargs.get("reply")
+        if not tie and where[0] is INBOX:
+            tie = subject
+        attributes: dict[str, AttributeValue] = {MESSAGING_CONVERSATION_ID: tie} if tie else {}
         if recorder.opted.body_size:
             attributes[MESSAGING_BODY_SIZE] = len(payload)
         headers: dict[str, Any] = {}
@@ -195,14 +195,10 @@ def begin_send(
                 args, kwargs = with_argument(args, kwargs, headers_at, "headers", headers)
             else:
                 kwargs = {**kwargs, "headers": headers}
-        return Sending(hop, args, kwargs)
+        return hop, args, kwargs
     except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
         swallowed("send", fault)
         return None
-
-
-def _reply(args: Args, kwargs: Kwargs) -> Any:
-    return args[_REPLY_AT] if len(args) > _REPLY_AT else kwargs.get("reply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +245,10 @@ def begin_process(
     """Begin the processing of a message that came for a subscription, None if it is none of the user's."""
     try:
         headers, reply = message.headers, message.reply
-        if message.subject[0] == _SYSTEM_PREFIX or (
-            not message.data and headers and _STATUS_HEADER in headers
-        ):
+        title = message.subject
+        if title[0] == _SYSTEM_PREFIX or (not message.data and headers and _STATUS_HEADER in headers):
             return None
-        where = destination(message.subject, client)
+        where = destination(title, client)
         settled: SettleOutcome | None = SettleOutcome.AUTO
         attempt = 1
         delivery = delivery_of(message) if reply and reply[0] == _SYSTEM_PREFIX else None
@@ -263,8 +258,9 @@ def begin_process(
             attempt, owed = delivery.attempt, f"{delivery.stream}/{delivery.consumer}"
             settled = None if consumers.acknowledges(delivery) else settled
         else:
-            owed = receiver(subject, queue, client)
-            attributes = conversation(reply or (message.subject if where.name is INBOX else None))
+            owed = queue or receiver(subject, queue, client)
+            tie = reply or (title if where[0] is INBOX else None)
+            attributes = {MESSAGING_CONVERSATION_ID: tie} if tie else {}
         if headers and _MESSAGE_ID_HEADER in headers:
             attributes[ALIAS] = (headers[_MESSAGE_ID_HEADER],)
         if queue:
