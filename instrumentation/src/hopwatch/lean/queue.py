@@ -88,7 +88,7 @@ class SpanQueue:
             self._ended.append((span._tracer, field))
         except Exception:  # noqa: BLE001 — times before 1970 and the like
             self._losses.add(Loss.UNENCODABLE)
-        if waiting == self._stir_at:
+        if waiting >= self._stir_at:
             self._stir()
 
     def stats(self) -> ExportStats:
