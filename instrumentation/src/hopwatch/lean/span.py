@@ -17,6 +17,7 @@ from opentelemetry.util.types import AnyValue, Attributes
 
 from hopwatch.lean.attributes import PLAIN, Store, cleaned, cleaned_value, put
 from hopwatch.places import Prepared
+from hopwatch.ready import Ready
 from hopwatch.w3c import span_context, traceparent
 
 if TYPE_CHECKING:
@@ -160,6 +161,8 @@ class LeanSpan(trace.Span, ReadableSpan):
         if self._closed("set_attributes") or not attributes:
             return
         limits = self._tracer.limits
+        if type(attributes) is Ready and limits.max_span_attribute_length is None and self._add(attributes):
+            return
         added = cleaned(attributes, limits.max_span_attribute_length)
         self._dropped_attributes += len(attributes) - len(added)
         most = limits.max_span_attributes
@@ -320,6 +323,17 @@ class LeanSpan(trace.Span, ReadableSpan):
             self._linked.append(Linked(context, *kept))
         if self._linked is not None:
             self._dropped_links += _trim(self._linked, limits.max_links)
+
+    def _add(self, attributes: Ready) -> bool:
+        """Add plain attributes of which none has been said yet, if there is room; whether done."""
+        own, shared = self._own, self._place.attributes if self._place is not None else {}
+        most = self._tracer.limits.max_span_attributes
+        if most is not None and len(own) + len(shared) + len(attributes) > most:
+            return False
+        if not (own.keys().isdisjoint(attributes) and shared.keys().isdisjoint(attributes)):
+            return False
+        own.update(attributes)
+        return True
 
     def _beside(self, keys: Collection[str], most: int | None) -> Store:
         """Return what further attributes go into; those shared with others become its own where these may touch them."""
