@@ -195,7 +195,11 @@ class Recorder:
             }
             if attributes:
                 said.update(attributes)
-            if self._ordinary and DEAD_LETTER_RECEIVER not in said and self._measured._real_instrument is None:
+            if (
+                self._ordinary
+                and DEAD_LETTER_RECEIVER not in said
+                and self._measured._real_instrument is None
+            ):
                 hop = self._process_quickly(place, carrier, getter, said, settled)
             if hop is None:
                 hop = self._process_thoroughly(place, carrier, getter, said, settled)

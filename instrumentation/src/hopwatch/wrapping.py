@@ -161,11 +161,15 @@ _named: tuple[TracerProvider | None, str] = (None, "")
 def service_name() -> str:
     """Return `service.name` of the tracer provider in force; plain subscribers have no other name."""
     global _named
-    in_force = trace._TRACER_PROVIDER  # the function that returns it asks this first, and costs five times as much
+    in_force = (
+        trace._TRACER_PROVIDER
+    )  # the function that returns it asks this first, and costs five times as much
     known, name = _named
     if in_force is None or in_force is not known:
         provider = in_force or trace.get_tracer_provider()
         resource = getattr(provider, "resource", None)
-        name = str(resource.attributes.get("service.name", "unknown_service")) if resource else "unknown_service"
+        name = (
+            str(resource.attributes.get("service.name", "unknown_service")) if resource else "unknown_service"
+        )
         _named = provider, name
     return name
