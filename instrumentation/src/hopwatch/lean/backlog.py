@@ -1,9 +1,11 @@
-"""Encoded spans that wait to be sent: bounded in spans and bytes; the oldest give way."""
+"""Spans that wait to be sent, each encoded: bounded in number and bytes; the oldest give way."""
 
 import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
+
+from hopwatch.lean.encode import Ended
 
 REQUEST_BYTES: Final = 4 << 20
 """About how large a request may become."""
@@ -11,10 +13,10 @@ REQUEST_BYTES: Final = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some spans as an OTLP request. Requests joined are one request again: protobuf merges repeated fields."""
+    """Some spans that ended about the same time."""
 
-    body: bytes
-    spans: int
+    spans: list[Ended]
+    bytes: int
     born: float
 
 
@@ -28,11 +30,11 @@ class Backlog:
         self.spans = 0
         self.bytes = 0
 
-    def add(self, body: bytes, spans: int) -> int:
-        """Take in a batch; returns how many older spans had to give way."""
-        self._batches.append(Batch(body, spans, time.monotonic()))
-        self.spans += spans
-        self.bytes += len(body)
+    def add(self, spans: list[Ended], size: int) -> int:
+        """Take in spans of so many bytes; returns how many older ones had to give way."""
+        self._batches.append(Batch(spans, size, time.monotonic()))
+        self.spans += len(spans)
+        self.bytes += size
         lost = 0
         while len(self._batches) > 1 and (self.spans > self._most_spans or self.bytes > self._most_bytes):
             lost += self.pop(1)
@@ -42,24 +44,24 @@ class Backlog:
         """Return how long the oldest batch has waited."""
         return time.monotonic() - self._batches[0].born if self._batches else 0.0
 
-    def head(self, most_spans: int) -> tuple[list[Batch], bytes]:
-        """Return the oldest batches that go into one request, and that request."""
+    def head(self, most_spans: int) -> list[Batch]:
+        """Return the oldest batches that go into one request."""
         chosen: list[Batch] = []
         spans = size = 0
         for batch in self._batches:
-            spans += batch.spans
-            size += len(batch.body)
+            spans += len(batch.spans)
+            size += batch.bytes
             if chosen and (spans > most_spans or size > REQUEST_BYTES):
                 break
             chosen.append(batch)
-        return chosen, b"".join(batch.body for batch in chosen)
+        return chosen
 
     def pop(self, batches: int) -> int:
         """Forget the oldest batches; returns how many spans they were."""
         gone = [self._batches.popleft() for _ in range(batches)]
-        spans = sum(batch.spans for batch in gone)
+        spans = sum(len(batch.spans) for batch in gone)
         self.spans -= spans
-        self.bytes -= sum(len(batch.body) for batch in gone)
+        self.bytes -= sum(batch.bytes for batch in gone)
         return spans
 
     def pop_older_than(self, age_s: float) -> int:

@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, TraceState
 from hopwatch.lean.fields import names, span_field
 from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.span import UNSET, LeanSpan
-from hopwatch.lean.wire import attributes, number, sized, text
+from hopwatch.lean.wire import attributes, number, sized, text, varints
 from hopwatch.places import Prepared
 
 if TYPE_CHECKING:
@@ -42,12 +42,17 @@ class Encoder:
             if group is None:
                 group = groups[tracer] = []
             group.append(field)
-        parts = [self._resource]
+        if not groups:
+            return b""
+        parts = [b"", self._resource]
         for tracer, group in groups.items():
             head, schema = self._scope(tracer.scope)
-            parts.append(sized(0x12, b"".join((head, *group, schema))))
+            parts += (b"\x12" + varints[len(head) + sum(map(len, group)) + len(schema)], head)
+            parts += group
+            parts.append(schema)
         parts.append(self._resource_schema)
-        return sized(0x0A, b"".join(parts)) if groups else b""
+        parts[0] = b"\x0a" + varints[sum(map(len, parts))]
+        return b"".join(parts)
 
     def _scope(self, scope: InstrumentationScope) -> tuple[bytes, bytes]:
         known = self._scopes.get(scope)

@@ -4,13 +4,14 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import Final
 
 from opentelemetry.sdk.resources import Resource
 
 from hopwatch.faults import swallowed
-from hopwatch.lean.backlog import REQUEST_BYTES, Backlog
+from hopwatch.lean.backlog import REQUEST_BYTES, Backlog, Batch
 from hopwatch.lean.encode import Encoder, Ended, encoded_send, encoded_span
 from hopwatch.lean.ledger import ExportStats, Loss, Losses, Trouble
 from hopwatch.lean.lossreport import LossReport
@@ -211,15 +212,12 @@ class SpanQueue:
         if not self._closed:
             self._room -= count  # what is taken still waits, and its place is not free
         taken = [self._ended.popleft() for _ in range(count)]
-        encoder = self._encoder
-        if encoder is None:
-            encoder = self._encoder = Encoder(self._resource)
-        body = encoder.encode(taken)
+        size = sum(len(field) for _, field in taken)
         age_s = self._backlog.age_s()
-        lost = self._backlog.add(body, count)
+        lost = self._backlog.add(taken, size)
         if lost:
             self._losses.add(Loss.FULL, lost, age_s=age_s)
-        self._span_bytes = len(body) // count + 1
+        self._span_bytes = size // count + 1
         self._fit()
         return count
 
@@ -240,7 +238,8 @@ class SpanQueue:
             if lost:
                 self._losses.add(Loss.TOO_OLD, lost, age_s=age_s)
                 continue
-            batches, body = backlog.head(self._settings.request_spans)
+            batches = backlog.head(self._settings.request_spans)
+            body = self._encoded(batches)
             body += self._loss_report.due(self._resource, last=self._closed)
             if not body:
                 return
@@ -262,6 +261,12 @@ class SpanQueue:
             if refused:
                 said = "rejected by the collector" if isinstance(answer, Delivered) else answer.reason
                 self._losses.add(Loss.REFUSED, refused, said, age_s=age_s)
+
+    def _encoded(self, batches: list[Batch]) -> bytes:
+        """Return a request of all their spans: one copy of each, as what waits is large and cold."""
+        if self._encoder is None:
+            self._encoder = Encoder(self._resource)
+        return self._encoder.encode(chain.from_iterable(batch.spans for batch in batches))
 
     def _postpone(self, answer: Later) -> None:
         wait_s = pause(self._attempt, answer.after_s)

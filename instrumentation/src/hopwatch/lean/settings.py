@@ -29,7 +29,7 @@ class ExportSettings:
     client_certificate: str | None = None
     client_key: str | None = None
     every_s: float = 0.5
-    queued_spans: int = 16_384
+    queued_spans: int = 32_768
     queued_bytes: int = 32 << 20
     request_spans: int = 4_096
 
