@@ -177,8 +177,8 @@ def test_ordinary_headers_are_not_left_to_python() -> None:
 def test_ids_are_minted_alike() -> None:
     """Both are UUIDv7 of this moment, count up, never repeat, and begin elsewhere every millisecond."""
     for mint in (ids.new_message_id, ids._new_message_id):
-        minted = [mint() for _ in range(20_000)]
-        assert len({*minted}) == 20_000
+        minted = [mint() for _ in range(100_000)]
+        assert len({*minted}) == 100_000
         assert all(
             re.fullmatch("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", one)
             for one in minted
