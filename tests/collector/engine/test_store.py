@@ -23,6 +23,7 @@ from ledger_support import (
 )
 
 from hopwatch_collector.engine import QueryLimit, QueryLimits, Store, schema
+from hopwatch_collector.engine.sqlfiles import stages
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable
 from hopwatch_collector.query.clocks import NOTHING
 
@@ -141,6 +142,23 @@ def test_columns_that_no_longer_fit_are_learnt_anew(store: Store) -> None:
     store._columns = dict.fromkeys(store._columns, "message UInt8")
     assert judged(store) == before
     assert "UInt8" not in {*store._columns.values()}
+
+
+def test_what_was_empty_is_asked_once_it_has_rows(store: Store) -> None:
+    """Stages made from tables without rows are left out only as long as these have none."""
+    take(store, sent())
+    assert [row["receiver"] for row in judged(store)] == [""]
+    assert [row["receiver"] for row in judged(store)] == [""]
+    take(store, subscribed())
+    assert [row["receiver"] for row in judged(store)] == ["billing"]
+
+
+def test_stages_are_made_from_tables_that_exist(store: Store) -> None:
+    """A stage that names a table there is not would never be filled, one that does not read it filled for nothing."""
+    tables = {row[0] for row in store._writer.query("SHOW TABLES").result_rows}
+    sources = {(stage.select, source) for stage in stages("deliveries") for source in stage.sources}
+    assert {source for _, source in sources} <= tables
+    assert {source for _, source in sources} >= {"receivers", "positions", "commits"}
 
 
 HOSTILE = [

@@ -1,7 +1,8 @@
 """Statements by file name.
 
 A line `-- include: <name>` stands for the text of another file; a line `-- stage: <name>` says that the statement of
-that file comes first: it leaves its result in a temporary table that this one reads. Stages may have stages.
+that file comes first: it leaves its result in a temporary table that this one reads. Stages may have stages. A line
+`-- from: <table>, <table>` in one says that it has no rows while none of these tables has any.
 """
 
 import re
@@ -12,6 +13,7 @@ from typing import Final
 
 _STAGE: Final = re.compile(r"^-- stage: (\w+)$", re.MULTILINE)
 _TEMPORARY: Final = re.compile(r"^CREATE OR REPLACE TEMPORARY TABLE (\w+) ENGINE = Memory AS$", re.MULTILINE)
+_FROM: Final = re.compile(r"^-- from: (\w+(?:, \w+)*)$", re.MULTILINE)
 _INCLUDE: Final = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
 
 
@@ -31,6 +33,8 @@ class Stage:
     """Makes and fills the table."""
     select: str
     """What it is filled with."""
+    sources: tuple[str, ...] = ()
+    """It is empty where all of these tables are; none: nothing is known of that."""
 
     @classmethod
     def read(cls, name: str) -> "Stage":
@@ -39,7 +43,8 @@ class Stage:
         found = _TEMPORARY.search(text)
         if found is None:
             raise ValueError(f"{name}.sql makes no temporary table")
-        return cls(found[1], text, text[found.end() :])
+        sources = _FROM.search(text)
+        return cls(found[1], text, text[found.end() :], tuple(sources[1].split(", ")) if sources else ())
 
 
 @cache

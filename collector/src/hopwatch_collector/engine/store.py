@@ -35,9 +35,17 @@ everybody up, and before the pump blames a request it sees that the engine takes
 
 
 _PLANNING: Final = {
-    # Two rewrites of AND and OR that hash whole subqueries again and again: 2 s of planning for the verdicts.
+    # Two rewrites of AND and OR that hash whole subqueries again and again: 2 s of planning for the verdicts. (A third cannot
+    # be turned off; see verdicts.sql.)
     "optimize_and_compare_chain": 0,
     "optimize_extract_common_expressions": 0,
+}
+
+_READING: Final = {
+    **_PLANNING,
+    # Two polishes of the plan that take an eighth of planning the verdicts and that running them does not notice.
+    "query_plan_merge_expressions": 0,
+    "query_plan_remove_unused_columns": 0,
 }
 
 
@@ -74,7 +82,7 @@ class QueryLimits:
             "max_memory_usage": self.memory_bytes,
             "max_result_rows": self.rows,
             "result_overflow_mode": "throw",
-            **_PLANNING,
+            **_READING,
         }
 
 
@@ -103,6 +111,7 @@ class Store:
         self._scribe_lock = threading.Lock()
         self._closed = False
         self._columns: dict[Stage, str] = {}
+        self._in_use: frozenset[str] = frozenset()
         self._insert_settings = _insert_settings()
         self._upkeep = Upkeep(keeper, settings.retention_days)
         self.version = f"ClickHouse {writer.server_version}"
@@ -166,8 +175,7 @@ class Store:
         staged = tuple(dict.fromkeys(stage for name in sql_names for stage in stages(name)))
         try:
             with self._reader() as client:
-                for stage in staged:
-                    self._fill(client, stage, parameters, settings)
+                self._stage(client, staged, parameters, settings)
                 found: list[list[Row]] = []
                 for name in sql_names:
                     result = client.query(sql_text(name), parameters=parameters, settings=settings)
@@ -178,24 +186,53 @@ class Store:
         except ClickHouseError as error:
             raise _query_error(error) from error
 
-    def _fill(
-        self, client: Client, stage: Stage, parameters: dict[str, Any], settings: dict[str, Any]
+    def _tables_in_use(self, client: Client, staged: Sequence[Stage]) -> frozenset[str]:
+        """Return those of the stages' sources that have rows. Once they have some they are not asked about again."""
+        unknown = sorted({source for stage in staged for source in stage.sources} - self._in_use)
+        if unknown:
+            found = client.query(
+                "SELECT name FROM system.tables"
+                " WHERE database = currentDatabase() AND name IN {tables:Array(String)} AND ifNull(total_rows, 1) > 0",
+                parameters={"tables": unknown},
+            )
+            self._in_use |= {row[0] for row in found.result_rows}
+        return self._in_use
+
+    def _stage(
+        self, client: Client, staged: Sequence[Stage], parameters: dict[str, Any], settings: dict[str, Any]
     ) -> None:
-        """Put a stage's rows into its table.
+        """Make the stages' tables and fill them.
 
         CREATE … AS SELECT plans the SELECT twice, at first for the columns alone: these are remembered. Where they no
-        longer fit, as somebody else has changed the tables, they are learnt anew.
+        longer fit, as somebody else has changed the tables, they are learnt anew, all of them.
         """
+        in_use = self._tables_in_use(client, staged)
+        try:
+            for stage in staged:
+                self._fill(client, stage, parameters, settings, in_use)
+        except ClickHouseError as error:
+            if _code(error) in _LIMIT_CODES:
+                raise
+            self._columns.clear()
+            for stage in staged:
+                self._fill(client, stage, parameters, settings, in_use)
+
+    def _fill(
+        self,
+        client: Client,
+        stage: Stage,
+        parameters: dict[str, Any],
+        settings: dict[str, Any],
+        in_use: frozenset[str],
+    ) -> None:
+        """Put a stage's rows into its table, if there can be any."""
         if columns := self._columns.get(stage):
-            try:
-                client.command(f"CREATE OR REPLACE TEMPORARY TABLE {stage.table} ({columns}) ENGINE = Memory")
+            client.command(f"CREATE OR REPLACE TEMPORARY TABLE {stage.table} ({columns}) ENGINE = Memory")
+            if not stage.sources or not in_use.isdisjoint(stage.sources):
                 client.command(
                     f"INSERT INTO {stage.table} {stage.select}\n{_clause(settings)}", parameters=parameters
                 )
-                return
-            except ClickHouseError as error:
-                if _code(error) in _LIMIT_CODES:
-                    raise
+            return
         client.command(stage.statement, parameters=parameters, settings=settings)
         described = client.query(f"DESCRIBE TABLE {stage.table}").result_rows
         self._columns[stage] = ", ".join(f"`{name}` {kind}" for name, kind, *_ in described)

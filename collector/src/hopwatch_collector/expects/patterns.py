@@ -1,6 +1,6 @@
 """Destinations with wildcards, in the spelling of each broker, as regular expressions the engine understands.
 
-The engine makes the same of what brokers and services report (evidence.sql). What is declared may say more: parameters
+The engine makes the same of what brokers and services report (titles.sql). What is declared may say more: parameters
 that are part of a word, and wildcards in topics, which Kafka itself has none of.
 """
 

@@ -1,7 +1,6 @@
 -- Undelivered messages by cause, destination and receiver, the most frequent first.
 -- Parameters besides those of the stages: undelivered (the verdicts that count so); destination, receiver, service (empty: any); top.
--- stage: evidence_in_window
--- stage: held
+-- stage: picked_in_window
 -- stage: verdicts
 SELECT
     verdict, cause, system, destination, receiver,

@@ -1,4 +1,5 @@
--- Stage: how long receivers in `evidence` may take where a rule says so, into `deadlines`: the first rule that matches.
+-- Stage: how long receivers in `pairs` may take where a rule says so, into `deadlines`: the first rule that matches.
+-- from: deadline_rules
 CREATE OR REPLACE TEMPORARY TABLE deadlines ENGINE = Memory AS
 SELECT e.system AS system, e.destination AS destination, e.receiver AS receiver, argMin(r.seconds, r.number) AS seconds
 FROM
@@ -7,7 +8,7 @@ FROM
     FROM deadline_rules FINAL
     WHERE declared_at = (SELECT max(declared_at) FROM deadline_rules) AND number > 0
 ) AS r
-CROSS JOIN (SELECT DISTINCT system, destination, receiver FROM evidence) AS e
+CROSS JOIN (SELECT DISTINCT system, destination, receiver FROM pairs) AS e
 WHERE (r.system = '' OR r.system = e.system)
     AND (r.receiver = '' OR match(e.receiver, r.receiver))
     AND (r.destination = '' OR e.destination = r.destination

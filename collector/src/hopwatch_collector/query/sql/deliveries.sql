@@ -1,7 +1,6 @@
 -- Deliveries of messages whose first fact lies in the window, newest first.
 -- Parameters besides those of the stages: verdicts, destination, receiver, service (empty: any); top.
--- stage: evidence_in_window
--- stage: held
+-- stage: picked_in_window
 -- stage: verdicts
 SELECT *
 FROM deliveries

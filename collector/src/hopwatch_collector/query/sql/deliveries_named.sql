@@ -1,7 +1,6 @@
 -- Deliveries of some of the messages judged, oldest first. Parameters besides those of the stages: messages and, of these, named
 -- (hex); top.
--- stage: evidence_of_messages
--- stage: held
+-- stage: picked_of_messages
 -- stage: verdicts
 SELECT *
 FROM deliveries

@@ -1,6 +1,5 @@
 -- Deliveries of the messages named, oldest first. Parameters besides those of the stages: messages (hex), top.
--- stage: evidence_of_messages
--- stage: held
+-- stage: picked_of_messages
 -- stage: verdicts
 SELECT *
 FROM deliveries

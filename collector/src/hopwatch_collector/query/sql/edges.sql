@@ -1,6 +1,5 @@
 -- Who reached whom through what, in the window. Parameters besides those of the stages: undelivered (the verdicts that count so), top.
--- stage: evidence_in_window
--- stage: held
+-- stage: picked_in_window
 -- stage: verdicts
 SELECT
     producer, system, destination, receiver, consumer,

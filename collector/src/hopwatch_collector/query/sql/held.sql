@@ -1,5 +1,7 @@
--- Stage: what brokers hold for the receivers in `evidence`, as last looked at, into `held`.
+-- Stage: what brokers hold for the receivers in `pairs`, as last looked at, into `held`.
 -- Parameters: clock_processes, clock_us and clock_slack (whose clocks are off, by how much, and the most seconds of them).
+-- stage: looks
+-- from: positions, moves
 CREATE OR REPLACE TEMPORARY TABLE held ENGINE = Memory AS
 SELECT
     system, destination, receiver, partition,
@@ -26,10 +28,7 @@ FROM
         argMax((p.at, p.first, p.next, p.done, p.waiting, p.in_hand, p.published, p.handed, p.acked, p.ttl_ms, p.max_length, p.dead_letters,
             p.state), p.at)::Tuple(at DateTime64(6, 'UTC'), first Int64, next Int64, done Int64, waiting Int64, in_hand Int64, published Int64,
             handed Int64, acked Int64, ttl_ms Int64, max_length Int64, dead_letters UInt8, state String) AS last
-    FROM positions AS p
-    WHERE receiver IN (SELECT receiver FROM evidence)
-        AND at >= (SELECT min(first_at) FROM evidence) - INTERVAL 1 HOUR
-        AND day >= toDate((SELECT min(first_at) FROM evidence) - INTERVAL 1 HOUR)
+    FROM looks AS p
     GROUP BY system, destination, receiver, partition, first, heard_from
 ) AS h
 FULL JOIN
@@ -40,9 +39,9 @@ FULL JOIN
             transform(m.resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0)) - toUnixTimestamp64Micro(m.at),
             m.offset, m.until))) AS moves
     FROM moves AS m
-    WHERE receiver IN (SELECT receiver FROM evidence)
-        AND at >= (SELECT min(first_at) FROM evidence) - toIntervalSecond(60 + {clock_slack:UInt32})
-        AND day >= toDate((SELECT min(first_at) FROM evidence) - toIntervalSecond(60 + {clock_slack:UInt32}))
+    WHERE receiver IN (SELECT receiver FROM pairs)
+        AND at >= (SELECT min(first_at) FROM pairs) - toIntervalSecond(60 + {clock_slack:UInt32})
+        AND day >= toDate((SELECT min(first_at) FROM pairs) - toIntervalSecond(60 + {clock_slack:UInt32}))
     GROUP BY destination, receiver, partition
 ) AS m USING (system, destination, receiver, partition)
 GROUP BY system, destination, receiver, partition

@@ -1,7 +1,6 @@
 -- How far each receiver is behind. Parameters besides those of the stages: top.
 -- Waiting: owed and not yet received, or given back, but not for later on purpose. In flight: received and not settled.
--- stage: evidence_in_window
--- stage: held
+-- stage: picked_in_window
 -- stage: verdicts
 SELECT
     system, destination, receiver,

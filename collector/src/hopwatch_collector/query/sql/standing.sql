@@ -1,8 +1,7 @@
 -- How deliveries stand in the window, in one pass: per (system, destination, receiver, verdict) for lag and counts, per flow for
 -- the flows named, and the newest undelivered ones. `kind` tells the three apart.
 -- Parameters besides those of the stages: flows (lower-case hex), undelivered (the verdicts that count so).
--- stage: evidence_in_window
--- stage: held
+-- stage: picked_in_window
 -- stage: verdicts
 SELECT
     multiIf(grouping(verdict) = 1, 'undelivered', grouping(known_flow) = 0, 'flow', 'receiver') AS kind,

@@ -1,6 +1,8 @@
--- Stage: who was entitled, and when, to the destinations of the messages in `picked`, into `titles`.
--- Parameters: since and until, between which all picked messages have their first fact; clock_processes, clock_us, clock_slack as
--- in evidence.sql.
+-- Stage: who was entitled, and when, to the destinations of the messages in `messages`, into `titles`.
+-- Parameters: since and until, between which all of them have their first fact; clock_processes and clock_us as in messages.sql, and
+-- clock_slack (the most seconds a clock is off).
+-- stage: messages
+-- from: receivers, declared
 CREATE OR REPLACE TEMPORARY TABLE titles ENGINE = Memory AS
 WITH
 -- When a receiver was entitled to a pattern. Durable: from its first report until it unsubscribed.
@@ -9,56 +11,49 @@ entitled AS
 (
     SELECT
         system, pattern, receiver, durable,
-        min(first_at) - toIntervalMicrosecond(transform(resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0))) AS from_at,
-        if(max(unsubscribed_at) > max(last_at), max(unsubscribed_at), toDateTime64('2299-01-01 00:00:00', 6, 'UTC')) - toIntervalMicrosecond(transform(resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0))) AS until_at
-    FROM receivers
-    WHERE durable
-    GROUP BY system, pattern, receiver, durable, resource
-    UNION ALL
-    SELECT
-        system, pattern, receiver, 0 AS durable,
-        min(first_at) - toIntervalMicrosecond(transform(resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0))) AS from_at,
-        max(until_at) - toIntervalMicrosecond(transform(resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0))) AS until_at
+        toIntervalMicrosecond(transform(resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0))) AS off,
+        spell.1 - off AS from_at,
+        spell.2 - off AS until_at
     FROM
     (
-        SELECT *, sum(fresh) OVER (PARTITION BY system, pattern, receiver, resource ORDER BY first_at) AS spell
+        SELECT
+            system, pattern, receiver, resource, 1 AS durable,
+            (min(r.first_at), if(max(r.unsubscribed_at) > max(r.last_at), max(r.unsubscribed_at), toDateTime64('2299-01-01 00:00:00', 6, 'UTC'))) AS spell
+        FROM receivers AS r
+        WHERE r.durable
+        GROUP BY system, pattern, receiver, resource
+        UNION ALL
+        SELECT
+            system, pattern, receiver, resource, 0 AS durable,
+            arrayJoin(arrayMap(spell -> (spell[1].1, arrayMax(spell.2)),
+                arraySplit((report, before) -> report.1 > before.2, reports, arrayShiftRight(reports, 1)))) AS spell
         FROM
         (
             SELECT
-                *,
-                first_at > lagInFrame(until_at, 1, toDateTime64(0, 6, 'UTC'))
-                    OVER (PARTITION BY system, pattern, receiver, resource ORDER BY first_at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS fresh
+                system, pattern, receiver, resource,
+                groupArray(unsubscribed_at) AS left_at,
+                -- From when until when each holds: to the next leaving, or for three times as long as they are apart.
+                arraySort(arrayMap(
+                    report -> (report.1, arrayMin(arrayPushBack(arrayFilter(u -> u > report.2, left_at), addSeconds(report.2, 45)))),
+                    groupArrayIf((first_at, last_at), last_at > 0))) AS reports
             FROM
             (
                 SELECT
-                    system, pattern, receiver, resource, first_at, last_at,
-                    arrayMin(arrayPushBack(arrayFilter(u -> u > last_at, left_at), addSeconds(last_at, 45))) AS until_at
-                FROM
-                (
-                    SELECT
-                        system, pattern, receiver, resource, first_at, last_at,
-                        groupArray(unsubscribed_at) OVER (PARTITION BY system, pattern, receiver, resource) AS left_at
-                    FROM
-                    (
-                        SELECT
-                            system, pattern, receiver, resource, span_of_time,
-                            min(r.first_at) AS first_at, max(r.last_at) AS last_at, max(r.unsubscribed_at) AS unsubscribed_at
-                        FROM receivers AS r
-                        WHERE NOT durable
-                            -- A NATS client that only the server knows of may be a service that reports the subject itself.
-                            AND NOT (startsWith(receiver, 'client ') AND pattern IN (
-                                SELECT pattern FROM receivers
-                                WHERE system = 'nats' AND endsWith(receiver, concat(':', pattern)) AND NOT startsWith(receiver, 'client ')))
-                            AND span_of_time BETWEEN {since:DateTime64(6)} - toIntervalSecond(120 + {clock_slack:UInt32})
-                                AND {until:DateTime64(6)} + toIntervalSecond(60 + {clock_slack:UInt32})
-                        GROUP BY system, pattern, receiver, resource, span_of_time
-                    )
-                )
-                WHERE last_at > 0
+                    system, pattern, receiver, resource, span_of_time,
+                    min(r.first_at) AS first_at, max(r.last_at) AS last_at, max(r.unsubscribed_at) AS unsubscribed_at
+                FROM receivers AS r
+                WHERE NOT r.durable
+                    -- A NATS client that only the server knows of may be a service that reports the subject itself.
+                    AND NOT (startsWith(receiver, 'client ') AND pattern IN (
+                        SELECT pattern FROM receivers
+                        WHERE system = 'nats' AND endsWith(receiver, concat(':', pattern)) AND NOT startsWith(receiver, 'client ')))
+                    AND span_of_time BETWEEN {since:DateTime64(6)} - toIntervalSecond(120 + {clock_slack:UInt32})
+                        AND {until:DateTime64(6)} + toIntervalSecond(60 + {clock_slack:UInt32})
+                GROUP BY system, pattern, receiver, resource, span_of_time
             )
+            GROUP BY system, pattern, receiver, resource
         )
     )
-    GROUP BY system, pattern, receiver, resource, spell
 ),
 
 -- Which patterns match which destinations. Wildcards become a regular expression over '.word.word…', everything else in
@@ -75,8 +70,8 @@ matched AS
     FROM
     (
         SELECT DISTINCT system, destination
-        FROM ledger
-        WHERE message IN (SELECT message FROM picked) AND receiver = '' AND NOT call AND destination != ''
+        FROM messages
+        WHERE sender_seen AND NOT call AND destination != ''
     ) AS d
     INNER JOIN
     (

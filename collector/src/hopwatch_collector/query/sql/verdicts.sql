@@ -1,70 +1,35 @@
--- Stage: the verdict on every row of `evidence`, into `deliveries`: the table of DESIGN §5, read top to bottom.
--- Parameters: now; deadline and grace in seconds.
--- stage: deadlines
+-- Stage: the verdict on every row of `pairs`, into `deliveries`: the table of DESIGN §5, read top to bottom.
+-- Parameters: now; grace in seconds.
+-- stage: witnessed
 CREATE OR REPLACE TEMPORARY TABLE deliveries ENGINE = Memory AS
 WITH
--- What the broker's own witness adds: how it stands with the receiver now, stood when the message was sent, and said of
--- this very message; and when it last could look.
-witnessed AS
+-- What messages, their receivers and brokers showed, side by side. A message nobody is known to be owed has no receiver.
+joined AS
 (
     SELECT
-        e.* EXCEPT (system, destination, receiver, partition, offset, attempts),
-        e.system AS system, e.destination AS destination, e.receiver AS receiver, e.partition AS partition, e.offset AS offset, e.attempts AS attempts,
-        h.p AS now_at, h.p_there AS there_at, h.gone_at AS gone_at, h.begins AS begins, h.fed AS fed, h.moves AS moves,
-        -- Of a message that its sender does not tell of, consumers tell under another name.
-        if(sender_seen AND producer = '', 0, h.tells) AS tells,
-        b.at > 0 AND b.state != 'gone' AS known_before, b.first AS counted_before,
-        if(known_before, (b.published, b.handed, b.acked, greatest(b.waiting, 0) + greatest(b.in_hand, 0)), (0, 0, 0, 0)) AS before,
-        before.1 AS published_before, before.2 AS handed_before, before.3 AS acked_before, before.4 AS held_before,
-        a.published AS published_then,
-        s.kind AS sighted, s.attempts AS sighted_attempts, s.at AS sighted_at,
-        if(d.seconds > 0, d.seconds, {deadline:Float64}) AS allowed_s,
-        -- Since when, and until when, the firehose was heard without a gap.
-        (SELECT max(at) FROM told WHERE message = toFixedString('', 16)) AS heard_from,
-        (SELECT max(at) FROM watches WHERE system = 'rabbitmq-firehose' AND ok) AS heard_until,
-        w.system != '' AS watched, w.ok_at AS looked_at, w.trouble AS watch_trouble, w.blind AS blind,
-        w.blind_to_streams AS blind_to_streams
-    FROM evidence AS e
-    LEFT JOIN held AS h
-        ON e.system = h.system AND e.receiver = h.receiver AND e.partition = h.partition AND if(e.system = 'kafka', e.destination, '') = h.destination
-    ASOF LEFT JOIN
-    (
-        SELECT receiver, at, first, published, handed, acked, waiting, in_hand, state
-        FROM positions
-        WHERE system = 'rabbitmq' AND receiver IN (SELECT receiver FROM evidence)
-            AND at >= (SELECT min(first_at) FROM evidence) - INTERVAL 1 HOUR
-    ) AS b ON e.receiver = b.receiver AND e.sent_at >= b.at
-    ASOF LEFT JOIN
-    (
-        SELECT receiver, at, published
-        FROM positions
-        WHERE system = 'rabbitmq' AND receiver IN (SELECT receiver FROM evidence)
-            AND at >= (SELECT min(first_at) FROM evidence) - INTERVAL 1 HOUR
-    ) AS a ON e.receiver = a.receiver AND addSeconds(greatest(e.sent_at, e.confirmed_at), 7) >= a.at
-    LEFT JOIN
-    (
-        SELECT system, receiver, partition, offset, any(kind) AS kind, max(g.attempts) AS attempts, min(g.at) AS at
-        FROM sightings AS g
-        WHERE receiver IN (SELECT receiver FROM evidence)
-        GROUP BY system, receiver, partition, offset
-    ) AS s ON e.system = s.system AND e.receiver = s.receiver AND e.offset = s.offset
-        AND if(e.system = 'kafka', concat(e.destination, ':', e.partition), e.partition) = s.partition
-    LEFT JOIN
-    (
-        SELECT system, maxIf(l.at, ok) AS ok_at, argMax(l.trouble, l.at) AS trouble, argMaxIf(l.trouble, l.at, ok) AS blind,
-            -- Consumers of streams are seen without the endpoint that shows NATS's plain subscribers.
-            if(startsWith(blind, 'plain subscribers'), '', blind) AS blind_to_streams
-        FROM watches AS l
-        WHERE at >= {now:DateTime64(6)} - INTERVAL 1 DAY AND day >= toDate({now:DateTime64(6)}) - 1
-        GROUP BY system
-    ) AS w ON e.system = w.system
-    LEFT JOIN deadlines AS d ON e.system = d.system AND e.destination = d.destination AND e.receiver = d.receiver
+        *,
+        receivers[indexOf(receivers.1, receiver)] AS r
+    FROM witnessed
+    INNER JOIN messages USING (message)
 ),
-
+shown AS
+(
+    SELECT
+        * EXCEPT (receivers, r),
+        r.2 AS consumer, r.3 AS attempts, r.4 AS received_at, r.5 AS last_started_at, r.6 AS last_ended_at,
+        r.7 AS last_settle, r.8 AS last_failed, r.9 AS last_error, r.10 AS last_reason, r.11 AS pending,
+        r.12 AS acknowledged, r.13 AS acknowledged_by, r.14 AS acknowledged_at, r.15 AS processed,
+        r.16 AS dead, r.17 AS dead_reason, r.18 AS dead_at, r.19 AS receiver_off_us
+    FROM joined
+),
 weighed AS
 (
     SELECT
         *,
+        before.1 AS published_before, before.2 AS handed_before, before.3 AS acked_before, before.4 AS held_before,
+        -- Since when, and until when, the firehose was heard without a gap.
+        (SELECT max(at) FROM told WHERE message = toFixedString('', 16)) AS heard_from,
+        (SELECT max(at) FROM watches WHERE system = 'rabbitmq-firehose' AND ok) AS heard_until,
         {now:DateTime64(6)} - toIntervalMillisecond(allowed_s * 1000) AS deadline,
         {now:DateTime64(6)} - toIntervalMillisecond({grace:Float64} * 1000) AS grace_over,
         last_settle IN ('nack', 'requeue') AS given_back,
@@ -89,7 +54,7 @@ weighed AS
         now_at.published - now_at.waiting AS left_by_now,
         now_at.published - published_before AS published_since,
         held_before + published_since - (now_at.acked - acked_before) - now_at.waiting - now_at.in_hand AS dropped_since
-    FROM witnessed
+    FROM shown
 ),
 timed AS
 (
@@ -120,7 +85,7 @@ timed AS
                     if(tells, 'gone', if(there_at.next > arrayMin(arrayMap(b -> if(b.1 < 0, there_at.next, b.2), begins)), 'gone, shared', 'gone')),
                 -- Handed out, not settled, and in nobody's hands: JetStream has given it up.
                 there_at.next > offset,
-                    if(system = 'nats', if(there_at.in_hand = 0 AND there_at.first <= offset, 'max_deliveries', 'in hand'), 'in hand'),
+                    if(if(system = 'nats', if(there_at.in_hand = 0, there_at.first <= offset, 0), 0), 'max_deliveries', 'in hand'),
                                                                     'holds'),
             system != 'rabbitmq',                                   if(now_at.state = 'gone', 'gone', ''),
             if(now_at.state = 'gone', 1, gone_at > greatest(sent_at, confirmed_at)),
@@ -132,10 +97,10 @@ timed AS
                                                                     'counts anew'),
             -- The firehose says of this very message whether it was handed out; counters, whether all that were are settled.
             if(notEmpty(handed_at), NOT tells, 0),
-                if(if(counted AND at_rest, now_at.in_hand = 0 AND now_at.handed - handed_before = now_at.acked - acked_before, 0), 'drained', 'handed'),
-            if(counted AND at_rest, heard AND empty(handed_at) AND now_at.waiting = 0, 0), 'dropped',
+                if(if(counted AND at_rest, if(now_at.in_hand = 0, now_at.handed - handed_before = now_at.acked - acked_before, 0), 0), 'drained', 'handed'),
+            if(counted AND at_rest AND heard AND empty(handed_at), now_at.waiting = 0, 0), 'dropped',
             if(counted AND at_rest AND dropped_since > 0 AND now_at.waiting > 0, published_before < left_by_now, 0), multiIf(
-                if(now_at.handed = handed_before, 1, tells AND now_at.in_hand = 0) AND published_then <= left_by_now, 'dropped',
+                if(published_then <= left_by_now, if(now_at.handed = handed_before, 1, if(tells, now_at.in_hand = 0, 0)), 0), 'dropped',
                                                                     'some dropped'),
             if(counted AND at_rest, now_at.waiting > 0, 0), multiIf(
                 -- What waits may have come in uncounted and pushed it out.
@@ -151,14 +116,15 @@ timed AS
             -- Where messages come in uncounted, the sum says nothing; but if none was handed out, all that came are gone.
             if(dropped_since <= 0, fed, 0),                         if(now_at.handed = handed_before, 'dropped', 'uncounted'),
             dropped_since <= 0,                                     'drained',
-            now_at.handed = handed_before OR tells,                 'dropped',
+            if(tells, 1, now_at.handed = handed_before),            'dropped',
                                                                     'shared') AS broker
     FROM weighed
 ),
 
 -- The verdicts, top to bottom: the first line that holds decides. A finding is a verdict and, after the point, on what ground.
 -- Two tables, one for receivers that got it and one for those that did not, in the same order.
--- (Nested rather than one list of ANDs: the planner's work grows with every AND over this many steps.)
+-- (Nested, and with if() rather than AND and OR where something is compared with a constant: for each of these comparisons the
+-- planner hashes all the steps below.)
 judged AS
 (
     SELECT
@@ -171,14 +137,14 @@ judged AS
             broker = 'terminated',                     'dead_lettered.term',
 
             attempts > 0, multiIf(
-                if(broker = 'done', last_failed = 0 AND (system = 'nats' OR processed), 0), 'settled.done',
+                if(broker = 'done', if(last_failed, 0, if(processed, 1, system = 'nats')), 0), 'settled.done',
                 last_settle = 'term',                  'dead_lettered.term',
                 if(broker = 'ended unheard', NOT last_failed OR given_back, 0), 'unknown.unheard',
                 if(broker = 'dropped', last_settle IN ('nack', 'requeue'), 0), multiIf(
                     outlived,                          if(now_at.dead_letters, 'dead_lettered.expired', 'expired'),
                                                        if(now_at.dead_letters, 'dead_lettered.dropped', 'lost.given up')),
                 -- Its consumer went away: nobody has it in hand, and the queue holds it again.
-                if(broker = 'queued' AND now_at.in_hand = 0 AND now_at.at >= last_started_at AND NOT given_back, last_settle IN ('', 'none'), 0),
+                if(if(broker = 'queued', now_at.in_hand = 0, 0), now_at.at >= last_started_at AND NOT given_back AND last_settle IN ('', 'none'), 0),
                                                        if(waits_too_long, 'overdue.came back', 'waiting.came back'),
                 given_back, multiIf(
                     waits_since > {now:DateTime64(6)}, 'waiting.delayed',
@@ -207,10 +173,10 @@ judged AS
                 broker = 'aborted',                    'refused.aborted',
                 broker IN ('evicted', 'removed'),      'evicted.log',
                 -- Nobody but the team says that it was owed: a log tells of this message, counters of a queue do not.
-                if(declared IN ('alone', 'doubtful'), system = 'rabbitmq' OR broker NOT IN ('holds', 'in hand', 'ended unheard'), 0), multiIf(
+                if(declared IN ('alone', 'doubtful'), if(system = 'rabbitmq', 1, broker NOT IN ('holds', 'in hand', 'ended unheard')), 0), multiIf(
                     sent_at >= grace_over,             'waiting.declared',
                     if(looked_at > sent_at, if(position(receiver, '/') > 0, blind_to_streams, blind) = '', 0), multiIf(
-                        passed OR broker = 'done',     if(tells, 'skipped', 'unknown.declared'),
+                        if(passed, 1, broker = 'done'), if(tells, 'skipped', 'unknown.declared'),
                         declared = 'alone',            'no_receiver.declared',
                         waits_too_long,                'unknown.declared',
                                                        'waiting.declared'),
@@ -222,7 +188,7 @@ judged AS
                 passed OR broker IN ('done', 'ended unheard'), multiIf(
                     if(passed, passed_at, now_at.at) >= {now:DateTime64(6)} - INTERVAL 3 SECOND, 'waiting.owed',
                     broker = 'ended unheard',          'unknown.unheard',
-                    system = 'nats' OR (broker != '' AND NOT tells), 'settled.elsewhere',
+                    if(system = 'nats', 1, if(tells, 0, broker != '')), 'settled.elsewhere',
                     now_at.state = 'compacted',        'unknown.superseded',
                                                        'skipped'),
                 broker = 'gone',                       'lost.gone',
@@ -236,9 +202,9 @@ judged AS
                                                        'lost.dropped'),
                 broker = 'drained',                    'settled.elsewhere',
                 broker = 'shared',                     'unknown.shared',
-                broker = 'handed',                     if(if(waits_too_long, 1, counted AND at_rest AND now_at.in_hand = 0), 'unknown.handed', 'in_flight.elsewhere'),
+                broker = 'handed',                     if(if(waits_too_long, 1, if(counted AND at_rest, now_at.in_hand = 0, 0)), 'unknown.handed', 'in_flight.elsewhere'),
                 -- From here on it rests on how things stand now.
-                if(watched AND receiver != '', NOT sees, 0),
+                if(watched AND NOT sees, receiver != '', 0),
                     multiIf(NOT waits_too_long, 'waiting.owed', now_at.state = 'hidden', 'unknown.hidden', 'unknown.witness away'),
                 if(tells, broker = 'in hand', 0),      if(waits_too_long, 'overdue.fetched', 'waiting.fetched'),
                 broker = 'in hand',                    if(waits_too_long, 'stuck.elsewhere', 'in_flight.elsewhere'),
@@ -253,7 +219,7 @@ judged AS
                 system IN ('websocket', 'graphql'),    'unknown.silent peer',
                 sent_at >= grace_over,                 'waiting.nobody yet',
                 maybe_owed,                            'unknown.headers',
-                if(watched, looked_at > sent_at, traced), if(traced OR blind = '', 'no_receiver.broker', 'unknown.witness blind'),
+                if(watched, looked_at > sent_at, traced), if(if(traced, 1, blind = ''), 'no_receiver.broker', 'unknown.witness blind'),
                 watched,                               if(waits_too_long, 'unknown.witness away', 'waiting.nobody yet'),
                                                        'no_receiver')) AS finding
     FROM timed
@@ -263,7 +229,7 @@ judged AS
 SELECT
     message,
     receiver,
-    if(finding = 'duplicate', 'refused', splitByChar('.', finding)[1]) AS verdict,
+    verdict,
     finding AS cause,
     concat(
         transform(finding,
@@ -330,7 +296,7 @@ SELECT
         if(detail = '', '', concat(': ', detail))) AS why,
     least({now:DateTime64(6)}, multiIf(
         finding = 'settled.committed', passed_at,
-        verdict = 'settled' AND acknowledged = 0 AND NOT call, now_at.at,
+        if(acknowledged OR call, 0, verdict = 'settled'), now_at.at,
         sighted != '', sighted_at,
         verdict IN ('lost', 'expired', 'evicted'), now_at.at,
         endsWith(finding, 'callee unseen'), confirmed_at,
@@ -351,8 +317,8 @@ SELECT
         verdict IN ('stuck', 'in_flight') AND attempts > 0, last_started_at + toIntervalMillisecond(allowed_s * 1000),
         verdict IN ('stuck', 'in_flight', 'overdue', 'waiting', 'unknown') AND sender_seen, waits_since + toIntervalMillisecond(allowed_s * 1000),
         toDateTime64(0, 6, 'UTC')) AS due_at,
-    arrayFilter(w -> w != '', [if(sender_seen AND producer != '', 'producer', ''), if(attempts + dead > 0 OR finding = 'skipped.sought', 'consumer', ''),
-        if(broker != '' OR traced OR finding IN ('no_receiver.broker', 'unknown.headers', 'no_receiver.declared', 'unknown.declared'), 'broker', '')]) AS witnesses,
+    arrayFilter(w -> w != '', [if(sender_seen, if(producer != '', 'producer', ''), ''), if(if(attempts + dead > 0, 1, finding = 'skipped.sought'), 'consumer', ''),
+        if(if(traced, 1, broker != '') OR finding IN ('no_receiver.broker', 'unknown.headers', 'no_receiver.declared', 'unknown.declared'), 'broker', '')]) AS witnesses,
     system, destination, producer, consumer, trace_id, flow, keys, partition, offset, pending, conversation, attempts, call, owed, declared,
     outcome, publish_reason,
     sender_seen, first_at, sent_at, received_at, sender_off_us, receiver_off_us,
@@ -362,6 +328,7 @@ FROM
 (
     SELECT
         *,
+        if(finding = 'duplicate', 'refused', splitByChar('.', finding)[1]) AS verdict,
         multiIf(
             finding = 'dead_lettered.copy', dead_reason,
             not_published, if(publish_reason != '', publish_reason, publish_error),

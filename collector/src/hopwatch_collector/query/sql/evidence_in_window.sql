@@ -1,3 +1,0 @@
--- Stage: what services showed of every message with a fact in the window. Parameters: those of evidence.sql.
--- stage: picked_in_window
--- include: evidence

@@ -1,3 +1,0 @@
--- Stage: what services showed of the messages named. Parameters besides those of evidence.sql: messages (hex).
--- stage: picked_of_messages
--- include: evidence
