@@ -27,7 +27,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import SpanKind
 
 from hopwatch.ids import new_message_id
-from hopwatch.lean.encode import Encoder, encoded_span
+from hopwatch.lean.encode import Encoder, encoded
 from hopwatch.lean.provider import LeanTracerProvider
 from hopwatch.lean.queue import SpanQueue
 from hopwatch.lean.settings import ExportSettings
@@ -113,7 +113,7 @@ def compare() -> None:
     theirs = recording(sdk.get_tracer("some.library"), dict)
     sdk.force_flush()
     encoder, batch = Encoder(RESOURCE), kept.spans[:SPANS]
-    lean_encode = best(lambda: encoder.encode([(span._tracer, encoded_span(span)) for span in batch]))
+    lean_encode = best(lambda: encoder.encode([(span._tracer, encoded(span)) for span in batch]))
     sdk_encode = best(lambda: encode_spans(exporter.batch).SerializeToString())
     sdk_encode *= SPANS / max(len(exporter.batch), 1)
     sdk.shutdown()

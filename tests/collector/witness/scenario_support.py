@@ -20,7 +20,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.resources import Resource
 
 import hopwatch
-from hopwatch.lean.encode import Encoder
+from hopwatch.lean.encode import Encoder, encoded
 from hopwatch.lean.provider import LeanTracerProvider
 from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.span import LeanSpan
@@ -123,9 +123,8 @@ class Stage:
     def collect(self) -> None:
         """Give the engine every span that has ended since the last time."""
         ended = self._ended.take()
-        body, encoded = self._encoder.encode(ended)
-        assert encoded == len(ended)
         if ended:
+            body = self._encoder.encode((span._tracer, encoded(span)) for span in ended)
             self.store.insert_otlp(body, f"scenario-{next(_tokens)}")
 
     def ledger(self, deadline_s: float = DEADLINE_S) -> list[Delivery]:

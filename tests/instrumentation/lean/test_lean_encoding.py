@@ -32,7 +32,7 @@ from opentelemetry.trace import (
 
 from hopwatch.conventions import KAFKA_OFFSET, MESSAGE_ID, SEQUENCE
 from hopwatch.lean import encode, fields
-from hopwatch.lean.encode import Encoder, encoded_span
+from hopwatch.lean.encode import Encoder, encoded
 from hopwatch.lean.provider import LeanTracerProvider
 from hopwatch.lean.span import LeanSpan
 
@@ -142,7 +142,7 @@ def decoded(body: bytes) -> bytes:
 
 def request(spans: list[LeanSpan]) -> bytes:
     """Return what the lean exporter would send."""
-    return Encoder(RESOURCE).encode([(span._tracer, encoded_span(span)) for span in spans])
+    return Encoder(RESOURCE).encode([(span._tracer, encoded(span)) for span in spans])
 
 
 def expected(*spans: ReadableSpan) -> bytes:
@@ -228,7 +228,7 @@ def test_what_has_no_place_in_otlp_is_refused() -> None:
     tracer.start_span("half a \ud800 character").end()
     early, mended = outlet.spans
     with pytest.raises((OverflowError, struct.error)):
-        encoded_span(early)
+        encoded(early)
     [scope] = ExportTraceServiceRequest.FromString(request([mended])).resource_spans[0].scope_spans
     assert [span.name for span in scope.spans] == ["half a ? character"]
     assert Encoder(RESOURCE).encode([]) == b""

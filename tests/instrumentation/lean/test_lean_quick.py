@@ -31,7 +31,8 @@ from hopwatch.conventions import (
     SettleOutcome,
     System,
 )
-from hopwatch.lean.encode import Encoder, encoded_send, encoded_span
+from hopwatch.lean.encode import Encoder
+from hopwatch.lean.encode import encoded as as_field
 from hopwatch.lean.provider import LeanTracer, LeanTracerProvider
 from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.span import LeanSpan
@@ -102,8 +103,7 @@ def encoded(span: LeanSpan | LeanSend, *, times: bool = False) -> dict[str, Any]
     if span.end_time is None:
         assert isinstance(span, LeanSpan)
         span.end()
-    field = encoded_send(span) if isinstance(span, LeanSend) else encoded_span(span)
-    body = Encoder(RESOURCE).encode([(span._tracer, field)])
+    body = Encoder(RESOURCE).encode([(span._tracer, as_field(span))])
     [resource] = ExportTraceServiceRequest.FromString(body).resource_spans
     [scope] = resource.scope_spans
     [sent] = scope.spans

@@ -63,8 +63,16 @@ class Encoder:
         return known
 
 
-def encoded_send(send: LeanSend) -> bytes:
-    """Return a send that has ended as the field it is in its scope."""
+def encoded(span: LeanSpan | LeanSend) -> bytes:
+    """Return what has ended as the field it is in its scope.
+
+    Raises:
+        OverflowError, struct.error: it has no place in OTLP: a time before 1970, say.
+    """
+    return _send(span) if type(span) is LeanSend else _span(span)  # type: ignore[arg-type]
+
+
+def _send(send: LeanSend) -> bytes:
     parent, place = send.parent, send.place
     name, shared = place.encoded or _place(place)
     return span_field(
@@ -82,12 +90,7 @@ def encoded_send(send: LeanSend) -> bytes:
     )
 
 
-def encoded_span(span: LeanSpan) -> bytes:
-    """Return a span that has ended as the field it is in its scope.
-
-    Raises:
-        OverflowError, struct.error: it has no place in OTLP: a time before 1970, say.
-    """
+def _span(span: LeanSpan) -> bytes:
     parent, place = span._parent, span._place
     if place is None:
         name, shared = names[span._name], b""

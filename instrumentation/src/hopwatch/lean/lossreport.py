@@ -11,7 +11,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanKind, TraceFlags
 
 from hopwatch.conventions import LOSSES_ID, LOST_PREFIX, REPORT, Report
-from hopwatch.lean.encode import Encoder, encoded_span
+from hopwatch.lean.encode import Encoder, encoded
 from hopwatch.lean.ledger import Losses
 from hopwatch.lean.span import LeanSpan
 
@@ -47,7 +47,7 @@ class LossReport:
         if counts == self._told or now < self._refused_until or (now < self._rests_until and not last):
             return b""
         self._telling, self._since = counts, self._losses.take_since()
-        return Encoder(resource).encode([(self._tracer, encoded_span(self._span(counts)))])
+        return Encoder(resource).encode([(self._tracer, encoded(self._span(counts)))])
 
     def answered(self, *, taken: bool) -> None:
         """Note whether the collector took the request that carried the report, if one was due."""

@@ -12,7 +12,7 @@ from opentelemetry.sdk.resources import Resource
 
 from hopwatch.faults import swallowed
 from hopwatch.lean.backlog import REQUEST_BYTES, Backlog, Batch
-from hopwatch.lean.encode import Encoder, Ended, encoded_send, encoded_span
+from hopwatch.lean.encode import Encoder, Ended, encoded
 from hopwatch.lean.ledger import ExportStats, Loss, Losses, Trouble
 from hopwatch.lean.lossreport import LossReport
 from hopwatch.lean.sender import Delivered, Later, Sender, pause
@@ -85,8 +85,7 @@ class SpanQueue:
             self._losses.add(Loss.CLOSED if self._closed else Loss.FULL)
             return
         try:
-            field = encoded_send(span) if type(span) is LeanSend else encoded_span(span)  # type: ignore[arg-type]
-            self._ended.append((span._tracer, field))
+            self._ended.append((span._tracer, encoded(span)))
         except Exception:  # noqa: BLE001 — times before 1970 and the like
             self._losses.add(Loss.UNENCODABLE)
         if waiting >= self._stir_at:
