@@ -46,9 +46,6 @@ class Position(Protocol):
         """Return the attributes that name the position, as a new dict."""
         ...
 
-    def note(self, said: dict[str, AttributeValue]) -> None:
-        """Put them into what is said of a hop."""
-
 
 class KafkaPosition(NamedTuple):
     """Partition and offset of a record within its topic."""
@@ -60,11 +57,6 @@ class KafkaPosition(NamedTuple):
         """Return partition id and offset as the conventions spell them."""
         return {MESSAGING_DESTINATION_PARTITION_ID: str(self.partition), KAFKA_OFFSET: self.offset}
 
-    def note(self, said: dict[str, AttributeValue]) -> None:
-        """Say partition id and offset."""
-        partition, said[KAFKA_OFFSET] = self
-        said[MESSAGING_DESTINATION_PARTITION_ID] = str(partition)
-
 
 class StreamPosition(NamedTuple):
     """JetStream stream and sequence of a message."""
@@ -75,10 +67,6 @@ class StreamPosition(NamedTuple):
     def attributes(self) -> dict[str, AttributeValue]:
         """Return stream and sequence; no convention exists for them."""
         return {STREAM: self.stream, SEQUENCE: self.sequence}
-
-    def note(self, said: dict[str, AttributeValue]) -> None:
-        """Say stream and sequence."""
-        said[STREAM], said[SEQUENCE] = self
 
 
 class Prepared:

@@ -252,10 +252,7 @@ class LeanTracer(trace.Tracer):
             flags = continued
         else:
             return None
-        provider, most = self.provider, self._most_quick
-        if provider.processors or (provider.stands_in and trace._TRACER_PROVIDER is not provider):
-            return None
-        if most is not None and len(own) + len(place.attributes) > most:
+        if not self._is_quick(len(own) + len(place.attributes)):
             return None
         return LeanSend(self, place, above, trace_id, getrandbits(64) or 1, flags, own, message_id)
 
@@ -276,13 +273,16 @@ class LeanTracer(trace.Tracer):
                 kept = state
         else:
             return None
-        provider, most = self.provider, self._most_quick
-        if provider.processors or (provider.stands_in and trace._TRACER_PROVIDER is not provider):
-            return None
-        if most is not None and len(attributes) + len(place.attributes) > most:
+        if not self._is_quick(len(attributes) + len(place.attributes)):
             return None
         ids = trace_id, getrandbits(64) or 1
         return LeanSpan(self, place.span_name, kind, above, ids, flags, kept, attributes, time_ns(), place)
+
+    def _is_quick(self, attributes: int) -> bool:
+        provider, most = self.provider, self._most_quick
+        if provider.processors or (provider.stands_in and trace._TRACER_PROVIDER is not provider):
+            return False
+        return most is None or attributes <= most
 
     def start_as_current_span(  # type: ignore[override]  # a context manager and decorator, as the SDK's
         self,

@@ -97,7 +97,7 @@ class LeanSend:
             return
         own = self.own
         if position is not None:
-            position.note(own)
+            own.update(position.attributes())
         own[PUBLISH_OUTCOME] = said
         self.end_time = time_ns()
         try:

@@ -37,6 +37,7 @@ from hopwatch.servers import Address, Servers
 from hopwatch.wrapping import (
     Args,
     Kwargs,
+    argument,
     fresh_headers,
     header_getter,
     service_name,
@@ -175,10 +176,8 @@ def begin_send(
         where = destination(subject, client)
         tie = None
         if headers_at == _REPLY_AT + 1:  # core publish alone has a reply subject before the headers
-            tie = args[_REPLY_AT] if len(args) > _REPLY_AT else kwargs.get("reply")
-        if not tie and where[0] is INBOX:
-            tie = subject
-        attributes: dict[str, AttributeValue] = {MESSAGING_CONVERSATION_ID: tie} if tie else {}
+            tie = argument(args, kwargs, _REPLY_AT, "reply")
+        attributes = conversation(tie or (subject if where.name is INBOX else None))
         if recorder.opted.body_size:
             attributes[MESSAGING_BODY_SIZE] = len(payload)
         headers: dict[str, Any] = {}
@@ -258,9 +257,8 @@ def begin_process(
             attempt, owed = delivery.attempt, f"{delivery.stream}/{delivery.consumer}"
             settled = None if consumers.acknowledges(delivery) else settled
         else:
-            owed = queue or receiver(subject, queue, client)
-            tie = reply or (title if where[0] is INBOX else None)
-            attributes = {MESSAGING_CONVERSATION_ID: tie} if tie else {}
+            owed = receiver(subject, queue, client)
+            attributes = conversation(reply or (title if where.name is INBOX else None))
         if headers and _MESSAGE_ID_HEADER in headers:
             attributes[ALIAS] = (headers[_MESSAGE_ID_HEADER],)
         if queue:
