@@ -5,6 +5,7 @@ together with `brokers`. Missing means skipped with the reason; named in HOPWATC
 """
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     brokers = Brokers.start(needed, background=True)
     config.stash[running] = brokers
     brokers.provided()  # installing on a fresh machine may outlast a test's timeout; here none is ticking
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_report_to_serializable() -> Generator[None, object, object]:
+    """What a test logs may be no UTF-8, as hostile input is: sent as it is, it would end the worker."""
+    return _in_utf8((yield))
+
+
+def _in_utf8(data: Any) -> Any:
+    match data:
+        case str():
+            return data.encode(errors="backslashreplace").decode()
+        case dict():
+            return {_in_utf8(key): _in_utf8(value) for key, value in data.items()}
+        case list() | tuple():
+            return type(data)(map(_in_utf8, data))
+    return data
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
