@@ -58,6 +58,15 @@ def provided(
     return span_memory
 
 
+@pytest.fixture(scope="module")
+def by_hand() -> Iterator[None]:
+    """hopwatch's propagator around the default ones, which it reads and writes by hand: what the quick lane asks for."""
+    before = propagate.get_global_textmap()
+    propagate.set_global_textmap(HopwatchPropagator(before))
+    yield
+    propagate.set_global_textmap(before)
+
+
 @pytest.fixture
 def spans(provided: InMemorySpanExporter) -> Iterator[InMemorySpanExporter]:
     """Empty span memory with hopwatch's propagator around the application's, as `instrument` sets it up."""

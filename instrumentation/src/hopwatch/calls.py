@@ -31,8 +31,7 @@ from hopwatch.ids import new_message_id
 from hopwatch.opencalls import report
 from hopwatch.places import Attributes, Prepared
 from hopwatch.propagation import inject, inject_quickly, pass_on, receive
-from hopwatch.quickly import begin_quickly
-from hopwatch.ready import Quick, never_quick
+from hopwatch.ready import Quick, QuickReceive, never_quick, never_quick_receive
 from hopwatch.reports import reporter
 from hopwatch.shapes import ShapedSpan
 from hopwatch.tags import belong, key_attributes
@@ -162,6 +161,7 @@ class Calls:
     def __init__(self, tracer: Tracer, meters: CallMeters | None = None, hook: Hook | None = None) -> None:
         self._tracer = tracer
         self._quick: Quick = getattr(tracer, "quick", never_quick)
+        self._quick_receive: QuickReceive = getattr(tracer, "quick_receive", never_quick_receive)
         self._meters = meters
         self._hook = hook
 
@@ -270,7 +270,7 @@ class Calls:
         """Begin to answer a call on hopwatch's own provider; None: do it thoroughly."""
         if not self._is_ordinary():
             return None
-        begun = begin_quickly(self._quick, place, SpanKind.SERVER, carrier, getter, own)
+        begun = self._quick_receive(place, SpanKind.SERVER, carrier, getter, own)
         if begun is None:
             return None
         span, context = begun

@@ -230,8 +230,11 @@ class ProcessHop:
         self.ended = True
         try:
             reporter.in_progress.pop(id(self), None)
-            if not keep_current:
-                self.detach()
+            before = self.before
+            if before is not None and not keep_current:  # `detach`, without the call
+                self.before = None
+                if get_current() is self.context:
+                    attach(before)
             if self.outcome is None:
                 self.outcome = SettleOutcome.NONE  # its span has said so from the beginning
             if error is not None and self._error_type is None:

@@ -12,7 +12,6 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from opentelemetry.trace import Tracer
 
 from hopwatch.conventions import System
-from hopwatch.handover import handovers
 from hopwatch.hooks import hook_for
 from hopwatch.optin import CallsPath, calls_path
 from hopwatch.recorder import ProcessHop, Recorder
@@ -156,7 +155,8 @@ def recorded(
 ) -> Callable[[M], Awaitable[Any]]:
     """Return a callback around an application's own: what it is called with is a hop until it returns or raises.
 
-    `begin` makes the hop current, or returns None for what is not to be recorded.
+    `begin` makes the hop current, or returns None for what is not to be recorded; where the handler may settle or answer
+    the message, it has noted that with `handovers`.
     """
 
     @wraps(callback)
@@ -164,7 +164,6 @@ def recorded(
         hop = begin(message)
         if hop is None:
             return await callback(message)
-        handovers.called(message, hop)
         try:
             result = await callback(message)
         except BaseException as error:

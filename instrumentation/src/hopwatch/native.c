@@ -2,6 +2,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
@@ -36,6 +37,18 @@ from_big_endian(const unsigned char *bytes, size_t size)
 #else
     return _PyLong_FromByteArray(bytes, size, 0, 0);
 #endif
+}
+
+/* Nanoseconds since 1970; -1 with an exception where there is no clock. */
+static long long
+nanoseconds(void)
+{
+    struct timespec moment;
+    if (timespec_get(&moment, TIME_UTC) == 0) {
+        PyErr_SetString(PyExc_OSError, "no clock");
+        return -1;
+    }
+    return (long long)moment.tv_sec * 1000000000 + moment.tv_nsec;
 }
 
 /* --- bytes that grow ------------------------------------------------------------------------------------------------- */
@@ -128,7 +141,9 @@ out_bytes(Out *out, PyObject *bytes)
 
 /* --- attributes ------------------------------------------------------------------------------------------------------ */
 
-enum { WRITTEN, NOT_PLAIN, FAILED };
+enum { WRITTEN, NOT_PLAIN };
+
+#define FAILED -1
 
 /* One KeyValue in field 9 of a span; NOT_PLAIN: not of a kind that is written here, or no text. */
 static int
@@ -458,40 +473,65 @@ note_all(Headers *headers, PyObject *carrier)
     return 0;
 }
 
-static PyObject *
-sender(PyObject *Py_UNUSED(self), PyObject *carrier)
+enum { NOBODY, SOMEBODY, UNUSUAL }; /* or FAILED */
+
+/* Who sent a message: ids and flags, the flow in digits, the message's id (a new reference, None where it is no id). */
+typedef struct {
+    unsigned char ids[25], flow[32];
+    PyObject *message;
+} Sent;
+
+static int
+read_sender(PyObject *carrier, Sent *sent)
 {
     Headers headers = {NULL, NULL, 1};
-    unsigned char ids[25];
     size_t size;
     static const unsigned char nothing[16];
 
     if (carrier == Py_None)
-        return PyTuple_New(0);
+        return NOBODY;
     if (note_all(&headers, carrier) < 0 || !headers.usual)
-        Py_RETURN_NONE;
-    if (headers.parent == NULL) {
-        if (headers.message == NULL)
-            return PyTuple_New(0);
-        Py_RETURN_NONE;
-    }
+        return UNUSUAL;
+    if (headers.parent == NULL)
+        return headers.message == NULL ? NOBODY : UNUSUAL;
     const unsigned char *text = characters(headers.parent, &size);
-    if (text == NULL || ids_in(text, size, ids) < 0 || !memcmp(ids, nothing, 16) || !memcmp(ids + 16, nothing, 8))
-        Py_RETURN_NONE;
-    PyObject *message = NULL, *flow = PyUnicode_FromStringAndSize((const char *)text + 3, 32);
+    if (text == NULL || ids_in(text, size, sent->ids) < 0 || !memcmp(sent->ids, nothing, 16) || !memcmp(sent->ids + 16, nothing, 8))
+        return UNUSUAL;
+    memcpy(sent->flow, text + 3, sizeof sent->flow);
+    sent->message = Py_None;
     if (headers.message != NULL) {
-        if ((text = characters(headers.message, &size)) == NULL) {
-            Py_XDECREF(flow);
-            Py_RETURN_NONE;
-        }
+        if ((text = characters(headers.message, &size)) == NULL)
+            return UNUSUAL;
         if (uuid_in(text, size))
-            message = PyUnicode_CheckExact(headers.message) ? Py_NewRef(headers.message) : PyUnicode_FromStringAndSize((const char *)text, 36);
-        else
-            message = Py_NewRef(Py_None);
+            sent->message = headers.message;
     }
-    else
-        message = Py_NewRef(Py_None);
-    return Py_BuildValue("NNiNN", from_big_endian(ids, 16), from_big_endian(ids + 16, 8), ids[24], flow, message);
+    if (PyBytes_CheckExact(sent->message))
+        return (sent->message = PyUnicode_FromStringAndSize((const char *)text, 36)) == NULL ? FAILED : SOMEBODY;
+    Py_INCREF(sent->message);
+    return SOMEBODY;
+}
+
+static PyObject *
+text_of(const unsigned char *digits, size_t size)
+{
+    return PyUnicode_FromStringAndSize((const char *)digits, (Py_ssize_t)size);
+}
+
+static PyObject *
+sender(PyObject *Py_UNUSED(self), PyObject *carrier)
+{
+    Sent sent;
+    switch (read_sender(carrier, &sent)) {
+    case NOBODY:
+        return PyTuple_New(0);
+    case SOMEBODY:
+        return Py_BuildValue("NNiNN", from_big_endian(sent.ids, 16), from_big_endian(sent.ids + 16, 8), sent.ids[24],
+            text_of(sent.flow, sizeof sent.flow), sent.message);
+    case UNUSUAL:
+        Py_RETURN_NONE;
+    default:
+        return NULL;
+    }
 }
 
 static PyObject *
@@ -544,12 +584,10 @@ mint_anew(PyObject *getrandbits, long long now)
 static PyObject *
 mint(PyObject *Py_UNUSED(self), PyObject *getrandbits)
 {
-    struct timespec moment;
-    if (timespec_get(&moment, TIME_UTC) == 0) {
-        PyErr_SetString(PyExc_OSError, "no clock");
+    long long now = nanoseconds();
+    if (now < 0)
         return NULL;
-    }
-    long long now = (long long)moment.tv_sec * 1000 + moment.tv_nsec / 1000000;
+    now /= 1000000;
     if (now != minted.millisecond && mint_anew(getrandbits, now) < 0)
         return NULL;
     PyObject *text = PyUnicode_New(36, 127);
@@ -571,9 +609,405 @@ forget(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(nothing))
     Py_RETURN_NONE;
 }
 
+/* --- spans as objects ----------------------------------------------------------------------------------------------------- */
+
+/* Where instances of a class keep their __slots__: read and filled here as Python would, without asking for each by name. */
+typedef struct {
+    PyTypeObject *type;
+    Py_ssize_t at[22];
+} Layout;
+
+#define SLOT(object, layout, name) (*(PyObject **)((char *)(object) + (layout).at[name]))
+
+/* Whether the class has these slots; another Python may lay objects out otherwise, and then Python does the work. */
+static int
+learn(Layout *layout, PyTypeObject *type, const char *const names[], size_t count)
+{
+    Layout found = {(PyTypeObject *)Py_NewRef(type), {0}};
+    for (size_t i = 0; i < count; i++) {
+        PyObject *slot = PyObject_GetAttrString((PyObject *)type, names[i]);
+        int known = slot != NULL && Py_IS_TYPE(slot, &PyMemberDescr_Type) && ((PyMemberDescrObject *)slot)->d_member->type == T_OBJECT_EX;
+        if (known)
+            found.at[i] = ((PyMemberDescrObject *)slot)->d_member->offset;
+        Py_XDECREF(slot);
+        if (!known) {
+            PyErr_Clear();
+            Py_DECREF(type);
+            return 0;
+        }
+    }
+    Py_XDECREF(layout->type);
+    *layout = found;
+    return 1;
+}
+
+enum { SPAN_TRACER, SPAN_NAME, SPAN_KIND, SPAN_PARENT, SPAN_TRACE_ID, SPAN_ID, SPAN_FLAGS, SPAN_STATE, SPAN_OWN, SPAN_PLACE, SPAN_START,
+       SPAN_END, SPAN_STATUS, SPAN_DROPPED, SPAN_NOTED, SPAN_DROPPED_EVENTS, SPAN_LINKED, SPAN_DROPPED_LINKS, SPAN_CONTEXT,
+       SPAN_RECORD_EXCEPTION, SPAN_SET_STATUS, SPAN_OPEN, SPAN_SLOTS };
+static const char *const span_slots[] = {"_tracer", "_name", "_kind", "_parent", "_trace_id", "_span_id", "_trace_flags", "_trace_state",
+    "_own", "_place", "_start_time", "_end_time", "_status", "_dropped_attributes", "_noted", "_dropped_events", "_linked",
+    "_dropped_links", "_cached_context", "_record_exception", "_set_status_on_exception", "_open"};
+
+enum { SEND_TRACER, SEND_PARENT, SEND_TRACE_ID, SEND_ID, SEND_FLAGS, SEND_OWN, SEND_PLACE, SEND_START, SEND_END, SEND_MESSAGE, SEND_GROWN,
+       SEND_SLOTS };
+static const char *const send_slots[] = {"_tracer", "parent", "trace_id", "span_id", "_flags", "own", "place", "start_time", "end_time",
+    "message_id", "_grown"};
+
+enum { PLACE_NAME, PLACE_ENCODED, PLACE_SLOTS };
+static const char *const place_slots[] = {"span_name", "encoded"};
+
+static Layout spans, sends, places;
+
+/* What ended spans are written with. */
+static struct {
+    PyObject *unset, *tails, *twin, *value, *no_state, *producer, *nothing;
+} ending;
+
+static int
+learn_classes(PyTypeObject *span_type, PyTypeObject *send_type, PyTypeObject *place_type)
+{
+    return learn(&spans, span_type, span_slots, SPAN_SLOTS) && learn(&sends, send_type, send_slots, SEND_SLOTS) &&
+           learn(&places, place_type, place_slots, PLACE_SLOTS);
+}
+
+/* learn_field(span's class, send's class, place's class, the status of most, two tails, a send's kind, the twin of `field`): whether
+   `field` can do its work. */
+static PyObject *
+learn_field(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyTypeObject *span_type, *send_type, *place_type;
+    PyObject *unset, *tails, *producer, *twin;
+    if (!PyArg_ParseTuple(args, "O!O!O!OO!OO", &PyType_Type, &span_type, &PyType_Type, &send_type, &PyType_Type, &place_type, &unset,
+            &PyTuple_Type, &tails, &producer, &twin))
+        return NULL;
+    if (PyTuple_GET_SIZE(tails) != 2) {
+        PyErr_SetString(PyExc_TypeError, "a tail for parents here and elsewhere");
+        return NULL;
+    }
+    if (!learn_classes(span_type, send_type, place_type))
+        Py_RETURN_FALSE;
+    Py_XSETREF(ending.unset, Py_NewRef(unset));
+    Py_XSETREF(ending.tails, Py_NewRef(tails));
+    Py_XSETREF(ending.producer, Py_NewRef(producer));
+    Py_XSETREF(ending.twin, Py_NewRef(twin));
+    Py_XSETREF(ending.value, PyUnicode_InternFromString("_value_"));
+    Py_XSETREF(ending.no_state, PyBytes_FromStringAndSize(NULL, 0));
+    Py_XSETREF(ending.nothing, PyLong_FromLong(0));
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_TRUE;
+}
+
+/* An ended span with a place and nothing unusual, or a send, as the field it is in its scope; all else is left to the twin. */
+static PyObject *
+field(PyObject *Py_UNUSED(self), PyObject *ended)
+{
+    PyObject *args[11] = {0}, *parent, *place, *kind = NULL;
+    if (Py_IS_TYPE(ended, sends.type)) {
+        parent = SLOT(ended, sends, SEND_PARENT);
+        place = SLOT(ended, sends, SEND_PLACE);
+        args[0] = SLOT(ended, sends, SEND_TRACE_ID);
+        args[1] = SLOT(ended, sends, SEND_ID);
+        args[6] = SLOT(ended, sends, SEND_START);
+        args[7] = SLOT(ended, sends, SEND_END);
+        args[9] = SLOT(ended, sends, SEND_OWN);
+        kind = Py_NewRef(ending.producer);
+    }
+    else if (Py_IS_TYPE(ended, spans.type) && SLOT(ended, spans, SPAN_STATUS) == ending.unset &&
+             SLOT(ended, spans, SPAN_NOTED) == Py_None && SLOT(ended, spans, SPAN_LINKED) == Py_None &&
+             SLOT(ended, spans, SPAN_DROPPED) == ending.nothing && SLOT(ended, spans, SPAN_STATE) == Py_None) {
+        parent = SLOT(ended, spans, SPAN_PARENT);
+        place = SLOT(ended, spans, SPAN_PLACE);
+        args[0] = SLOT(ended, spans, SPAN_TRACE_ID);
+        args[1] = SLOT(ended, spans, SPAN_ID);
+        args[6] = SLOT(ended, spans, SPAN_START);
+        args[7] = SLOT(ended, spans, SPAN_END);
+        args[9] = SLOT(ended, spans, SPAN_OWN);
+    }
+    else
+        goto twin;
+    if (parent == NULL || place == NULL || !Py_IS_TYPE(place, places.type))
+        goto twin;
+    PyObject *shared = SLOT(place, places, PLACE_ENCODED);
+    if (shared == NULL || !PyTuple_CheckExact(shared) || PyTuple_GET_SIZE(shared) != 2)
+        goto twin; /* it is the first to this destination */
+    int remote = 0;
+    args[3] = Py_None;
+    if (parent != Py_None) {
+        if (!PyTuple_Check(parent) || PyTuple_GET_SIZE(parent) < 3)
+            goto twin;
+        args[3] = PyTuple_GET_ITEM(parent, 1);
+        remote = PyTuple_GET_ITEM(parent, 2) == Py_True;
+    }
+    if (kind == NULL) {
+        if (SLOT(ended, spans, SPAN_NAME) != SLOT(place, places, PLACE_NAME) || SLOT(ended, spans, SPAN_KIND) == NULL)
+            goto twin;
+        PyObject *value = PyObject_GetAttr(SLOT(ended, spans, SPAN_KIND), ending.value);
+        if (value == NULL)
+            return NULL;
+        long number = PyLong_AsLong(value);
+        Py_DECREF(value);
+        if ((number == -1 && PyErr_Occurred()) || (kind = PyLong_FromLong(number + 1)) == NULL)
+            return NULL;
+    }
+    args[2] = ending.no_state;
+    args[4] = PyTuple_GET_ITEM(shared, 0);
+    args[5] = kind;
+    args[8] = PyTuple_GET_ITEM(shared, 1);
+    args[10] = PyTuple_GET_ITEM(ending.tails, remote);
+    for (size_t i = 0; i < 11; i++)
+        if (args[i] == NULL)
+            goto twin; /* it says what is missing */
+    PyObject *whole = span(NULL, args, 11);
+    Py_DECREF(kind);
+    return whole;
+
+twin:
+    Py_XDECREF(kind);
+    return PyObject_CallOneArg(ending.twin, ended);
+}
+
+/* What spans are begun with. */
+static struct {
+    PyObject *flags, *continued, *root, *no_state, *message_key, *span_key, *incoming_key, *flow_key, *unset, *nothing, *no_arguments;
+    PyTypeObject *span_context, *context;
+} beginning;
+
+/* learn_begin(span's class, send's class, place's class, span context's class, context's class, all trace flags, those that go on by
+   their lower two bits or None, a root's, the empty tracestate, the attribute of the message id, three keys of contexts, the status of
+   most): whether `begin` and `send` can do their work. */
+static PyObject *
+learn_begin(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyTypeObject *span_type, *send_type, *place_type, *span_context, *context;
+    PyObject *flags, *continued, *root, *no_state, *message_key, *span_key, *incoming_key, *flow_key, *unset;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!O!O!OOOOOOO", &PyType_Type, &span_type, &PyType_Type, &send_type, &PyType_Type, &place_type,
+            &PyType_Type, &span_context, &PyType_Type, &context, &PyTuple_Type, &flags, &PyTuple_Type, &continued, &root, &no_state,
+            &message_key, &span_key, &incoming_key, &flow_key, &unset))
+        return NULL;
+    if (!PyType_IsSubtype(span_context, &PyTuple_Type) || !PyType_IsSubtype(context, &PyDict_Type) || PyTuple_GET_SIZE(flags) != 256 ||
+        PyTuple_GET_SIZE(continued) != 4) {
+        PyErr_SetString(PyExc_TypeError, "span contexts are tuples, contexts are dicts, and there are 256 trace flags");
+        return NULL;
+    }
+    if (!learn_classes(span_type, send_type, place_type))
+        Py_RETURN_FALSE;
+    Py_XSETREF(beginning.flags, Py_NewRef(flags));
+    Py_XSETREF(beginning.continued, Py_NewRef(continued));
+    Py_XSETREF(beginning.root, Py_NewRef(root));
+    Py_XSETREF(beginning.no_state, Py_NewRef(no_state));
+    Py_XSETREF(beginning.message_key, Py_NewRef(message_key));
+    Py_XSETREF(beginning.span_key, Py_NewRef(span_key));
+    Py_XSETREF(beginning.incoming_key, Py_NewRef(incoming_key));
+    Py_XSETREF(beginning.flow_key, Py_NewRef(flow_key));
+    Py_XSETREF(beginning.unset, Py_NewRef(unset));
+    Py_XSETREF(beginning.nothing, PyLong_FromLong(0));
+    Py_XSETREF(beginning.no_arguments, PyTuple_New(0));
+    Py_XSETREF(beginning.span_context, (PyTypeObject *)Py_NewRef(span_context));
+    Py_XSETREF(beginning.context, (PyTypeObject *)Py_NewRef(context));
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_TRUE;
+}
+
+/* A random id that is not 0. */
+static PyObject *
+drawn(PyObject *getrandbits, long bits)
+{
+    PyObject *wanted = PyLong_FromLong(bits), *id = wanted ? PyObject_CallOneArg(getrandbits, wanted) : NULL;
+    Py_XDECREF(wanted);
+    if (id != NULL && PyObject_Not(id) == 1)
+        Py_SETREF(id, PyLong_FromLong(1));
+    return id;
+}
+
+/* The span context of a sender, as its class makes it of ids that are valid. */
+static PyObject *
+sender_context(const Sent *sent, PyObject *trace_id)
+{
+    PyObject *whole = beginning.span_context->tp_alloc(beginning.span_context, 6), *span_id = from_big_endian(sent->ids + 16, 8);
+    if (whole == NULL || span_id == NULL) {
+        Py_XDECREF(whole);
+        Py_XDECREF(span_id);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(whole, 0, Py_NewRef(trace_id));
+    PyTuple_SET_ITEM(whole, 1, span_id);
+    PyTuple_SET_ITEM(whole, 2, Py_NewRef(Py_True));
+    PyTuple_SET_ITEM(whole, 3, Py_NewRef(PyTuple_GET_ITEM(beginning.flags, sent->ids[24])));
+    PyTuple_SET_ITEM(whole, 4, Py_NewRef(beginning.no_state));
+    PyTuple_SET_ITEM(whole, 5, Py_NewRef(Py_True));
+    return whole;
+}
+
+/* A span as its class makes it; `parent`, `trace_id` and `span_id` are taken over, NULL where making them failed. */
+static PyObject *
+new_span(PyObject *tracer, PyObject *place, PyObject *kind, PyObject *own, PyObject *parent, PyObject *trace_id, PyObject *span_id,
+    PyObject *flags)
+{
+    long long now = nanoseconds();
+    PyObject *start = now < 0 ? NULL : PyLong_FromLongLong(now), *made = NULL;
+    if (parent != NULL && trace_id != NULL && span_id != NULL && start != NULL)
+        made = spans.type->tp_new(spans.type, beginning.no_arguments, NULL);
+    if (made == NULL) {
+        Py_XDECREF(parent);
+        Py_XDECREF(trace_id);
+        Py_XDECREF(span_id);
+        Py_XDECREF(start);
+        return NULL;
+    }
+    PyObject *filled[SPAN_SLOTS] = {
+        [SPAN_TRACER] = Py_NewRef(tracer),
+        [SPAN_NAME] = Py_NewRef(SLOT(place, places, PLACE_NAME)),
+        [SPAN_KIND] = Py_NewRef(kind),
+        [SPAN_PARENT] = parent,
+        [SPAN_TRACE_ID] = trace_id,
+        [SPAN_ID] = span_id,
+        [SPAN_FLAGS] = Py_NewRef(flags),
+        [SPAN_STATE] = Py_NewRef(Py_None),
+        [SPAN_OWN] = Py_NewRef(own),
+        [SPAN_PLACE] = Py_NewRef(place),
+        [SPAN_START] = start,
+        [SPAN_END] = Py_NewRef(Py_None),
+        [SPAN_STATUS] = Py_NewRef(beginning.unset),
+        [SPAN_DROPPED] = Py_NewRef(beginning.nothing),
+        [SPAN_NOTED] = Py_NewRef(Py_None),
+        [SPAN_DROPPED_EVENTS] = Py_NewRef(beginning.nothing),
+        [SPAN_LINKED] = Py_NewRef(Py_None),
+        [SPAN_DROPPED_LINKS] = Py_NewRef(beginning.nothing),
+        [SPAN_CONTEXT] = Py_NewRef(Py_None),
+        [SPAN_RECORD_EXCEPTION] = Py_NewRef(Py_True),
+        [SPAN_SET_STATUS] = Py_NewRef(Py_True),
+        [SPAN_OPEN] = Py_NewRef(Py_True),
+    };
+    for (size_t i = 0; i < SPAN_SLOTS; i++)
+        SLOT(made, spans, i) = filled[i];
+    return made;
+}
+
+/* The context of what is done for a message. */
+static PyObject *
+new_context(PyObject *begun, PyObject *message, const Sent *sent)
+{
+    PyObject *context = beginning.context->tp_new(beginning.context, beginning.no_arguments, NULL);
+    if (context == NULL)
+        return NULL;
+    int failed = PyDict_SetItem(context, beginning.span_key, begun) < 0 || PyDict_SetItem(context, beginning.incoming_key, message) < 0;
+    if (!failed && sent != NULL) {
+        PyObject *flow = text_of(sent->flow, sizeof sent->flow);
+        failed = flow == NULL || PyDict_SetItem(context, beginning.flow_key, flow) < 0;
+        Py_XDECREF(flow);
+    }
+    if (failed)
+        Py_CLEAR(context);
+    return context;
+}
+
+/* begin(tracer, place, kind, headers, own, getrandbits): a span below the sender and the context of what is done for the message;
+   None where the headers say more than ids, or the sender is not sampled. */
+static PyObject *
+begin(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 6 || !Py_IS_TYPE(args[1], places.type) || SLOT(args[1], places, PLACE_NAME) == NULL || !PyDict_CheckExact(args[4]) ||
+        beginning.context == NULL) {
+        PyErr_SetString(PyExc_TypeError, "begin takes a tracer, a place, a kind, headers, a dict and a source of random bits");
+        return NULL;
+    }
+    PyObject *getrandbits = args[5], *parent, *trace_id, *flags, *message, *begun, *context, *both = NULL;
+    Sent sent;
+    int found = read_sender(args[3], &sent);
+    if (found == FAILED)
+        return NULL;
+    if (found == UNUSUAL)
+        Py_RETURN_NONE;
+    if (found == NOBODY) {
+        message = Py_NewRef(Py_None);
+        parent = Py_NewRef(Py_None);
+        trace_id = drawn(getrandbits, 128);
+        flags = beginning.root;
+    }
+    else {
+        message = sent.message;
+        flags = PyTuple_GET_ITEM(beginning.continued, sent.ids[24] & 3);
+        if (flags == Py_None) {
+            Py_DECREF(message);
+            Py_RETURN_NONE;
+        }
+        trace_id = from_big_endian(sent.ids, 16);
+        parent = trace_id == NULL ? NULL : sender_context(&sent, trace_id);
+    }
+    begun = new_span(args[0], args[1], args[2], args[4], parent, trace_id, trace_id == NULL ? NULL : drawn(getrandbits, 64), flags);
+    if (begun != NULL && (message == Py_None || PyDict_SetItem(args[4], beginning.message_key, message) == 0) &&
+        (context = new_context(begun, message, found == SOMEBODY ? &sent : NULL)) != NULL) {
+        both = PyTuple_Pack(2, begun, context);
+        Py_DECREF(context);
+    }
+    Py_XDECREF(begun);
+    Py_DECREF(message);
+    return both;
+}
+
+/* send(tracer, place, parent, own, message_id, getrandbits): a send below `parent`; None where that is not sampled or has a tracestate. */
+static PyObject *
+send(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 6 || !Py_IS_TYPE(args[1], places.type) || !PyDict_CheckExact(args[3]) || beginning.context == NULL) {
+        PyErr_SetString(PyExc_TypeError, "send takes a tracer, a place, a parent, a dict, a message id and a source of random bits");
+        return NULL;
+    }
+    PyObject *parent = args[2], *own = args[3], *trace_id, *flags;
+    if (parent == Py_None) {
+        trace_id = drawn(args[5], 128);
+        flags = beginning.root;
+    }
+    else {
+        if (!Py_IS_TYPE(parent, beginning.span_context) || PyTuple_GET_SIZE(parent) != 6 ||
+            PyTuple_GET_ITEM(parent, 4) != beginning.no_state || PyTuple_GET_ITEM(parent, 5) != Py_True)
+            Py_RETURN_NONE;
+        long inherited = PyLong_AsLong(PyTuple_GET_ITEM(parent, 3));
+        if (inherited == -1 && PyErr_Occurred())
+            return NULL;
+        flags = PyTuple_GET_ITEM(beginning.continued, inherited & 3);
+        if (flags == Py_None)
+            Py_RETURN_NONE;
+        trace_id = Py_NewRef(PyTuple_GET_ITEM(parent, 0));
+    }
+    long long now = nanoseconds();
+    PyObject *span_id = trace_id == NULL ? NULL : drawn(args[5], 64), *start = now < 0 ? NULL : PyLong_FromLongLong(now), *made = NULL;
+    if (span_id != NULL && start != NULL && PyDict_SetItem(own, beginning.message_key, args[4]) == 0)
+        made = sends.type->tp_new(sends.type, beginning.no_arguments, NULL);
+    if (made == NULL) {
+        Py_XDECREF(trace_id);
+        Py_XDECREF(span_id);
+        Py_XDECREF(start);
+        return NULL;
+    }
+    PyObject *filled[SEND_SLOTS] = {
+        [SEND_TRACER] = Py_NewRef(args[0]),
+        [SEND_PARENT] = Py_NewRef(parent),
+        [SEND_TRACE_ID] = trace_id,
+        [SEND_ID] = span_id,
+        [SEND_FLAGS] = Py_NewRef(flags),
+        [SEND_OWN] = Py_NewRef(own),
+        [SEND_PLACE] = Py_NewRef(args[1]),
+        [SEND_START] = start,
+        [SEND_END] = Py_NewRef(Py_None),
+        [SEND_MESSAGE] = Py_NewRef(args[4]),
+        [SEND_GROWN] = Py_NewRef(Py_None),
+    };
+    for (size_t i = 0; i < SEND_SLOTS; i++)
+        SLOT(made, sends, i) = filled[i];
+    return made;
+}
+
 static PyMethodDef methods[] = {
     {"span", (PyCFunction)(void (*)(void))span, METH_FASTCALL, NULL},
     {"fall_back_on", fall_back_on, METH_O, NULL},
+    {"learn_field", learn_field, METH_VARARGS, NULL},
+    {"field", field, METH_O, NULL},
+    {"learn_begin", learn_begin, METH_VARARGS, NULL},
+    {"begin", (PyCFunction)(void (*)(void))begin, METH_FASTCALL, NULL},
+    {"send", (PyCFunction)(void (*)(void))send, METH_FASTCALL, NULL},
     {"traceparent", (PyCFunction)(void (*)(void))traceparent, METH_FASTCALL, NULL},
     {"parent", parent, METH_O, NULL},
     {"sender", sender, METH_O, NULL},

@@ -207,7 +207,7 @@ def inject_quickly(
     carrier: Any, setter: Setter[Any], sender: "LeanSend | LeanSpan", message_id: str, context: Context
 ) -> bool:
     """Do what `inject` does for what sends on our own provider, if its ids are all that travels; whether done."""
-    propagator = propagate.get_global_textmap()
+    propagator = propagate._HTTP_TEXT_FORMAT  # what `get_global_textmap` returns, for a third of its cost
     if type(propagator) is not HopwatchPropagator or not propagator.by_hand:
         return False
     traceparent = sender.traceparent()
@@ -216,12 +216,11 @@ def inject_quickly(
         BAGGAGE_KEY in context or context.get(FLOW_KEY, traceparent[3:35]) != traceparent[3:35]
     ):
         return False
-    at_once = getattr(setter, "ids", None)
-    if at_once is not None:
-        at_once(carrier, traceparent, message_id)
-    elif setter is default_setter and type(carrier) is dict:
+    if setter is default_setter and type(carrier) is dict:
         carrier[w3c.TRACEPARENT] = traceparent
         carrier[MESSAGE_ID_HEADER] = message_id
+    elif (at_once := getattr(setter, "ids", None)) is not None:
+        at_once(carrier, traceparent, message_id)
     else:
         setter.set(carrier, w3c.TRACEPARENT, traceparent)
         setter.set(carrier, MESSAGE_ID_HEADER, message_id)
@@ -229,10 +228,7 @@ def inject_quickly(
 
 
 def sender_of(carrier: Any, getter: Getter[Any]) -> w3c.Sender | None:
-    """Return who sent a message, None where its headers hold more than ids, or the propagators are not the default."""
-    propagator = propagate.get_global_textmap()
-    if type(propagator) is not HopwatchPropagator or not propagator.by_hand:
-        return None
+    """Return who sent a message by the default propagators, None where its headers hold more than ids."""
     read = getattr(getter, "sender", None)
     if read is not None and (found := read(carrier)) is not None:
         sender: w3c.Sender = found

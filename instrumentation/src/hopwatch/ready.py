@@ -1,8 +1,10 @@
 """What hopwatch's own recorder and tracer agree on: attributes that need no looking at, and a quick way to begin."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.propagators.textmap import Getter
     from opentelemetry.trace import SpanContext, SpanKind
     from opentelemetry.util.types import AnyValue
 
@@ -21,7 +23,7 @@ class Ready(dict[str, "AnyValue"]):
 
 
 class Quick(Protocol):
-    """Begins an attempt of the recorder's, as `Tracer.start_span` would; `LeanTracer.quick` is one."""
+    """Begins a call of the recorder's, as `Tracer.start_span` would; `LeanTracer.quick` is one."""
 
     def __call__(
         self,
@@ -33,6 +35,25 @@ class Quick(Protocol):
         """Return the span begun below `above`, None where something is set up that only `start_span` heeds.
 
         It has the attributes of `place` and those given, which are plain and become its own.
+        """
+        ...
+
+
+class QuickReceive(Protocol):
+    """Begins what was sent to us, as `receive` and `Tracer.start_span` would; `LeanTracer.quick_receive` is one."""
+
+    def __call__(
+        self,
+        place: "Prepared",
+        kind: "SpanKind",
+        carrier: Any,
+        getter: "Getter[Any]",
+        own: "dict[str, AnyValue]",
+    ) -> "tuple[LeanSpan, Context] | None":
+        """Return a span begun below the sender in `carrier`, and the context of what is done for the message.
+
+        None where more came with it than ids, or something is set up that only `start_span` heeds. `own` is what is
+        said of it besides what `place` says; its ids are added.
         """
         ...
 
@@ -51,6 +72,12 @@ def never_quick(
     place: "Prepared", above: "SpanContext | None", kind: "SpanKind", attributes: "dict[str, AnyValue]"
 ) -> None:
     """Leave it to `start_span`: the tracer is not ours."""
+
+
+def never_quick_receive(
+    place: "Prepared", kind: "SpanKind", carrier: Any, getter: "Getter[Any]", own: "dict[str, AnyValue]"
+) -> None:
+    """Likewise."""
 
 
 def never_quick_send(

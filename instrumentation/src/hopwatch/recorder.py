@@ -15,6 +15,7 @@ from hopwatch.context import (
     SUPPRESSED_KEY,
     get_current,
 )
+from hopwatch.context import attach as make_current
 from hopwatch.conventions import (
     ALIAS,
     ATTEMPT,
@@ -47,8 +48,7 @@ from hopwatch.places import (
     plain,
 )
 from hopwatch.propagation import inject, inject_quickly, pass_on, receive
-from hopwatch.quickly import begin_quickly
-from hopwatch.ready import Quick, QuickSend, Ready, never_quick, never_quick_send
+from hopwatch.ready import QuickReceive, QuickSend, Ready, never_quick_receive, never_quick_send
 from hopwatch.reports import Subscription, reporter
 from hopwatch.shapes import ShapedSpan, shape_of
 from hopwatch.tags import belong, key_attributes
@@ -75,7 +75,7 @@ class Recorder:
     def __init__(self, system: System | str, tracer: Tracer, hook: Hook | None = None) -> None:
         self._system = str(system)
         self._tracer = tracer
-        self._quick: Quick = getattr(tracer, "quick", never_quick)
+        self._quick_receive: QuickReceive = getattr(tracer, "quick_receive", never_quick_receive)
         self._quick_send: QuickSend = getattr(tracer, "quick_send", never_quick_send)
         self._hook = hook
         self._shape = shape_of(str(system), hook)
@@ -186,7 +186,7 @@ class Recorder:
         here = get_current()
         if here and here.get(SUPPRESSED_KEY):
             return ProcessHop(_NO_TRACER, INVALID_SPAN, here, {})
-        hop = None
+        begun = None
         try:
             place = self._attempts.of(name, destination, receiver)
             said: dict[str, AttributeValue] = {
@@ -200,31 +200,21 @@ class Recorder:
                 and DEAD_LETTER_RECEIVER not in said
                 and self._measured._real_instrument is None
             ):
-                hop = self._process_quickly(place, carrier, getter, said, settled)
-            if hop is None:
+                begun = self._quick_receive(place, _CONSUMER, carrier, getter, said)
+            if begun is None:
                 hop = self._process_thoroughly(place, carrier, getter, said, settled)
+            else:
+                span, context = begun
+                hop = ProcessHop(self._tracer, span, context, said, settled, None, place)
+                reporter.in_progress[id(hop)] = hop  # `opened`, without the call
+                if reporter.thread is None:
+                    reporter.start()
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("process", fault)
             hop = ProcessHop(_NO_TRACER, INVALID_SPAN, Context(), {}, settled)
         if attach:
-            hop.attach(here)
-        return hop
-
-    def _process_quickly(
-        self,
-        place: Prepared,
-        carrier: Any,
-        getter: Getter[Any],
-        said: dict[str, AttributeValue],
-        settled: SettleOutcome | None,
-    ) -> ProcessHop | None:
-        """Begin an attempt that came with ids and nothing else, on hopwatch's own provider; None: do it thoroughly."""
-        begun = begin_quickly(self._quick, place, _CONSUMER, carrier, getter, said)
-        if begun is None:
-            return None
-        span, context = begun
-        hop = ProcessHop(self._tracer, span, context, said, settled, None, place)
-        reporter.opened(hop)
+            hop.before = here
+            make_current(hop.context)
         return hop
 
     def _process_thoroughly(

@@ -73,16 +73,17 @@ class Reporter:
     def __init__(self) -> None:
         self.in_progress: dict[int, InProgress] = {}
         """What is to be reported if it lasts, by identity; whoever ends something takes it out."""
+        self.thread: threading.Thread | None = None
+        """What reports; None where nothing was to be watched yet: then `start` has to be called."""
         self._subscriptions: dict[tuple[str, str, str], Subscription] = {}
         self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def opened(self, hop: InProgress, key: int | None = None) -> None:
         """Watch a hop for as long as it is in `in_progress`, under its own identity or that of what stands for it."""
         self.in_progress[id(hop) if key is None else key] = hop
-        if self._thread is None:
-            self._ensure_running()
+        if self.thread is None:
+            self.start()
 
     def subscribed(self, subscription: Subscription) -> None:
         """Report a subscription now and every 15 s until `unsubscribed`."""
@@ -90,7 +91,7 @@ class Reporter:
         if key not in self._subscriptions:
             self._subscriptions[key] = subscription
             subscription.report(Report.SUBSCRIBE)
-        self._ensure_running()
+        self.start()
 
     def unsubscribed(self, system: str, pattern: str, receiver: str) -> None:
         """Report the end of a subscription, if it was ours."""
@@ -101,7 +102,7 @@ class Reporter:
     def stop(self) -> None:
         """End the thread and forget everything; safe to call twice and without a start."""
         with self._lock:
-            thread, self._thread = self._thread, None
+            thread, self.thread = self.thread, None
         self._wake.set()
         if thread is not None:
             thread.join(timeout=2.0)
@@ -112,14 +113,15 @@ class Reporter:
         """In a forked child nothing that the parent watched is ours, and its thread does not exist."""
         self.__init__()  # type: ignore[misc]  # the one honest way to say: as new
 
-    def _ensure_running(self) -> None:
+    def start(self) -> None:
+        """Have a thread, if there is none."""
         with self._lock:
-            if self._thread is None:
+            if self.thread is None:
                 self._wake = threading.Event()
-                self._thread = threading.Thread(
+                self.thread = threading.Thread(
                     target=self._run, args=(self._wake,), name="hopwatch-reports", daemon=True
                 )
-                self._thread.start()
+                self.thread.start()
 
     def _run(self, wake: threading.Event) -> None:
         repeated = time.monotonic()

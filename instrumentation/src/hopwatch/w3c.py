@@ -28,7 +28,7 @@ TRAVELLING: Final = frozenset({TRACEPARENT, TRACESTATE, BAGGAGE, MESSAGE_ID_HEAD
 _clean: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
 _FLOW_ONLY: Final = re.compile(f"{TRACESTATE_KEY}=([0-9a-f]{{32}})")
 _FLOW_ID: Final = re.compile("[0-9a-f]{32}")
-_FLAGS: Final = tuple(map(TraceFlags, range(256)))
+FLAGS: Final = tuple(map(TraceFlags, range(256)))
 
 
 POSSIBLE: Final = isinstance(INVALID_SPAN_CONTEXT, tuple) and len(INVALID_SPAN_CONTEXT) == 6
@@ -162,7 +162,7 @@ def sender(fields: Mapping[str, str]) -> Sender | None:
     message_id = fields.get(MESSAGE_ID_HEADER)
     if message_id is not None and not is_message_id(message_id):
         message_id = None
-    flags = _FLAGS[bits]
+    flags = FLAGS[bits]
     if POSSIBLE:
         context = _made(SpanContext, (trace_id, span_id, True, flags, state, True))
     else:
@@ -176,9 +176,9 @@ def _sender_in(carrier: Any) -> Sender | None:
         return None if found is None else NOBODY
     trace_id, span_id, bits, flow, message_id = found
     if POSSIBLE:
-        context = _made(SpanContext, (trace_id, span_id, True, _FLAGS[bits], DEFAULT_TRACE_STATE, True))
+        context = _made(SpanContext, (trace_id, span_id, True, FLAGS[bits], DEFAULT_TRACE_STATE, True))
     else:
-        context = SpanContext(trace_id, span_id, True, _FLAGS[bits])
+        context = SpanContext(trace_id, span_id, True, FLAGS[bits])
     return context, message_id, flow, False
 
 

@@ -124,7 +124,7 @@ class Stage:
         """Give the engine every span that has ended since the last time."""
         ended = self._ended.take()
         if ended:
-            body = self._encoder.encode((span._tracer, encoded(span)) for span in ended)
+            body = self._encoder.encode([span._tracer for span in ended], [encoded(span) for span in ended])
             self.store.insert_otlp(body, f"scenario-{next(_tokens)}")
 
     def ledger(self, deadline_s: float = DEADLINE_S) -> list[Delivery]:

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterator
+from time import time_ns
 from typing import Any
 from unittest.mock import patch
 
@@ -37,10 +38,11 @@ from hopwatch.lean.provider import LeanTracer, LeanTracerProvider
 from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.span import LeanSpan
 from hopwatch.places import Preparations, Prepared
-from hopwatch.ready import Ready, never_quick, never_quick_send
+from hopwatch.ready import Ready, never_quick, never_quick_receive, never_quick_send
 from hopwatch.recorder import Destination, KafkaPosition, Recorder, StreamPosition
 from hopwatch.wrapping import header_getter
 
+pytestmark = pytest.mark.usefixtures("by_hand")
 RESOURCE = Resource({"service.name": "under-test"})
 MESSAGE = "0191d3c0-0000-7000-8000-000000000000"
 PLACE = Preparations(System.KAFKA, Operation.SEND).of(
@@ -103,7 +105,7 @@ def encoded(span: LeanSpan | LeanSend, *, times: bool = False) -> dict[str, Any]
     if span.end_time is None:
         assert isinstance(span, LeanSpan)
         span.end()
-    body = Encoder(RESOURCE).encode([(span._tracer, as_field(span))])
+    body = Encoder(RESOURCE).encode([span._tracer], [as_field(span)])
     [resource] = ExportTraceServiceRequest.FromString(body).resource_spans
     [scope] = resource.scope_spans
     [sent] = scope.spans
@@ -140,6 +142,77 @@ def test_a_quick_span_is_the_one_start_span_makes(
         assert told(quick) == told(ordinary)
         assert quick.get_span_context() == ordinary.get_span_context()
         assert encoded(quick) == encoded(ordinary)
+
+
+carriers = st.one_of(
+    st.none(),
+    st.dictionaries(
+        st.sampled_from(
+            ["traceparent", "hopwatch-id", "tracestate", "baggage", "Traceparent", "content-type"]
+        ),
+        st.one_of(
+            st.builds(
+                "00-{:032x}-{:016x}-{:02x}".format,
+                st.integers(0, 2**128 - 1),
+                st.integers(0, 2**64 - 1),
+                st.integers(0, 255),
+            ),
+            st.sampled_from([MESSAGE, MESSAGE.upper(), "hw=" + "a" * 32, "", "\ud800"]),
+        ),
+        max_size=4,
+    ),
+    parents.map(lambda parent: {**written(NonRecordingSpan(parent)), "hopwatch-id": MESSAGE}),
+)
+
+
+def received(
+    begun: tuple[LeanSpan, Context] | None, own: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], SpanContext] | None:
+    """Return all that is known of a span begun for a message, and of the context it is handled in."""
+    if begun is None:
+        return None
+    span, context = begun
+    assert context.get(trace.propagation._SPAN_KEY) is span
+    assert type(context) is Context
+    assert span.is_recording()
+    slots = {name: getattr(span, name) for name in LeanSpan.__slots__ if name != "_start_time"}
+    assert abs(time_ns() - span._start_time) < 60_000_000_000
+    others = {key: value for key, value in context.items() if value is not span}
+    return slots, others, dict(own), span.get_span_context()
+
+
+@given(carriers, attributes, st.integers(), st.sampled_from([SpanKind.CONSUMER, SpanKind.SERVER]))
+def test_what_was_sent_to_us_begins_alike_in_both_languages(
+    carrier: dict[str, str] | None, described: dict[str, Any], seed: int, kind: SpanKind
+) -> None:
+    """Span, context and attributes that C makes of headers are those that Python makes of them."""
+    tracer = own(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON))
+    seen = []
+    for begin in (tracer.quick_receive, tracer._receive):
+        said = dict(described)
+        random.seed(seed)
+        begun = begin(PLACE, kind, carrier, header_getter, said)
+        seen.append(received(begun, said))
+    assert seen[0] == seen[1]
+
+
+@given(contexts, attributes, st.integers())
+def test_a_send_begins_alike_in_both_languages(
+    parent: SpanContext | None, described: dict[str, Any], seed: int
+) -> None:
+    """The send that C makes is the one that Python makes, or both leave it to the ordinary way."""
+    tracer = own(
+        LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, limits=SpanLimits(max_span_attributes=1_000))
+    )
+    seen = []
+    for begin in (tracer.quick_send, tracer._send):
+        random.seed(seed)
+        send = begin(PLACE, parent, dict(described), MESSAGE)
+        seen.append(
+            send and {name: getattr(send, name) for name in LeanSend.__slots__ if name != "start_time"}
+        )
+        assert send is None or abs(time_ns() - send.start_time) < 60_000_000_000
+    assert seen[0] == seen[1]
 
 
 @given(contexts, attributes, st.integers(), positions, st.sampled_from(sorted(set(PublishOutcome) - BAD)))
@@ -253,7 +326,7 @@ def recorded(
     kept = Kept()
     recorder = Recorder(System.KAFKA, own(LeanTracerProvider(RESOURCE, kept, sampler=DEFAULT_ON)))
     if not quick:
-        recorder._quick, recorder._quick_send = never_quick, never_quick_send
+        recorder._quick_receive, recorder._quick_send = never_quick_receive, never_quick_send
     random.seed(seed)
     context = around(parent) if flow is None else Context({**around(parent), FLOW_KEY: flow})
     carrier: dict[str, str] = {}
@@ -289,7 +362,7 @@ def called(
     kept = Kept()
     calls = Calls(own(LeanTracerProvider(RESOURCE, kept, sampler=DEFAULT_ON)))
     if not quick:
-        calls._quick = never_quick
+        calls._quick, calls._quick_receive = never_quick, never_quick_receive
     context = around(parent) if flow is None else Context({**around(parent), FLOW_KEY: flow})
     headers: dict[str, str] = {}
     with patch(

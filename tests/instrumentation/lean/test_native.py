@@ -9,18 +9,29 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from random import getrandbits
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON
+from opentelemetry.trace import SpanKind
 
 from hopwatch import ids, w3c
-from hopwatch.lean import fields
+from hopwatch.conventions import Operation, PublishOutcome
+from hopwatch.lean import encode, fields
+from hopwatch.lean.encode import encoded
+from hopwatch.lean.provider import LeanTracer, LeanTracerProvider
+from hopwatch.lean.sent import LeanSend
+from hopwatch.lean.span import UNSET, LeanSpan
 from hopwatch.native import native
+from hopwatch.places import Destination, Preparations, Prepared
 from hopwatch.transports.aiokafka.headers import header_getter as pairs_getter
 from hopwatch.wrapping import header_getter as mapping_getter
 
+pytestmark = pytest.mark.usefixtures("by_hand")
 MESSAGE = "0191d3c0-0000-7000-8000-000000000000"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -189,6 +200,86 @@ def test_ids_are_minted_alike() -> None:
         assert int(minted[1][24:], 16) == int(first[24:], 16) + 1 or minted[1][:13] != first[:13]
 
 
+class Kept:
+    """An outlet that writes what ends and keeps nothing."""
+
+    def put(self, span: LeanSpan | LeanSend) -> None:
+        """Write it."""
+        encoded(span)
+
+
+PLACE = Preparations("kafka", Operation.SEND).of("send", Destination("orders", "orders"))
+
+
+def own_tracer() -> LeanTracer:
+    """Return the tracer of a recorder."""
+    provider = LeanTracerProvider(Resource({}), Kept(), sampler=DEFAULT_ON)  # type: ignore[arg-type]  # it is only put into
+    tracer = provider.get_tracer("hopwatch.kafka")
+    assert isinstance(tracer, LeanTracer)
+    return tracer
+
+
+def test_other_layouts_are_left_to_python() -> None:
+    """A class without the slots that were counted on is not touched, and what was learnt before stays."""
+    given = (LeanSpan, LeanSend, Prepared, UNSET, encode._TAILS, encode._PRODUCER, encode._encoded)
+    assert native.learn_field(dict, *given[1:]) is False
+    assert native.learn_field(LeanSpan, LeanSpan, *given[2:]) is False
+    assert native.learn_field(*given) is True
+    for wrong in (
+        (),
+        given[:-1],
+        (1, *given[1:]),
+        (*given[:4], [b"", b""], *given[5:]),
+        (*given[:4], (b"",), *given[5:]),
+    ):
+        with pytest.raises(TypeError):
+            native.learn_field(*wrong)
+    with pytest.raises(TypeError):
+        native.learn_begin(LeanSpan)
+
+
+def test_what_is_no_hop_is_refused() -> None:
+    """Wrong arguments are errors, and what failed half-way leaves nothing behind that looks whole."""
+    tracer, headers = own_tracer(), {"traceparent": PARENT, "hopwatch-id": MESSAGE}
+    good = [tracer, PLACE, SpanKind.CONSUMER, headers, {}, getrandbits]
+    for place, wrong in ((1, "place"), (4, None), (5, None)):
+        with pytest.raises(TypeError):
+            native.begin(*good[:place], wrong, *good[place + 1 :])
+    with pytest.raises(ZeroDivisionError):
+        native.begin(*good[:5], lambda bits: bits // 0)
+    with pytest.raises(TypeError):
+        native.begin(*good[:5])
+    with pytest.raises(TypeError):
+        native.send(tracer, PLACE, None, None, MESSAGE, getrandbits)
+    with pytest.raises(ZeroDivisionError):
+        native.send(tracer, PLACE, None, {}, MESSAGE, lambda bits: bits // 0)
+    bare = object.__new__(LeanSpan)
+    with pytest.raises(AttributeError):
+        native.field(bare)
+    with pytest.raises(AttributeError):
+        native.field(object())
+
+
+def hops() -> None:
+    """Every way through what makes and writes spans."""
+    tracer = own_tracer()
+    for headers in ({"traceparent": PARENT, "hopwatch-id": MESSAGE}, {"traceparent": PARENT.replace("-01", "-00")},
+                    {"traceparent": PARENT, "hopwatch-id": "7"}, {"baggage": "a=b"}, None):  # fmt: skip
+        begun = tracer.quick_receive(PLACE, SpanKind.CONSUMER, headers, mapping_getter, {"a": 1})
+        if begun is not None:
+            begun[0].end()
+            send = tracer.quick_send(PLACE, begun[0].get_span_context(), {"b": "c"}, MESSAGE)
+            assert send is not None
+            send.end(PublishOutcome.SENT)
+    failed = tracer.quick_receive(PLACE, SpanKind.CONSUMER, None, mapping_getter, {"d": (1, 2)})
+    assert failed is not None
+    failed[0].record_exception(ValueError("no"))
+    failed[0].end()
+    for steps in (native.begin, native.send):
+        with pytest.raises(TypeError):
+            steps(tracer, PLACE, None, {}, {}, None)
+
+
 def calls() -> Iterator[None]:
     """Every way through the module, good and bad."""
     span = [
@@ -214,6 +305,7 @@ def calls() -> Iterator[None]:
                         {"traceparent": PARENT, "hopwatch-id": 7}, {"baggage": "a=b"}, None, [("a", 1), 2]):  # fmt: skip
             native.sender(carrier)
         ids.new_message_id()
+        hops()
         yield
 
 

@@ -3,9 +3,10 @@
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from hopwatch.lean.encode import Ended
+if TYPE_CHECKING:
+    from hopwatch.lean.provider import LeanTracer
 
 REQUEST_BYTES: Final = 4 << 20
 """About how large a request may become."""
@@ -13,9 +14,10 @@ REQUEST_BYTES: Final = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some spans that ended about the same time."""
+    """Some spans that ended about the same time: who recorded each, and the field it is in its scope."""
 
-    spans: list[Ended]
+    tracers: list["LeanTracer"]
+    fields: list[bytes]
     bytes: int
     born: float
 
@@ -30,10 +32,10 @@ class Backlog:
         self.spans = 0
         self.bytes = 0
 
-    def add(self, spans: list[Ended], size: int) -> int:
+    def add(self, tracers: list["LeanTracer"], fields: list[bytes], size: int) -> int:
         """Take in spans of so many bytes; returns how many older ones had to give way."""
-        self._batches.append(Batch(spans, size, time.monotonic()))
-        self.spans += len(spans)
+        self._batches.append(Batch(tracers, fields, size, time.monotonic()))
+        self.spans += len(fields)
         self.bytes += size
         lost = 0
         while len(self._batches) > 1 and (self.spans > self._most_spans or self.bytes > self._most_bytes):
@@ -49,7 +51,7 @@ class Backlog:
         chosen: list[Batch] = []
         spans = size = 0
         for batch in self._batches:
-            spans += len(batch.spans)
+            spans += len(batch.fields)
             size += batch.bytes
             if chosen and (spans > most_spans or size > REQUEST_BYTES):
                 break
@@ -59,7 +61,7 @@ class Backlog:
     def pop(self, batches: int) -> int:
         """Forget the oldest batches; returns how many spans they were."""
         gone = [self._batches.popleft() for _ in range(batches)]
-        spans = sum(len(batch.spans) for batch in gone)
+        spans = sum(len(batch.fields) for batch in gone)
         self.spans -= spans
         self.bytes -= sum(batch.bytes for batch in gone)
         return spans

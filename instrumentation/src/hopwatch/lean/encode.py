@@ -1,6 +1,6 @@
 """Spans to OTLP bytes: each by itself as it ends, many of them as a request."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from struct import pack
 from typing import TYPE_CHECKING, Final
 
@@ -12,13 +12,11 @@ from hopwatch.lean.fields import names, span_field
 from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.span import UNSET, LeanSpan
 from hopwatch.lean.wire import attributes, number, sized, text, varints
+from hopwatch.native import native
 from hopwatch.places import Prepared
 
 if TYPE_CHECKING:
     from hopwatch.lean.provider import LeanTracer
-
-Ended = tuple["LeanTracer", bytes]
-"""An ended span: who recorded it, and the field it is in its scope."""
 
 _PRODUCER: Final = SpanKind.PRODUCER.value + 1
 _NO_STATUS: Final = b"\x7a\x00"
@@ -34,18 +32,21 @@ class Encoder:
         self._resource_schema = text(0x1A, resource.schema_url)
         self._scopes: dict[InstrumentationScope, tuple[bytes, bytes]] = {}
 
-    def encode(self, ended: Iterable[Ended]) -> bytes:
-        """Return an `ExportTraceServiceRequest` of these spans, empty where there are none."""
-        groups: dict[LeanTracer, list[bytes]] = {}
-        for tracer, field in ended:
-            group = groups.get(tracer)
-            if group is None:
-                group = groups[tracer] = []
-            group.append(field)
-        if not groups:
+    def encode(self, tracers: Sequence["LeanTracer"], fields: Sequence[bytes]) -> bytes:
+        """Return an `ExportTraceServiceRequest` of spans, empty where there are none.
+
+        They are given as who recorded each, and as the field that each is in its scope.
+        """
+        if not fields:
             return b""
         parts = [b"", self._resource]
-        for tracer, group in groups.items():
+        scopes = dict.fromkeys(tracers)
+        for tracer in scopes:
+            group = (
+                fields
+                if len(scopes) == 1
+                else [field for one, field in zip(tracers, fields, strict=True) if one is tracer]
+            )
             head, schema = self._scope(tracer.scope)
             parts += (b"\x12" + varints[len(head) + sum(map(len, group)) + len(schema)], head)
             parts += group
@@ -63,12 +64,7 @@ class Encoder:
         return known
 
 
-def encoded(span: LeanSpan | LeanSend) -> bytes:
-    """Return what has ended as the field it is in its scope.
-
-    Raises:
-        OverflowError, struct.error: it has no place in OTLP: a time before 1970, say.
-    """
+def _encoded(span: LeanSpan | LeanSend) -> bytes:
     return _send(span) if type(span) is LeanSend else _span(span)  # type: ignore[arg-type]
 
 
@@ -181,3 +177,15 @@ def _ids(context: SpanContext) -> bytes:
 
 def _status(status: Status) -> bytes:
     return sized(0x7A, text(0x12, status.description) + number(0x18, status.status_code.value))
+
+
+_able: Final = native is not None and native.learn_field(
+    LeanSpan, LeanSend, Prepared, UNSET, _TAILS, _PRODUCER, _encoded
+)
+
+encoded: Final[Callable[[LeanSpan | LeanSend], bytes]] = native.field if _able else _encoded
+"""`encoded(span)`: what has ended as the field it is in its scope.
+
+Raises:
+    OverflowError, struct.error: it has no place in OTLP: a time before 1970, say.
+"""

@@ -47,7 +47,7 @@ class LossReport:
         if counts == self._told or now < self._refused_until or (now < self._rests_until and not last):
             return b""
         self._telling, self._since = counts, self._losses.take_since()
-        return Encoder(resource).encode([(self._tracer, encoded(self._span(counts)))])
+        return Encoder(resource).encode([self._tracer], [encoded(self._span(counts))])
 
     def answered(self, *, taken: bool) -> None:
         """Note whether the collector took the request that carried the report, if one was due."""

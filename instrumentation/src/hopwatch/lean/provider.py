@@ -7,11 +7,12 @@ from functools import wraps
 from random import getrandbits
 from time import time_ns
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from opentelemetry import context as otel_context
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
@@ -29,20 +30,47 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import Attributes
 
+from hopwatch.context import FLOW_KEY, INCOMING_KEY, SPAN_KEY
+from hopwatch.conventions import FLOW_ID, MESSAGE_ID
 from hopwatch.faults import swallowed
 from hopwatch.lean.attributes import Store
 from hopwatch.lean.sent import LeanSend
-from hopwatch.lean.span import LeanSpan, bounded
+from hopwatch.lean.span import UNSET, LeanSpan, bounded
+from hopwatch.native import native
 from hopwatch.places import Prepared
 from hopwatch.processor import OWN_SCOPES, HopSpanProcessor, crossing_attributes
+from hopwatch.propagation import HopwatchPropagator, sender_of
+from hopwatch.w3c import FLAGS, POSSIBLE, sender_in
 
-_SAMPLED = TraceFlags.SAMPLED
 _FLAGS = tuple(TraceFlags(bits) for bits in range(4))
 _ROOT = _FLAGS[TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID]
 _CONTINUED: dict[int, TraceFlags] = {flags: flags for flags in _FLAGS if flags.sampled}
 _INTERNAL = SpanKind.INTERNAL
 _AT_THE_END = 4
 """Room for attributes that a send has besides those it is begun with: message id, outcome, position."""
+
+
+_able: Final = (
+    POSSIBLE
+    and native is not None
+    and native.learn_begin(
+        LeanSpan,
+        LeanSend,
+        Prepared,
+        SpanContext,
+        Context,
+        FLAGS,
+        tuple(map(_CONTINUED.get, range(4))),
+        _ROOT,
+        DEFAULT_TRACE_STATE,
+        MESSAGE_ID,
+        SPAN_KEY,
+        INCOMING_KEY,
+        FLOW_KEY,
+        UNSET,
+    )
+)
+_native: Final = native if _able else None
 
 
 class Outlet(Protocol):
@@ -242,6 +270,17 @@ class LeanTracer(trace.Tracer):
 
         What `start_span` finds out with a dozen calls is known here: sampler, limits, what the attributes are.
         """
+        if not self._is_quick(len(own) + len(place.attributes)):
+            return None
+        if _native is not None:
+            send: LeanSend | None = _native.send(self, place, above, own, message_id, getrandbits)
+            return send
+        return self._send(place, above, own, message_id)
+
+    def _send(
+        self, place: Prepared, above: SpanContext | None, own: Store, message_id: str
+    ) -> LeanSend | None:
+        """Do so in Python; the twin of `native.send`."""
         if above is None:
             trace_id, flags = getrandbits(128) or 1, _ROOT
         elif type(above) is SpanContext:
@@ -251,8 +290,6 @@ class LeanTracer(trace.Tracer):
                 return None
             flags = continued
         else:
-            return None
-        if not self._is_quick(len(own) + len(place.attributes)):
             return None
         return LeanSend(self, place, above, trace_id, getrandbits(64) or 1, flags, own, message_id)
 
@@ -277,6 +314,46 @@ class LeanTracer(trace.Tracer):
             return None
         ids = trace_id, getrandbits(64) or 1
         return LeanSpan(self, place.span_name, kind, above, ids, flags, kept, attributes, time_ns(), place)
+
+    def quick_receive(
+        self, place: Prepared, kind: SpanKind, carrier: Any, getter: Getter[Any], own: Store
+    ) -> tuple[LeanSpan, Context] | None:
+        """Start a span of hopwatch's own recorder under the sender that `carrier` names, likewise.
+
+        Returns the context of what is done for the message too.
+        """
+        propagator = propagate._HTTP_TEXT_FORMAT
+        if type(propagator) is not HopwatchPropagator or not propagator.by_hand:
+            return None
+        if not self._is_quick(len(own) + len(place.attributes)):
+            return None
+        if _native is not None and getattr(getter, "sender", None) is sender_in:
+            begun: tuple[LeanSpan, Context] | None = _native.begin(
+                self, place, kind, carrier, own, getrandbits
+            )
+            if begun is not None:
+                return begun
+        return self._receive(place, kind, carrier, getter, own)
+
+    def _receive(
+        self, place: Prepared, kind: SpanKind, carrier: Any, getter: Getter[Any], own: Store
+    ) -> tuple[LeanSpan, Context] | None:
+        """Do so in Python; the twin of `native.begin`, which knows no tracestate."""
+        sender = sender_of(carrier, getter)
+        if sender is None:
+            return None
+        above, message_id, flow, foreign = sender
+        if message_id is not None:
+            own[MESSAGE_ID] = message_id
+        if foreign and flow is not None:
+            own[FLOW_ID] = flow
+        span = self.quick(place, above, kind, own)
+        if span is None:
+            return None
+        known: dict[str, object] = {SPAN_KEY: span, INCOMING_KEY: message_id}
+        if flow is not None:
+            known[FLOW_KEY] = flow
+        return span, Context(known)
 
     def _is_quick(self, attributes: int) -> bool:
         provider, most = self.provider, self._most_quick
@@ -304,15 +381,6 @@ class LeanTracer(trace.Tracer):
             )
 
         return Current(start, record_exception, set_status_on_exception, end_on_exit)
-
-    def ended(self, span: LeanSpan) -> None:
-        """Hand an ended span on."""
-        provider = self.provider
-        if provider.outlet is not None and span._trace_flags & _SAMPLED:
-            provider.outlet.put(span)
-        for processor in provider.processors:
-            processor._on_ending(span)  # type: ignore[arg-type]
-            processor.on_end(span)
 
     def _complete(self, span: LeanSpan, context: Context | None) -> None:
         try:

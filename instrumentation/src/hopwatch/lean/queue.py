@@ -6,13 +6,13 @@ from collections import deque
 from contextlib import suppress
 from itertools import chain
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry.sdk.resources import Resource
 
 from hopwatch.faults import swallowed
 from hopwatch.lean.backlog import REQUEST_BYTES, Backlog, Batch
-from hopwatch.lean.encode import Encoder, Ended, encoded
+from hopwatch.lean.encode import Encoder, encoded
 from hopwatch.lean.ledger import ExportStats, Loss, Losses, Trouble
 from hopwatch.lean.lossreport import LossReport
 from hopwatch.lean.sender import Delivered, Later, Sender, pause
@@ -55,7 +55,9 @@ class SpanQueue:
         """Begin anew: in a forked child nothing that waited is ours, and neither thread nor connection exist."""
         settings = self._settings
         self.describe(resource)
-        self._ended: deque[Ended] = deque()
+        # Tracer and bytes take turns: pairs of them would be objects that wait, and the garbage collector goes through
+        # such again and again.
+        self._ended: deque[Any] = deque()
         self._room = settings.queued_spans
         self._stir_at = 0
         self._together = min(_TOGETHER, settings.request_spans)
@@ -80,12 +82,12 @@ class SpanQueue:
 
     def put(self, span: LeanSpan | LeanSend) -> None:
         """Take what has ended, or count it as lost."""
-        waiting = len(self._ended)
+        waiting = len(self._ended) >> 1
         if waiting >= self._room:
             self._losses.add(Loss.CLOSED if self._closed else Loss.FULL)
             return
         try:
-            self._ended.append((span._tracer, encoded(span)))
+            self._ended.extend((span._tracer, encoded(span)))
         except Exception:  # noqa: BLE001 — times before 1970 and the like
             self._losses.add(Loss.UNENCODABLE)
         if waiting >= self._stir_at:
@@ -93,7 +95,7 @@ class SpanQueue:
 
     def stats(self) -> ExportStats:
         """Return what became of the spans so far."""
-        waiting = 0 if self._given_up else len(self._ended) + self._backlog.spans
+        waiting = 0 if self._given_up else self._waiting() + self._backlog.spans
         return ExportStats(self._delivered, waiting, self._losses.counts())
 
     def force_flush(self, timeout_s: float) -> bool:
@@ -163,7 +165,7 @@ class SpanQueue:
                 return
             self._given_up = True
         self._room = 0
-        left = len(self._ended) + self._backlog.spans
+        left = self._waiting() + self._backlog.spans
         if left:
             self._losses.add(Loss.CLOSED, left)
         self._losses.tell(last=True)
@@ -175,7 +177,7 @@ class SpanQueue:
                 self._bell.get_nowait()
 
     def _idle_s(self) -> float:
-        if len(self._ended) >= self._plenty() or (self._closed and not self._backlog.spans):
+        if self._waiting() >= self._plenty() or (self._closed and not self._backlog.spans):
             return 0.0
         now, every_s = time.monotonic(), self._settings.every_s
         due = every_s
@@ -186,7 +188,7 @@ class SpanQueue:
     def _round(self) -> None:
         """Put together what has ended until now, send what may be sent."""
         asked = self._asked
-        left = len(self._ended)
+        left = self._waiting()
         while left > 0:
             left -= self._gather(min(left, self._together))
             if self._backlog.spans >= self._plenty():
@@ -210,10 +212,11 @@ class SpanQueue:
     def _gather(self, count: int) -> int:
         if not self._closed:
             self._room -= count  # what is taken still waits, and its place is not free
-        taken = [self._ended.popleft() for _ in range(count)]
-        size = sum(len(field) for _, field in taken)
+        taken = [self._ended.popleft() for _ in range(2 * count)]
+        tracers, fields = taken[::2], taken[1::2]
+        size = sum(map(len, fields))
         age_s = self._backlog.age_s()
-        lost = self._backlog.add(taken, size)
+        lost = self._backlog.add(tracers, fields, size)
         if lost:
             self._losses.add(Loss.FULL, lost, age_s=age_s)
         self._span_bytes = size // count + 1
@@ -265,7 +268,9 @@ class SpanQueue:
         """Return a request of all their spans: one copy of each, as what waits is large and cold."""
         if self._encoder is None:
             self._encoder = Encoder(self._resource)
-        return self._encoder.encode(chain.from_iterable(batch.spans for batch in batches))
+        tracers = chain.from_iterable(batch.tracers for batch in batches)
+        fields = chain.from_iterable(batch.fields for batch in batches)
+        return self._encoder.encode([*tracers], [*fields])
 
     def _postpone(self, answer: Later) -> None:
         wait_s = pause(self._attempt, answer.after_s)
@@ -274,6 +279,9 @@ class SpanQueue:
         self._attempt += 1
         self._not_before = time.monotonic() + wait_s
         self._trouble.tell(self._settings.url, answer.reason, wait_s)
+
+    def _waiting(self) -> int:
+        return len(self._ended) >> 1
 
     def _is_empty(self) -> bool:
         return not self._ended and not self._backlog.spans

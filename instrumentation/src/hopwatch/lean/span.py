@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_SAMPLED: Final = TraceFlags.SAMPLED
+
 UNSET: Final = Status(StatusCode.UNSET)
 """The status of a span that nobody gave one."""
 
@@ -231,7 +233,12 @@ class LeanSpan(trace.Span, ReadableSpan):
             _log.warning("Calling end() on an ended span.")
             return
         self._end_time = time_ns() if end_time is None else end_time
-        self._tracer.ended(self)
+        provider = self._tracer.provider
+        if provider.outlet is not None and self._trace_flags & _SAMPLED:
+            provider.outlet.put(self)
+        for processor in provider.processors:
+            processor._on_ending(self)  # type: ignore[arg-type]
+            processor.on_end(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None

@@ -48,7 +48,10 @@ class Consuming:
             no_ack = bool(argument(args, kwargs, 1, "no_ack", False))
 
             def begin(message: AbstractIncomingMessage) -> ProcessHop | None:
-                return self._begin(queue, message, no_ack)
+                hop = self._begin(queue, message, no_ack)
+                if hop is not None:
+                    handovers.called(message, hop)
+                return hop
 
             around = recorded(ensure_awaitable(callback), begin)
             args, kwargs = with_argument(args, kwargs, 0, "callback", around)

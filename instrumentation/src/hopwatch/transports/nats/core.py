@@ -14,7 +14,7 @@ from nats.js import JetStreamContext
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
 
-from hopwatch.conventions import MESSAGE_ID_HEADER, PublishOutcome
+from hopwatch.conventions import MESSAGE_ID_HEADER, MESSAGING_CONVERSATION_ID, PublishOutcome
 from hopwatch.handover import handovers
 from hopwatch.instrumentor import recorded
 from hopwatch.recorder import ProcessHop, Recorder
@@ -24,11 +24,11 @@ from hopwatch.transports.nats.places import (
     asking,
     begin_process,
     begin_send,
-    conversation,
     is_inbox,
     is_quiet,
     is_system,
     outcome_of,
+    quiet_here,
     quietly,
     receiver,
     speak_up,
@@ -211,10 +211,14 @@ class Core:
         patches, recorder, consumers = self._patches, self._recorder, self._consumers
 
         def begin(message: Msg) -> ProcessHop | None:
-            speak_up()
+            if quiet_here() is not False:
+                speak_up()
             if not patches.active:
                 return None
-            return begin_process(recorder, consumers, client, message, subject=subject, queue=queue)
+            hop = begin_process(recorder, consumers, client, message, subject=subject, queue=queue)
+            if hop is not None and message.reply:  # else nobody can acknowledge or answer it
+                handovers.called(message, hop)
+            return hop
 
         return with_argument(args, kwargs, 2, "cb", recorded(callback, begin))
 
@@ -264,7 +268,8 @@ def _ids(args: Args, kwargs: Kwargs) -> Kwargs:
 def _carried(request: Asking, args: Args, kwargs: Kwargs) -> Kwargs:
     """Tie a request to its inbox when the library publishes it, and give it its ids if it has none yet."""
     request.inbox = argument(args, kwargs, 2, "reply")
-    request.hop.set(conversation(request.inbox))
+    if request.inbox:
+        request.hop.set({MESSAGING_CONVERSATION_ID: request.inbox})
     if request.headers is None or argument(args, kwargs, 3, "headers"):
         return kwargs
     return {**kwargs, "headers": request.headers}

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
+from weakref import ref
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError, NotJSMessageError, TimeoutError
 from nats.js.errors import NoStreamResponseError
-from opentelemetry.trace import Link
+from opentelemetry import trace
+from opentelemetry.trace import Link, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
 from hopwatch.conventions import (
@@ -37,7 +39,6 @@ from hopwatch.servers import Address, Servers
 from hopwatch.wrapping import (
     Args,
     Kwargs,
-    argument,
     fresh_headers,
     header_getter,
     service_name,
@@ -45,11 +46,11 @@ from hopwatch.wrapping import (
 )
 
 _DESTINATIONS: Final = 1_024
-_destinations: Final[dict[str, Destination]] = {}
-"""The last subjects that are no inboxes, so that most messages need no second look at theirs."""
+_destinations: Final[dict[str, tuple[ref[Any], Destination]]] = {}
+"""The last subjects that are no inboxes, on the connection last used for each, so that most messages need no second look."""
 
-_readers: Final[dict[tuple[str, str], str]] = {}
-"""Who this service's last plain subscriptions receive for, likewise."""
+_readers: Final[dict[tuple[TracerProvider | None, str], str]] = {}
+"""Who the last plain subscriptions receive for, likewise, by whose service they are."""
 
 INBOX: Final = "_INBOX"
 """Destination of every reply: the inbox's own name is the conversation id."""
@@ -84,6 +85,10 @@ def quietly(asking: Asking | None = None) -> Iterator[None]:
         _quiet.reset(token)
 
 
+quiet_here: Final = _quiet.get
+"""What this is a part of, False for nothing: `is_quiet` for where calls are counted."""
+
+
 def is_quiet() -> bool:
     """Whether this is inside an operation that is recorded as a whole."""
     return _quiet.get() is not False
@@ -97,8 +102,7 @@ def asking() -> Asking | None:
 
 def speak_up() -> None:
     """Begin user code in a task that may have been started from within an operation of the library."""
-    if _quiet.get() is not False:
-        _quiet.set(False)
+    _quiet.set(False)
 
 
 def _address(client: Client) -> Address:
@@ -123,31 +127,34 @@ def is_inbox(subject: str, client: Client) -> bool:
 
 def destination(subject: str, client: Client) -> Destination:
     """Return where a message with this subject goes; all reply inboxes are one temporary destination."""
-    server = servers.of(client._transport, client)
+    connection = client._transport
     known = _destinations.get(subject)
-    if known is not None and known.attributes is server:
-        return known
+    if known is not None and known[0]() is connection:
+        return known[1]
+    server = servers.of(connection, client)
     if is_inbox(subject, client):
         return Destination(INBOX, INBOX, {MESSAGING_DESTINATION_TEMPORARY: True, **server})
-    if len(_destinations) >= _DESTINATIONS:
-        _destinations.clear()
-    where = _destinations[subject] = Destination(subject, subject, server)
+    where = Destination(subject, subject, server)
+    if connection is not None:
+        if len(_destinations) >= _DESTINATIONS:
+            _destinations.clear()
+        _destinations[subject] = ref(connection), where
     return where
 
 
 def receiver(subject: str, queue: str, client: Client) -> str:
     """Return who a core subscription receives for: its queue group, or this service on its own."""
-    if queue:
-        return queue
+    return queue or _readers.get((trace._TRACER_PROVIDER, subject)) or _reader(subject, client)
+
+
+def _reader(subject: str, client: Client) -> str:
     service = service_name()
-    known = _readers.get((service, subject))
-    if known is None:
-        if is_inbox(subject, client):
-            return f"{service}:{INBOX}"
-        if len(_readers) >= _DESTINATIONS:
-            _readers.clear()
-        known = _readers[service, subject] = f"{service}:{subject}"
-    return known
+    if is_inbox(subject, client):
+        return f"{service}:{INBOX}"
+    if len(_readers) >= _DESTINATIONS:
+        _readers.clear()
+    reader = _readers[trace._TRACER_PROVIDER, subject] = f"{service}:{subject}"
+    return reader
 
 
 def outcome_of(error: BaseException) -> PublishOutcome:
@@ -171,13 +178,16 @@ def begin_send(
         subject = args[0] if args else kwargs.get("subject")
         if _quiet.get() is not False or not subject or subject[0] == _SYSTEM_PREFIX:
             return None
-        given = args[headers_at] if len(args) > headers_at else kwargs.get("headers")
-        payload = args[1] if len(args) > 1 else kwargs.get("payload", b"")
+        passed = len(args)
+        given = args[headers_at] if passed > headers_at else kwargs.get("headers")
+        payload = args[1] if passed > 1 else kwargs.get("payload", b"")
         where = destination(subject, client)
         tie = None
         if headers_at == _REPLY_AT + 1:  # core publish alone has a reply subject before the headers
-            tie = argument(args, kwargs, _REPLY_AT, "reply")
-        attributes = conversation(tie or (subject if where.name is INBOX else None))
+            tie = args[_REPLY_AT] if passed > _REPLY_AT else kwargs.get("reply")
+        if not tie and where.name is INBOX:
+            tie = subject
+        attributes: dict[str, AttributeValue] = {MESSAGING_CONVERSATION_ID: tie} if tie else {}
         if recorder.opted.body_size:
             attributes[MESSAGING_BODY_SIZE] = len(payload)
         headers: dict[str, Any] = {}
@@ -189,8 +199,11 @@ def begin_send(
             aliases = (str(alias),) if alias else ()
             links = link_to_original(given, header_getter) if len(given) != len(headers) else ()
         hop = recorder.send(name, where, carrier=headers, attributes=attributes, aliases=aliases, links=links)
-        if _carries_headers(client, payload):
-            if len(args) > headers_at:
+        most = client._max_payload
+        if client._server_info.get("headers", True) and (
+            not most or len(payload) + _ROOM_FOR_HEADERS <= most  # else ours would push it over its limit
+        ):
+            if passed > headers_at:
                 args, kwargs = with_argument(args, kwargs, headers_at, "headers", headers)
             else:
                 kwargs = {**kwargs, "headers": headers}
@@ -257,8 +270,9 @@ def begin_process(
             attempt, owed = delivery.attempt, f"{delivery.stream}/{delivery.consumer}"
             settled = None if consumers.acknowledges(delivery) else settled
         else:
-            owed = receiver(subject, queue, client)
-            attributes = conversation(reply or (title if where.name is INBOX else None))
+            owed = queue or _readers.get((trace._TRACER_PROVIDER, subject)) or _reader(subject, client)
+            tie = reply or (title if where.name is INBOX else None)
+            attributes = {MESSAGING_CONVERSATION_ID: tie} if tie else {}
         if headers and _MESSAGE_ID_HEADER in headers:
             attributes[ALIAS] = (headers[_MESSAGE_ID_HEADER],)
         if queue:
@@ -279,15 +293,3 @@ def begin_process(
     except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
         swallowed("process", fault)
         return None
-
-
-def conversation(subject: str | None) -> dict[str, AttributeValue]:
-    """Return the reply inbox as what ties a reply to its request."""
-    return {MESSAGING_CONVERSATION_ID: subject} if subject else {}
-
-
-def _carries_headers(client: Client, payload: Any) -> bool:
-    """Whether the server takes headers, and ours do not push the message over its size limit."""
-    return bool(client._server_info.get("headers", True)) and (
-        not client._max_payload or len(payload) + _ROOM_FOR_HEADERS <= client._max_payload
-    )
