@@ -1,8 +1,10 @@
 """What is particular to core NATS: plain and grouped subscribers, callbacks, iterators, size limits."""
 
 import asyncio
+import gc
 from typing import Any
 
+import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from opentelemetry import trace
@@ -18,6 +20,7 @@ from hopwatch.conventions import (
     SUBSCRIPTION_PATTERN,
 )
 from hopwatch.transports.nats import NatsInstrumentor
+from hopwatch.transports.nats.places import destination
 
 
 async def test_a_group_shares_a_copy_and_a_plain_subscriber_has_its_own(
@@ -132,3 +135,15 @@ async def test_a_message_as_large_as_allowed_still_goes_through(
     await client.publish(unique, bytes(client.max_payload))
     assert len((await subscription.next_msg(timeout=TIMEOUT_S)).data) == client.max_payload
     assert [send.attributes[PUBLISH_OUTCOME] for send in hops.sends()] == ["sent"]
+
+
+async def test_a_server_is_named_only_while_there_is_a_connection_to_it(nats_url: str, unique: str) -> None:
+    """What is known of a subject is by connection: one that has gone says nothing of a client without any."""
+    client = await nats.connect(nats_url)
+    known = destination(unique, client)
+    assert known.attributes
+    assert destination(unique, client) is known
+    await client.close()
+    del client
+    gc.collect()
+    assert destination(unique, Client()).attributes == {}

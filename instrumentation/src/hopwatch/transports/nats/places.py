@@ -129,7 +129,7 @@ def destination(subject: str, client: Client) -> Destination:
     """Return where a message with this subject goes; all reply inboxes are one temporary destination."""
     connection = client._transport
     known = _destinations.get(subject)
-    if known is not None and known[0]() is connection:
+    if known is not None and connection is not None and known[0]() is connection:
         return known[1]
     server = servers.of(connection, client)
     if is_inbox(subject, client):
