@@ -39,18 +39,6 @@ from_big_endian(const unsigned char *bytes, size_t size)
 #endif
 }
 
-/* Nanoseconds since 1970; -1 with an exception where there is no clock. */
-static long long
-nanoseconds(void)
-{
-    struct timespec moment;
-    if (timespec_get(&moment, TIME_UTC) == 0) {
-        PyErr_SetString(PyExc_OSError, "no clock");
-        return -1;
-    }
-    return (long long)moment.tv_sec * 1000000000 + moment.tv_nsec;
-}
-
 /* --- bytes that grow ------------------------------------------------------------------------------------------------- */
 
 #define ROOM_FOR_HEAD 11 /* a tag and the longest variable length */
@@ -584,10 +572,12 @@ mint_anew(PyObject *getrandbits, long long now)
 static PyObject *
 mint(PyObject *Py_UNUSED(self), PyObject *getrandbits)
 {
-    long long now = nanoseconds();
-    if (now < 0)
+    struct timespec moment;
+    if (timespec_get(&moment, TIME_UTC) == 0) {
+        PyErr_SetString(PyExc_OSError, "no clock");
         return NULL;
-    now /= 1000000;
+    }
+    long long now = (long long)moment.tv_sec * 1000 + moment.tv_nsec / 1000000;
     if (now != minted.millisecond && mint_anew(getrandbits, now) < 0)
         return NULL;
     PyObject *text = PyUnicode_New(36, 127);
@@ -843,10 +833,9 @@ sender_context(const Sent *sent, PyObject *trace_id)
 /* A span as its class makes it; `parent`, `trace_id` and `span_id` are taken over, NULL where making them failed. */
 static PyObject *
 new_span(PyObject *tracer, PyObject *place, PyObject *kind, PyObject *own, PyObject *parent, PyObject *trace_id, PyObject *span_id,
-    PyObject *flags)
+    PyObject *flags, PyObject *time_ns)
 {
-    long long now = nanoseconds();
-    PyObject *start = now < 0 ? NULL : PyLong_FromLongLong(now), *made = NULL;
+    PyObject *start = parent == NULL || trace_id == NULL || span_id == NULL ? NULL : PyObject_CallNoArgs(time_ns), *made = NULL;
     if (parent != NULL && trace_id != NULL && span_id != NULL && start != NULL)
         made = spans.type->tp_new(spans.type, beginning.no_arguments, NULL);
     if (made == NULL) {
@@ -903,14 +892,14 @@ new_context(PyObject *begun, PyObject *message, const Sent *sent)
     return context;
 }
 
-/* begin(tracer, place, kind, headers, own, getrandbits): a span below the sender and the context of what is done for the message;
+/* begin(tracer, place, kind, headers, own, getrandbits, time_ns): a span below the sender and the context of what is done for the message;
    None where the headers say more than ids, or the sender is not sampled. */
 static PyObject *
 begin(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 6 || !Py_IS_TYPE(args[1], places.type) || SLOT(args[1], places, PLACE_NAME) == NULL || !PyDict_CheckExact(args[4]) ||
+    if (count != 7 || !Py_IS_TYPE(args[1], places.type) || SLOT(args[1], places, PLACE_NAME) == NULL || !PyDict_CheckExact(args[4]) ||
         beginning.context == NULL) {
-        PyErr_SetString(PyExc_TypeError, "begin takes a tracer, a place, a kind, headers, a dict and a source of random bits");
+        PyErr_SetString(PyExc_TypeError, "begin takes a tracer, a place, a kind, headers, a dict, a source of random bits and a clock");
         return NULL;
     }
     PyObject *getrandbits = args[5], *parent, *trace_id, *flags, *message, *begun, *context, *both = NULL;
@@ -936,7 +925,8 @@ begin(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
         trace_id = from_big_endian(sent.ids, 16);
         parent = trace_id == NULL ? NULL : sender_context(&sent, trace_id);
     }
-    begun = new_span(args[0], args[1], args[2], args[4], parent, trace_id, trace_id == NULL ? NULL : drawn(getrandbits, 64), flags);
+    begun = new_span(args[0], args[1], args[2], args[4], parent, trace_id, trace_id == NULL ? NULL : drawn(getrandbits, 64), flags,
+        args[6]);
     if (begun != NULL && (message == Py_None || PyDict_SetItem(args[4], beginning.message_key, message) == 0) &&
         (context = new_context(begun, message, found == SOMEBODY ? &sent : NULL)) != NULL) {
         both = PyTuple_Pack(2, begun, context);
@@ -947,12 +937,12 @@ begin(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
     return both;
 }
 
-/* send(tracer, place, parent, own, message_id, getrandbits): a send below `parent`; None where that is not sampled or has a tracestate. */
+/* send(tracer, place, parent, own, message_id, getrandbits, time_ns): a send below `parent`; None where that is not sampled or has a tracestate. */
 static PyObject *
 send(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 6 || !Py_IS_TYPE(args[1], places.type) || !PyDict_CheckExact(args[3]) || beginning.context == NULL) {
-        PyErr_SetString(PyExc_TypeError, "send takes a tracer, a place, a parent, a dict, a message id and a source of random bits");
+    if (count != 7 || !Py_IS_TYPE(args[1], places.type) || !PyDict_CheckExact(args[3]) || beginning.context == NULL) {
+        PyErr_SetString(PyExc_TypeError, "send takes a tracer, a place, a parent, a dict, a message id, a source of random bits and a clock");
         return NULL;
     }
     PyObject *parent = args[2], *own = args[3], *trace_id, *flags;
@@ -972,8 +962,8 @@ send(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
             Py_RETURN_NONE;
         trace_id = Py_NewRef(PyTuple_GET_ITEM(parent, 0));
     }
-    long long now = nanoseconds();
-    PyObject *span_id = trace_id == NULL ? NULL : drawn(args[5], 64), *start = now < 0 ? NULL : PyLong_FromLongLong(now), *made = NULL;
+    PyObject *span_id = trace_id == NULL ? NULL : drawn(args[5], 64), *start = span_id == NULL ? NULL : PyObject_CallNoArgs(args[6]),
+             *made = NULL;
     if (span_id != NULL && start != NULL && PyDict_SetItem(own, beginning.message_key, args[4]) == 0)
         made = sends.type->tp_new(sends.type, beginning.no_arguments, NULL);
     if (made == NULL) {

@@ -10,6 +10,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from random import getrandbits
+from time import time_ns
 from typing import Any
 
 import pytest
@@ -241,18 +242,18 @@ def test_other_layouts_are_left_to_python() -> None:
 def test_what_is_no_hop_is_refused() -> None:
     """Wrong arguments are errors, and what failed half-way leaves nothing behind that looks whole."""
     tracer, headers = own_tracer(), {"traceparent": PARENT, "hopwatch-id": MESSAGE}
-    good = [tracer, PLACE, SpanKind.CONSUMER, headers, {}, getrandbits]
-    for place, wrong in ((1, "place"), (4, None), (5, None)):
+    good = [tracer, PLACE, SpanKind.CONSUMER, headers, {}, getrandbits, time_ns]
+    for place, wrong in ((1, "place"), (4, None), (5, None), (6, None)):
         with pytest.raises(TypeError):
             native.begin(*good[:place], wrong, *good[place + 1 :])
     with pytest.raises(ZeroDivisionError):
-        native.begin(*good[:5], lambda bits: bits // 0)
+        native.begin(*good[:5], lambda bits: bits // 0, time_ns)
     with pytest.raises(TypeError):
         native.begin(*good[:5])
     with pytest.raises(TypeError):
-        native.send(tracer, PLACE, None, None, MESSAGE, getrandbits)
+        native.send(tracer, PLACE, None, None, MESSAGE, getrandbits, time_ns)
     with pytest.raises(ZeroDivisionError):
-        native.send(tracer, PLACE, None, {}, MESSAGE, lambda bits: bits // 0)
+        native.send(tracer, PLACE, None, {}, MESSAGE, lambda bits: bits // 0, time_ns)
     bare = object.__new__(LeanSpan)
     with pytest.raises(AttributeError):
         native.field(bare)
@@ -277,7 +278,7 @@ def hops() -> None:
     failed[0].end()
     for steps in (native.begin, native.send):
         with pytest.raises(TypeError):
-            steps(tracer, PLACE, None, {}, {}, None)
+            steps(tracer, PLACE, None, {}, {}, None, time_ns)
 
 
 def calls() -> Iterator[None]:

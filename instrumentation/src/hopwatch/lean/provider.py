@@ -273,7 +273,7 @@ class LeanTracer(trace.Tracer):
         if not self._is_quick(len(own) + len(place.attributes)):
             return None
         if _native is not None:
-            send: LeanSend | None = _native.send(self, place, above, own, message_id, getrandbits)
+            send: LeanSend | None = _native.send(self, place, above, own, message_id, getrandbits, time_ns)
             return send
         return self._send(place, above, own, message_id)
 
@@ -329,7 +329,7 @@ class LeanTracer(trace.Tracer):
             return None
         if _native is not None and getattr(getter, "sender", None) is sender_in:
             begun: tuple[LeanSpan, Context] | None = _native.begin(
-                self, place, kind, carrier, own, getrandbits
+                self, place, kind, carrier, own, getrandbits, time_ns
             )
             if begun is not None:
                 return begun
