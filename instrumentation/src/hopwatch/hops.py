@@ -1,6 +1,6 @@
 """The two halves of a hop, as its transport holds them: what became of a send, how an attempt ended."""
 
-import time
+from time import monotonic, time_ns
 from typing import Final, Protocol
 
 from opentelemetry.context import Context
@@ -24,6 +24,7 @@ from hopwatch.conventions import (
 )
 from hopwatch.faults import swallowed
 from hopwatch.meters import Done
+from hopwatch.native import native
 from hopwatch.places import Attributes, Destination, Position, Prepared, naming
 from hopwatch.ready import Ready
 from hopwatch.reports import reporter
@@ -169,7 +170,7 @@ class ProcessHop:
         self._done = done
         self._error_type: str | None = None
         self.before = None
-        self.started = time.monotonic()
+        self.started = monotonic()
 
     def attach(self, before: Context | None = None) -> None:
         """Make this hop the current one, if it is not; nested hops and sends belong to its flow.
@@ -203,7 +204,10 @@ class ProcessHop:
             if self.ended:
                 self._settle_late(outcome, reason)
                 return
-            self._span.set_attribute(SETTLE_OUTCOME, outcome._value_)
+            if self._place is None:
+                self._span.set_attribute(SETTLE_OUTCOME, outcome._value_)
+            else:
+                self._span._own[SETTLE_OUTCOME] = outcome._value_  # type: ignore[union-attr]  # a lean span, which has it
             if reason:
                 self._span.set_attribute(REASON, reason[:MAX_REASON_LENGTH])
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
@@ -227,8 +231,15 @@ class ProcessHop:
         """
         if self.ended:
             return
-        self.ended = True
         try:
+            if (
+                native is not None
+                and error is None
+                and not keep_current
+                and native.end(self, reporter.in_progress, time_ns)
+            ):
+                return
+            self.ended = True
             reporter.in_progress.pop(id(self), None)
             before = self.before
             if before is not None and not keep_current:  # `detach`, without the call

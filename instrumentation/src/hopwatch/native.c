@@ -599,100 +599,253 @@ forget(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(nothing))
     Py_RETURN_NONE;
 }
 
-/* --- spans as objects ----------------------------------------------------------------------------------------------------- */
+/* --- what Python's own classes are ---------------------------------------------------------------------------------------- */
 
 /* Where instances of a class keep their __slots__: read and filled here as Python would, without asking for each by name. */
 typedef struct {
     PyTypeObject *type;
+    size_t count;
     Py_ssize_t at[22];
 } Layout;
 
 #define SLOT(object, layout, name) (*(PyObject **)((char *)(object) + (layout).at[name]))
-
-/* Whether the class has these slots; another Python may lay objects out otherwise, and then Python does the work. */
-static int
-learn(Layout *layout, PyTypeObject *type, const char *const names[], size_t count)
-{
-    Layout found = {(PyTypeObject *)Py_NewRef(type), {0}};
-    for (size_t i = 0; i < count; i++) {
-        PyObject *slot = PyObject_GetAttrString((PyObject *)type, names[i]);
-        int known = slot != NULL && Py_IS_TYPE(slot, &PyMemberDescr_Type) && ((PyMemberDescrObject *)slot)->d_member->type == T_OBJECT_EX;
-        if (known)
-            found.at[i] = ((PyMemberDescrObject *)slot)->d_member->offset;
-        Py_XDECREF(slot);
-        if (!known) {
-            PyErr_Clear();
-            Py_DECREF(type);
-            return 0;
-        }
-    }
-    Py_XDECREF(layout->type);
-    *layout = found;
-    return 1;
-}
 
 enum { SPAN_TRACER, SPAN_NAME, SPAN_KIND, SPAN_PARENT, SPAN_TRACE_ID, SPAN_ID, SPAN_FLAGS, SPAN_STATE, SPAN_OWN, SPAN_PLACE, SPAN_START,
        SPAN_END, SPAN_STATUS, SPAN_DROPPED, SPAN_NOTED, SPAN_DROPPED_EVENTS, SPAN_LINKED, SPAN_DROPPED_LINKS, SPAN_CONTEXT,
        SPAN_RECORD_EXCEPTION, SPAN_SET_STATUS, SPAN_OPEN, SPAN_SLOTS };
 static const char *const span_slots[] = {"_tracer", "_name", "_kind", "_parent", "_trace_id", "_span_id", "_trace_flags", "_trace_state",
     "_own", "_place", "_start_time", "_end_time", "_status", "_dropped_attributes", "_noted", "_dropped_events", "_linked",
-    "_dropped_links", "_cached_context", "_record_exception", "_set_status_on_exception", "_open"};
+    "_dropped_links", "_cached_context", "_record_exception", "_set_status_on_exception", "_open", NULL};
 
 enum { SEND_TRACER, SEND_PARENT, SEND_TRACE_ID, SEND_ID, SEND_FLAGS, SEND_OWN, SEND_PLACE, SEND_START, SEND_END, SEND_MESSAGE, SEND_GROWN,
        SEND_SLOTS };
 static const char *const send_slots[] = {"_tracer", "parent", "trace_id", "span_id", "_flags", "own", "place", "start_time", "end_time",
-    "message_id", "_grown"};
+    "message_id", "_grown", NULL};
 
-enum { PLACE_NAME, PLACE_ENCODED, PLACE_SLOTS };
-static const char *const place_slots[] = {"span_name", "encoded"};
+enum { PLACE_NAME, PLACE_ATTRIBUTES, PLACE_ENCODED };
+static const char *const place_slots[] = {"span_name", "attributes", "encoded", NULL};
 
-static Layout spans, sends, places;
+enum { HOP_TRACER, HOP_SPAN, HOP_CONTEXT, HOP_ATTRIBUTES, HOP_PLACE, HOP_OUTCOME, HOP_ENDED, HOP_DONE, HOP_ERROR_TYPE, HOP_BEFORE,
+       HOP_STARTED, HOP_SLOTS };
+static const char *const hop_slots[] = {"_tracer", "_span", "context", "_attributes", "_place", "outcome", "ended", "_done", "_error_type",
+    "before", "started", NULL};
 
-/* What ended spans are written with. */
+enum { TRACER_PROVIDER, TRACER_ROOM };
+static const char *const tracer_slots[] = {"provider", "_most_quick", NULL};
+
+enum { PROVIDER_OUTLET, PROVIDER_PROCESSORS, PROVIDER_STANDS_IN };
+static const char *const provider_slots[] = {"outlet", "processors", "stands_in", NULL};
+
+enum { QUEUE_ENDED, QUEUE_ROOM, QUEUE_STIR_AT };
+static const char *const queue_slots[] = {"_ended", "_room", "_stir_at", NULL};
+
+enum { PROPAGATOR_BY_HAND };
+static const char *const propagator_slots[] = {"by_hand", NULL};
+
+static Layout spans, sends, places, hops, tracers, providers, queues, propagators;
+
+static const struct {
+    const char *name;
+    Layout *layout;
+    const char *const *slots;
+} classes[] = {
+    {"span", &spans, span_slots},
+    {"send", &sends, send_slots},
+    {"place", &places, place_slots},
+    {"hop", &hops, hop_slots},
+    {"tracer", &tracers, tracer_slots},
+    {"provider", &providers, provider_slots},
+    {"queue", &queues, queue_slots},
+    {"propagator", &propagators, propagator_slots},
+};
+
+/* What else has to be known. The last ones are made here. */
 static struct {
-    PyObject *unset, *tails, *twin, *value, *no_state, *producer, *nothing;
-} ending;
+    PyObject *tails, *producer, *encode, *unset, *consumer, *flags, *continued, *root, *no_state, *message_key, *span_key, *incoming_key,
+        *flow_key, *baggage_key, *span_context, *context, *propagate, *trace, *setter, *get_current, *attach, *unsettled, *outcome_key;
+    PyObject *value, *no_bytes, *nothing, *no_arguments, *in_force, *provider_set, *ids, *set, *get_span_context, *put, *extend,
+        *traceparent, *hopwatch_id;
+} known;
+
+static const struct {
+    const char *name;
+    PyObject **place;
+    PyTypeObject *type;
+    Py_ssize_t size;
+} things[] = {
+    {"tails", &known.tails, &PyTuple_Type, 2},
+    {"producer", &known.producer, NULL, 0},
+    {"encode", &known.encode, NULL, 0},
+    {"unset", &known.unset, NULL, 0},
+    {"consumer", &known.consumer, NULL, 0},
+    {"flags", &known.flags, &PyTuple_Type, 256},
+    {"continued", &known.continued, &PyTuple_Type, 4},
+    {"root", &known.root, NULL, 0},
+    {"no_state", &known.no_state, NULL, 0},
+    {"message_key", &known.message_key, NULL, 0},
+    {"span_key", &known.span_key, NULL, 0},
+    {"incoming_key", &known.incoming_key, NULL, 0},
+    {"flow_key", &known.flow_key, NULL, 0},
+    {"baggage_key", &known.baggage_key, NULL, 0},
+    {"span_context", &known.span_context, &PyType_Type, 0},
+    {"context", &known.context, &PyType_Type, 0},
+    {"propagate", &known.propagate, &PyDict_Type, 0},
+    {"trace", &known.trace, &PyDict_Type, 0},
+    {"setter", &known.setter, NULL, 0},
+    {"get_current", &known.get_current, NULL, 0},
+    {"attach", &known.attach, NULL, 0},
+    {"unsettled", &known.unsettled, NULL, 0},
+    {"outcome_key", &known.outcome_key, NULL, 0},
+};
+
+#define LENGTH(table) (sizeof(table) / sizeof(table)[0])
+enum { TO_BEGIN = 3, TO_WRITE = 4 }; /* the first things are needed to write what has ended, all from the fourth on to begin */
+
+static int can_write, can_begin;
 
 static int
-learn_classes(PyTypeObject *span_type, PyTypeObject *send_type, PyTypeObject *place_type)
+are_known(size_t from, size_t to)
 {
-    return learn(&spans, span_type, span_slots, SPAN_SLOTS) && learn(&sends, send_type, send_slots, SEND_SLOTS) &&
-           learn(&places, place_type, place_slots, PLACE_SLOTS);
+    while (from < to && *things[from].place != NULL)
+        from++;
+    return from == to;
 }
 
-/* learn_field(span's class, send's class, place's class, the status of most, two tails, a send's kind, the twin of `field`): whether
-   `field` can do its work. */
-static PyObject *
-learn_field(PyObject *Py_UNUSED(self), PyObject *args)
+/* Whether the class has these slots; another Python may lay objects out otherwise, and then Python does the work. */
+static int
+learn_class(Layout *layout, PyObject *type, const char *const names[])
 {
-    PyTypeObject *span_type, *send_type, *place_type;
-    PyObject *unset, *tails, *producer, *twin;
-    if (!PyArg_ParseTuple(args, "O!O!O!OO!OO", &PyType_Type, &span_type, &PyType_Type, &send_type, &PyType_Type, &place_type, &unset,
-            &PyTuple_Type, &tails, &producer, &twin))
-        return NULL;
-    if (PyTuple_GET_SIZE(tails) != 2) {
-        PyErr_SetString(PyExc_TypeError, "a tail for parents here and elsewhere");
-        return NULL;
+    Layout found = {NULL, 0, {0}};
+    if (!PyType_Check(type)) {
+        PyErr_SetString(PyExc_TypeError, "a class is a class");
+        return -1;
     }
-    if (!learn_classes(span_type, send_type, place_type))
-        Py_RETURN_FALSE;
-    Py_XSETREF(ending.unset, Py_NewRef(unset));
-    Py_XSETREF(ending.tails, Py_NewRef(tails));
-    Py_XSETREF(ending.producer, Py_NewRef(producer));
-    Py_XSETREF(ending.twin, Py_NewRef(twin));
-    Py_XSETREF(ending.value, PyUnicode_InternFromString("_value_"));
-    Py_XSETREF(ending.no_state, PyBytes_FromStringAndSize(NULL, 0));
-    Py_XSETREF(ending.nothing, PyLong_FromLong(0));
-    if (PyErr_Occurred())
+    for (size_t i = 0; names[i] != NULL; i++) {
+        PyObject *slot = PyObject_GetAttrString(type, names[i]);
+        int is_slot = slot != NULL && Py_IS_TYPE(slot, &PyMemberDescr_Type) && ((PyMemberDescrObject *)slot)->d_member->type == T_OBJECT_EX;
+        if (is_slot)
+            found.at[found.count++] = ((PyMemberDescrObject *)slot)->d_member->offset;
+        Py_XDECREF(slot);
+        if (!is_slot) {
+            PyErr_Clear();
+            return 0;
+        }
+    }
+    found.type = (PyTypeObject *)Py_NewRef(type);
+    Py_XDECREF(layout->type);
+    *layout = found;
+    return 1;
+}
+
+static int
+learn_thing(size_t which, PyObject *value)
+{
+    PyTypeObject *type = things[which].type;
+    int fits = type == NULL || PyObject_TypeCheck(value, type);
+    if (fits && type == &PyTuple_Type)
+        fits = PyTuple_GET_SIZE(value) == things[which].size;
+    if (fits && things[which].place == &known.span_context)
+        fits = PyType_IsSubtype((PyTypeObject *)value, &PyTuple_Type);
+    if (fits && things[which].place == &known.context)
+        fits = PyType_IsSubtype((PyTypeObject *)value, &PyDict_Type);
+    if (!fits) {
+        PyErr_Format(PyExc_TypeError, "%s is something else", things[which].name);
+        return -1;
+    }
+    Py_XSETREF(*things[which].place, Py_NewRef(value));
+    return 1;
+}
+
+static int
+learn_one(const char *name, PyObject *value)
+{
+    for (size_t i = 0; i < LENGTH(classes); i++)
+        if (!strcmp(name, classes[i].name))
+            return learn_class(classes[i].layout, value, classes[i].slots);
+    for (size_t i = 0; i < LENGTH(things); i++)
+        if (!strcmp(name, things[i].name))
+            return learn_thing(i, value);
+    PyErr_Format(PyExc_TypeError, "%s is of no use here", name);
+    return -1;
+}
+
+/* learn(name=what it is, …): whether the classes among it are laid out as is counted on. What was learnt before stays otherwise. */
+static PyObject *
+learn(PyObject *Py_UNUSED(self), PyObject *args, PyObject *named)
+{
+    PyObject *name, *value;
+    Py_ssize_t place = 0;
+    if (!PyArg_ParseTuple(args, ":learn"))
         return NULL;
+    while (named != NULL && PyDict_Next(named, &place, &name, &value)) {
+        const char *text = PyUnicode_AsUTF8(name);
+        int learnt = text == NULL ? -1 : learn_one(text, value);
+        if (learnt < 0)
+            return NULL;
+        if (!learnt)
+            Py_RETURN_FALSE;
+    }
+    int ends = spans.type != NULL && sends.type != NULL && places.type != NULL;
+    can_write = ends && are_known(0, TO_WRITE);
+    can_begin = ends && hops.type != NULL && tracers.type != NULL && providers.type != NULL && propagators.type != NULL &&
+                are_known(TO_BEGIN, LENGTH(things));
     Py_RETURN_TRUE;
 }
+
+/* What is made here once. */
+static int
+prepare(PyObject *Py_UNUSED(module))
+{
+    const struct {
+        PyObject **place;
+        const char *text;
+    } names[] = {
+        {&known.value, "_value_"},
+        {&known.in_force, "_HTTP_TEXT_FORMAT"},
+        {&known.provider_set, "_TRACER_PROVIDER"},
+        {&known.ids, "ids"},
+        {&known.set, "set"},
+        {&known.get_span_context, "get_span_context"},
+        {&known.put, "put"},
+        {&known.extend, "extend"},
+        {&known.traceparent, "traceparent"},
+        {&known.hopwatch_id, "hopwatch-id"},
+    };
+    for (size_t i = 0; i < LENGTH(names); i++)
+        Py_XSETREF(*names[i].place, PyUnicode_InternFromString(names[i].text));
+    Py_XSETREF(known.no_bytes, PyBytes_FromStringAndSize(NULL, 0));
+    Py_XSETREF(known.nothing, PyLong_FromLong(0));
+    Py_XSETREF(known.no_arguments, PyTuple_New(0));
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* An instance with these slots, which are taken over; NULL where one of them could not be made. */
+static PyObject *
+filled(const Layout *layout, PyObject *const *slots)
+{
+    int whole = 1;
+    for (size_t i = 0; i < layout->count; i++)
+        whole &= slots[i] != NULL;
+    PyObject *made = whole ? layout->type->tp_new(layout->type, known.no_arguments, NULL) : NULL;
+    for (size_t i = 0; i < layout->count; i++)
+        if (made == NULL)
+            Py_XDECREF(slots[i]);
+        else
+            *(PyObject **)((char *)made + layout->at[i]) = slots[i];
+    return made;
+}
+
+/* --- what ends ------------------------------------------------------------------------------------------------------------- */
 
 /* An ended span with a place and nothing unusual, or a send, as the field it is in its scope; all else is left to the twin. */
 static PyObject *
 field(PyObject *Py_UNUSED(self), PyObject *ended)
 {
     PyObject *args[11] = {0}, *parent, *place, *kind = NULL;
+    if (!can_write) {
+        PyErr_SetString(PyExc_TypeError, "nobody has said what spans are");
+        return NULL;
+    }
     if (Py_IS_TYPE(ended, sends.type)) {
         parent = SLOT(ended, sends, SEND_PARENT);
         place = SLOT(ended, sends, SEND_PLACE);
@@ -701,11 +854,11 @@ field(PyObject *Py_UNUSED(self), PyObject *ended)
         args[6] = SLOT(ended, sends, SEND_START);
         args[7] = SLOT(ended, sends, SEND_END);
         args[9] = SLOT(ended, sends, SEND_OWN);
-        kind = Py_NewRef(ending.producer);
+        kind = Py_NewRef(known.producer);
     }
-    else if (Py_IS_TYPE(ended, spans.type) && SLOT(ended, spans, SPAN_STATUS) == ending.unset &&
+    else if (Py_IS_TYPE(ended, spans.type) && SLOT(ended, spans, SPAN_STATUS) == known.unset &&
              SLOT(ended, spans, SPAN_NOTED) == Py_None && SLOT(ended, spans, SPAN_LINKED) == Py_None &&
-             SLOT(ended, spans, SPAN_DROPPED) == ending.nothing && SLOT(ended, spans, SPAN_STATE) == Py_None) {
+             SLOT(ended, spans, SPAN_DROPPED) == known.nothing && SLOT(ended, spans, SPAN_STATE) == Py_None) {
         parent = SLOT(ended, spans, SPAN_PARENT);
         place = SLOT(ended, spans, SPAN_PLACE);
         args[0] = SLOT(ended, spans, SPAN_TRACE_ID);
@@ -732,7 +885,7 @@ field(PyObject *Py_UNUSED(self), PyObject *ended)
     if (kind == NULL) {
         if (SLOT(ended, spans, SPAN_NAME) != SLOT(place, places, PLACE_NAME) || SLOT(ended, spans, SPAN_KIND) == NULL)
             goto twin;
-        PyObject *value = PyObject_GetAttr(SLOT(ended, spans, SPAN_KIND), ending.value);
+        PyObject *value = PyObject_GetAttr(SLOT(ended, spans, SPAN_KIND), known.value);
         if (value == NULL)
             return NULL;
         long number = PyLong_AsLong(value);
@@ -740,11 +893,11 @@ field(PyObject *Py_UNUSED(self), PyObject *ended)
         if ((number == -1 && PyErr_Occurred()) || (kind = PyLong_FromLong(number + 1)) == NULL)
             return NULL;
     }
-    args[2] = ending.no_state;
+    args[2] = known.no_bytes;
     args[4] = PyTuple_GET_ITEM(shared, 0);
     args[5] = kind;
     args[8] = PyTuple_GET_ITEM(shared, 1);
-    args[10] = PyTuple_GET_ITEM(ending.tails, remote);
+    args[10] = PyTuple_GET_ITEM(known.tails, remote);
     for (size_t i = 0; i < 11; i++)
         if (args[i] == NULL)
             goto twin; /* it says what is missing */
@@ -754,50 +907,193 @@ field(PyObject *Py_UNUSED(self), PyObject *ended)
 
 twin:
     Py_XDECREF(kind);
-    return PyObject_CallOneArg(ending.twin, ended);
+    return PyObject_CallOneArg(known.encode, ended);
 }
 
-/* What spans are begun with. */
-static struct {
-    PyObject *flags, *continued, *root, *no_state, *message_key, *span_key, *incoming_key, *flow_key, *unset, *nothing, *no_arguments;
-    PyTypeObject *span_context, *context;
-} beginning;
-
-/* learn_begin(span's class, send's class, place's class, span context's class, context's class, all trace flags, those that go on by
-   their lower two bits or None, a root's, the empty tracestate, the attribute of the message id, three keys of contexts, the status of
-   most): whether `begin` and `send` can do their work. */
+/* The provider of a lean tracer if it is one of ours whose spans nobody else sees; NULL where it is not. */
 static PyObject *
-learn_begin(PyObject *Py_UNUSED(self), PyObject *args)
+provider_alone(PyObject *tracer)
 {
-    PyTypeObject *span_type, *send_type, *place_type, *span_context, *context;
-    PyObject *flags, *continued, *root, *no_state, *message_key, *span_key, *incoming_key, *flow_key, *unset;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O!O!O!OOOOOOO", &PyType_Type, &span_type, &PyType_Type, &send_type, &PyType_Type, &place_type,
-            &PyType_Type, &span_context, &PyType_Type, &context, &PyTuple_Type, &flags, &PyTuple_Type, &continued, &root, &no_state,
-            &message_key, &span_key, &incoming_key, &flow_key, &unset))
+    if (tracer == NULL || !Py_IS_TYPE(tracer, tracers.type))
         return NULL;
-    if (!PyType_IsSubtype(span_context, &PyTuple_Type) || !PyType_IsSubtype(context, &PyDict_Type) || PyTuple_GET_SIZE(flags) != 256 ||
-        PyTuple_GET_SIZE(continued) != 4) {
-        PyErr_SetString(PyExc_TypeError, "span contexts are tuples, contexts are dicts, and there are 256 trace flags");
+    PyObject *provider = SLOT(tracer, tracers, TRACER_PROVIDER);
+    if (provider == NULL || !Py_IS_TYPE(provider, providers.type))
+        return NULL;
+    PyObject *processors = SLOT(provider, providers, PROVIDER_PROCESSORS);
+    return processors != NULL && PyTuple_CheckExact(processors) && PyTuple_GET_SIZE(processors) == 0 ? provider : NULL;
+}
+
+static int
+forget_hop(PyObject *in_progress, PyObject *hop)
+{
+    PyObject *key = PyLong_FromVoidPtr(hop);
+    if (key == NULL)
+        return -1;
+    int failed = PyDict_DelItem(in_progress, key) < 0;
+    Py_DECREF(key);
+    if (failed && PyErr_ExceptionMatches(PyExc_KeyError)) {
+        PyErr_Clear();
+        failed = 0;
+    }
+    return failed ? -1 : 0;
+}
+
+/* Make current again what was so before a hop, if the hop still is the current one. */
+static int
+detach(PyObject *hop)
+{
+    PyObject *before = SLOT(hop, hops, HOP_BEFORE);
+    if (before == NULL || before == Py_None)
+        return 0;
+    SLOT(hop, hops, HOP_BEFORE) = Py_NewRef(Py_None);
+    PyObject *current = PyObject_CallNoArgs(known.get_current), *token = NULL;
+    int failed = current == NULL;
+    if (current == SLOT(hop, hops, HOP_CONTEXT)) {
+        token = PyObject_CallOneArg(known.attach, before);
+        failed = token == NULL;
+    }
+    Py_XDECREF(token);
+    Py_XDECREF(current);
+    Py_DECREF(before);
+    return failed ? -1 : 0;
+}
+
+/* Whether our own queue has taken what ended, as `SpanQueue.put` does where there is nothing else to see to; 0: it has to be asked.
+   What cannot be written is met there again, and counted. */
+static int
+queued(PyObject *queue, PyObject *tracer, PyObject *ended)
+{
+    if (!Py_IS_TYPE(queue, queues.type) || !can_write)
+        return 0;
+    PyObject *waiting = SLOT(queue, queues, QUEUE_ENDED), *room = SLOT(queue, queues, QUEUE_ROOM),
+             *stir_at = SLOT(queue, queues, QUEUE_STIR_AT);
+    if (waiting == NULL || room == NULL || stir_at == NULL)
+        return 0;
+    Py_ssize_t most = PyLong_AsSsize_t(room), enough = PyLong_AsSsize_t(stir_at), now = PyObject_Size(waiting) / 2;
+    PyObject *whole = now < most && now < enough ? field(NULL, ended) : NULL, *both = whole == NULL ? NULL : PyTuple_Pack(2, tracer, whole);
+    Py_XDECREF(whole);
+    PyObject *taken = both == NULL ? NULL : PyObject_CallMethodOneArg(waiting, known.extend, both);
+    Py_XDECREF(both);
+    Py_XDECREF(taken);
+    if (PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception))
+            return -1;
+        PyErr_Clear();
+    }
+    return taken != NULL;
+}
+
+static int
+hand_on(PyObject *provider, PyObject *tracer, PyObject *ended)
+{
+    PyObject *outlet = SLOT(provider, providers, PROVIDER_OUTLET);
+    if (outlet == NULL || outlet == Py_None)
+        return 0;
+    int done = queued(outlet, tracer, ended);
+    if (done != 0)
+        return done < 0 ? -1 : 0;
+    Py_INCREF(outlet);
+    PyObject *taken = PyObject_CallMethodOneArg(outlet, known.put, ended);
+    Py_DECREF(outlet);
+    Py_XDECREF(taken);
+    return taken == NULL ? -1 : 0;
+}
+
+static int
+end_span(PyObject *span, PyObject *provider, PyObject *time_ns)
+{
+    Py_CLEAR(SLOT(span, spans, SPAN_OPEN));
+    PyObject *now = PyObject_CallNoArgs(time_ns);
+    if (now == NULL)
+        return -1;
+    Py_XSETREF(SLOT(span, spans, SPAN_END), now);
+    long flags = PyLong_AsLong(SLOT(span, spans, SPAN_FLAGS));
+    if (flags == -1 && PyErr_Occurred())
+        return -1;
+    return flags & 1 ? hand_on(provider, SLOT(span, spans, SPAN_TRACER), span) : 0;
+}
+
+/* end(hop, hops in progress, time_ns): whether an attempt that went well has been ended; False, and nothing done: it is not as most are.
+   The twin is what `ProcessHop.end` does then. */
+static PyObject *
+end(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3 || !PyDict_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "end takes a hop, a dict of those in progress and a clock");
         return NULL;
     }
-    if (!learn_classes(span_type, send_type, place_type))
+    PyObject *hop = args[0];
+    if (!can_begin || !Py_IS_TYPE(hop, hops.type) || SLOT(hop, hops, HOP_ENDED) != Py_False || SLOT(hop, hops, HOP_DONE) != Py_None)
         Py_RETURN_FALSE;
-    Py_XSETREF(beginning.flags, Py_NewRef(flags));
-    Py_XSETREF(beginning.continued, Py_NewRef(continued));
-    Py_XSETREF(beginning.root, Py_NewRef(root));
-    Py_XSETREF(beginning.no_state, Py_NewRef(no_state));
-    Py_XSETREF(beginning.message_key, Py_NewRef(message_key));
-    Py_XSETREF(beginning.span_key, Py_NewRef(span_key));
-    Py_XSETREF(beginning.incoming_key, Py_NewRef(incoming_key));
-    Py_XSETREF(beginning.flow_key, Py_NewRef(flow_key));
-    Py_XSETREF(beginning.unset, Py_NewRef(unset));
-    Py_XSETREF(beginning.nothing, PyLong_FromLong(0));
-    Py_XSETREF(beginning.no_arguments, PyTuple_New(0));
-    Py_XSETREF(beginning.span_context, (PyTypeObject *)Py_NewRef(span_context));
-    Py_XSETREF(beginning.context, (PyTypeObject *)Py_NewRef(context));
-    if (PyErr_Occurred())
+    PyObject *span = SLOT(hop, hops, HOP_SPAN);
+    if (span == NULL || !Py_IS_TYPE(span, spans.type) || SLOT(span, spans, SPAN_OPEN) == NULL || SLOT(span, spans, SPAN_FLAGS) == NULL)
+        Py_RETURN_FALSE;
+    PyObject *provider = provider_alone(SLOT(span, spans, SPAN_TRACER));
+    if (provider == NULL)
+        Py_RETURN_FALSE;
+    Py_XSETREF(SLOT(hop, hops, HOP_ENDED), Py_NewRef(Py_True));
+    Py_INCREF(span);
+    Py_INCREF(provider);
+    int failed = forget_hop(args[1], hop) < 0 || detach(hop) < 0;
+    if (!failed && SLOT(hop, hops, HOP_OUTCOME) == Py_None)
+        Py_SETREF(SLOT(hop, hops, HOP_OUTCOME), Py_NewRef(known.unsettled)); /* its span has said so from the beginning */
+    failed = failed || end_span(span, provider, args[2]) < 0;
+    Py_DECREF(provider);
+    Py_DECREF(span);
+    return failed ? NULL : Py_NewRef(Py_True);
+}
+
+/* sent(send, outcome, further attributes or None, time_ns): whether a send that went well has been ended; False, and nothing done: it is
+   not as most are. The twin is what `LeanSend.end` does then. */
+static PyObject *
+sent(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 4) {
+        PyErr_SetString(PyExc_TypeError, "sent takes a send, an outcome, attributes and a clock");
         return NULL;
-    Py_RETURN_TRUE;
+    }
+    PyObject *send = args[0];
+    if (!can_begin || !Py_IS_TYPE(send, sends.type) || SLOT(send, sends, SEND_GROWN) != Py_None || SLOT(send, sends, SEND_END) != Py_None)
+        Py_RETURN_FALSE;
+    PyObject *own = SLOT(send, sends, SEND_OWN), *provider = provider_alone(SLOT(send, sends, SEND_TRACER));
+    if (provider == NULL || own == NULL || !PyDict_CheckExact(own))
+        Py_RETURN_FALSE;
+    if ((args[2] != Py_None && PyDict_Update(own, args[2]) < 0) || PyDict_SetItem(own, known.outcome_key, args[1]) < 0)
+        return NULL;
+    PyObject *now = PyObject_CallNoArgs(args[3]);
+    if (now == NULL)
+        return NULL;
+    Py_XSETREF(SLOT(send, sends, SEND_END), now);
+    Py_INCREF(provider);
+    int failed = hand_on(provider, SLOT(send, sends, SEND_TRACER), send) < 0;
+    Py_DECREF(provider);
+    return failed ? NULL : Py_NewRef(Py_True);
+}
+
+/* --- what begins ----------------------------------------------------------------------------------------------------------- */
+
+/* Whether a hop may begin here: our propagator in force as it is by default, nobody else who sees spans or has a say in them, room for
+   what it says. See `LeanTracer._is_quick`. */
+static int
+is_quick(PyObject *tracer, PyObject *place, PyObject *own)
+{
+    PyObject *propagator = PyDict_GetItemWithError(known.propagate, known.in_force);
+    if (propagator == NULL || !Py_IS_TYPE(propagator, propagators.type) ||
+        SLOT(propagator, propagators, PROPAGATOR_BY_HAND) != Py_True)
+        return PyErr_Occurred() ? -1 : 0;
+    PyObject *provider = provider_alone(tracer), *room = provider == NULL ? NULL : SLOT(tracer, tracers, TRACER_ROOM),
+             *shared = SLOT(place, places, PLACE_ATTRIBUTES);
+    if (room == NULL || shared == NULL || !PyDict_Check(shared))
+        return 0;
+    if (SLOT(provider, providers, PROVIDER_STANDS_IN) != Py_False &&
+        PyDict_GetItemWithError(known.trace, known.provider_set) != provider)
+        return PyErr_Occurred() ? -1 : 0;
+    if (room == Py_None)
+        return 1;
+    Py_ssize_t most = PyLong_AsSsize_t(room);
+    if (most == -1 && PyErr_Occurred())
+        return -1;
+    return PyDict_GET_SIZE(own) + PyDict_GET_SIZE(shared) <= most;
 }
 
 /* A random id that is not 0. */
@@ -815,7 +1111,7 @@ drawn(PyObject *getrandbits, long bits)
 static PyObject *
 sender_context(const Sent *sent, PyObject *trace_id)
 {
-    PyObject *whole = beginning.span_context->tp_alloc(beginning.span_context, 6), *span_id = from_big_endian(sent->ids + 16, 8);
+    PyObject *whole = ((PyTypeObject *)known.span_context)->tp_alloc((PyTypeObject *)known.span_context, 6), *span_id = from_big_endian(sent->ids + 16, 8);
     if (whole == NULL || span_id == NULL) {
         Py_XDECREF(whole);
         Py_XDECREF(span_id);
@@ -824,28 +1120,17 @@ sender_context(const Sent *sent, PyObject *trace_id)
     PyTuple_SET_ITEM(whole, 0, Py_NewRef(trace_id));
     PyTuple_SET_ITEM(whole, 1, span_id);
     PyTuple_SET_ITEM(whole, 2, Py_NewRef(Py_True));
-    PyTuple_SET_ITEM(whole, 3, Py_NewRef(PyTuple_GET_ITEM(beginning.flags, sent->ids[24])));
-    PyTuple_SET_ITEM(whole, 4, Py_NewRef(beginning.no_state));
+    PyTuple_SET_ITEM(whole, 3, Py_NewRef(PyTuple_GET_ITEM(known.flags, sent->ids[24])));
+    PyTuple_SET_ITEM(whole, 4, Py_NewRef(known.no_state));
     PyTuple_SET_ITEM(whole, 5, Py_NewRef(Py_True));
     return whole;
 }
 
-/* A span as its class makes it; `parent`, `trace_id` and `span_id` are taken over, NULL where making them failed. */
 static PyObject *
 new_span(PyObject *tracer, PyObject *place, PyObject *kind, PyObject *own, PyObject *parent, PyObject *trace_id, PyObject *span_id,
     PyObject *flags, PyObject *time_ns)
 {
-    PyObject *start = parent == NULL || trace_id == NULL || span_id == NULL ? NULL : PyObject_CallNoArgs(time_ns), *made = NULL;
-    if (parent != NULL && trace_id != NULL && span_id != NULL && start != NULL)
-        made = spans.type->tp_new(spans.type, beginning.no_arguments, NULL);
-    if (made == NULL) {
-        Py_XDECREF(parent);
-        Py_XDECREF(trace_id);
-        Py_XDECREF(span_id);
-        Py_XDECREF(start);
-        return NULL;
-    }
-    PyObject *filled[SPAN_SLOTS] = {
+    PyObject *slots[SPAN_SLOTS] = {
         [SPAN_TRACER] = Py_NewRef(tracer),
         [SPAN_NAME] = Py_NewRef(SLOT(place, places, PLACE_NAME)),
         [SPAN_KIND] = Py_NewRef(kind),
@@ -856,35 +1141,33 @@ new_span(PyObject *tracer, PyObject *place, PyObject *kind, PyObject *own, PyObj
         [SPAN_STATE] = Py_NewRef(Py_None),
         [SPAN_OWN] = Py_NewRef(own),
         [SPAN_PLACE] = Py_NewRef(place),
-        [SPAN_START] = start,
+        [SPAN_START] = parent == NULL || span_id == NULL ? NULL : PyObject_CallNoArgs(time_ns),
         [SPAN_END] = Py_NewRef(Py_None),
-        [SPAN_STATUS] = Py_NewRef(beginning.unset),
-        [SPAN_DROPPED] = Py_NewRef(beginning.nothing),
+        [SPAN_STATUS] = Py_NewRef(known.unset),
+        [SPAN_DROPPED] = Py_NewRef(known.nothing),
         [SPAN_NOTED] = Py_NewRef(Py_None),
-        [SPAN_DROPPED_EVENTS] = Py_NewRef(beginning.nothing),
+        [SPAN_DROPPED_EVENTS] = Py_NewRef(known.nothing),
         [SPAN_LINKED] = Py_NewRef(Py_None),
-        [SPAN_DROPPED_LINKS] = Py_NewRef(beginning.nothing),
+        [SPAN_DROPPED_LINKS] = Py_NewRef(known.nothing),
         [SPAN_CONTEXT] = Py_NewRef(Py_None),
         [SPAN_RECORD_EXCEPTION] = Py_NewRef(Py_True),
         [SPAN_SET_STATUS] = Py_NewRef(Py_True),
         [SPAN_OPEN] = Py_NewRef(Py_True),
     };
-    for (size_t i = 0; i < SPAN_SLOTS; i++)
-        SLOT(made, spans, i) = filled[i];
-    return made;
+    return filled(&spans, slots);
 }
 
 /* The context of what is done for a message. */
 static PyObject *
 new_context(PyObject *begun, PyObject *message, const Sent *sent)
 {
-    PyObject *context = beginning.context->tp_new(beginning.context, beginning.no_arguments, NULL);
+    PyObject *context = ((PyTypeObject *)known.context)->tp_new((PyTypeObject *)known.context, known.no_arguments, NULL);
     if (context == NULL)
         return NULL;
-    int failed = PyDict_SetItem(context, beginning.span_key, begun) < 0 || PyDict_SetItem(context, beginning.incoming_key, message) < 0;
+    int failed = PyDict_SetItem(context, known.span_key, begun) < 0 || PyDict_SetItem(context, known.incoming_key, message) < 0;
     if (!failed && sent != NULL) {
         PyObject *flow = text_of(sent->flow, sizeof sent->flow);
-        failed = flow == NULL || PyDict_SetItem(context, beginning.flow_key, flow) < 0;
+        failed = flow == NULL || PyDict_SetItem(context, known.flow_key, flow) < 0;
         Py_XDECREF(flow);
     }
     if (failed)
@@ -892,111 +1175,261 @@ new_context(PyObject *begun, PyObject *message, const Sent *sent)
     return context;
 }
 
-/* begin(tracer, place, kind, headers, own, getrandbits, time_ns): a span below the sender and the context of what is done for the message;
-   None where the headers say more than ids, or the sender is not sampled. */
-static PyObject *
-begin(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+enum { BEGUN = 1, LEFT = 0 }; /* or FAILED; what is left is left to Python, and nothing is done yet */
+
+typedef struct {
+    PyObject *tracer, *place, *kind, *carrier, *own, *getrandbits, *time_ns;
+} Arrival;
+
+/* A span below the sender in the carrier, and the context of what is done for the message; both are new. */
+static int
+begin_span(const Arrival *arrival, PyObject **span, PyObject **context)
 {
-    if (count != 7 || !Py_IS_TYPE(args[1], places.type) || SLOT(args[1], places, PLACE_NAME) == NULL || !PyDict_CheckExact(args[4]) ||
-        beginning.context == NULL) {
-        PyErr_SetString(PyExc_TypeError, "begin takes a tracer, a place, a kind, headers, a dict, a source of random bits and a clock");
-        return NULL;
-    }
-    PyObject *getrandbits = args[5], *parent, *trace_id, *flags, *message, *begun, *context, *both = NULL;
+    PyObject *own = arrival->own, *parent, *trace_id, *flags, *message;
     Sent sent;
-    int found = read_sender(args[3], &sent);
-    if (found == FAILED)
-        return NULL;
-    if (found == UNUSUAL)
-        Py_RETURN_NONE;
+    int quick = is_quick(arrival->tracer, arrival->place, own);
+    if (quick <= 0)
+        return quick;
+    int found = read_sender(arrival->carrier, &sent);
+    if (found == FAILED || found == UNUSUAL)
+        return found == FAILED ? FAILED : LEFT;
     if (found == NOBODY) {
         message = Py_NewRef(Py_None);
         parent = Py_NewRef(Py_None);
-        trace_id = drawn(getrandbits, 128);
-        flags = beginning.root;
+        trace_id = drawn(arrival->getrandbits, 128);
+        flags = known.root;
     }
     else {
         message = sent.message;
-        flags = PyTuple_GET_ITEM(beginning.continued, sent.ids[24] & 3);
+        flags = PyTuple_GET_ITEM(known.continued, sent.ids[24] & 3);
         if (flags == Py_None) {
             Py_DECREF(message);
-            Py_RETURN_NONE;
+            return LEFT;
         }
         trace_id = from_big_endian(sent.ids, 16);
         parent = trace_id == NULL ? NULL : sender_context(&sent, trace_id);
     }
-    begun = new_span(args[0], args[1], args[2], args[4], parent, trace_id, trace_id == NULL ? NULL : drawn(getrandbits, 64), flags,
-        args[6]);
-    if (begun != NULL && (message == Py_None || PyDict_SetItem(args[4], beginning.message_key, message) == 0) &&
-        (context = new_context(begun, message, found == SOMEBODY ? &sent : NULL)) != NULL) {
-        both = PyTuple_Pack(2, begun, context);
-        Py_DECREF(context);
-    }
-    Py_XDECREF(begun);
+    PyObject *span_id = trace_id == NULL || parent == NULL ? NULL : drawn(arrival->getrandbits, 64);
+    *span = new_span(arrival->tracer, arrival->place, arrival->kind, own, parent, trace_id, span_id, flags, arrival->time_ns);
+    *context = NULL;
+    if (*span != NULL && (message == Py_None || PyDict_SetItem(own, known.message_key, message) == 0))
+        *context = new_context(*span, message, found == SOMEBODY ? &sent : NULL);
     Py_DECREF(message);
+    if (*context == NULL)
+        Py_CLEAR(*span);
+    return *context == NULL ? FAILED : BEGUN;
+}
+
+static int
+is_place(PyObject *place)
+{
+    return can_begin && Py_IS_TYPE(place, places.type) && SLOT(place, places, PLACE_NAME) != NULL;
+}
+
+/* begin(tracer, place, kind, headers, own, getrandbits, time_ns): a span below the sender and the context of what is done for the message;
+   None where more is to be heeded than ids. */
+static PyObject *
+begin(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 7 || !is_place(args[1]) || !PyDict_CheckExact(args[4])) {
+        PyErr_SetString(PyExc_TypeError, "begin takes a tracer, a place, a kind, headers, a dict, a source of random bits and a clock");
+        return NULL;
+    }
+    Arrival arrival = {args[0], args[1], args[2], args[3], args[4], args[5], args[6]};
+    PyObject *span, *context, *both;
+    int begun = begin_span(&arrival, &span, &context);
+    if (begun == FAILED)
+        return NULL;
+    if (begun == LEFT)
+        Py_RETURN_NONE;
+    both = PyTuple_Pack(2, span, context);
+    Py_DECREF(span);
+    Py_DECREF(context);
     return both;
 }
 
-/* send(tracer, place, parent, own, message_id, getrandbits, time_ns): a send below `parent`; None where that is not sampled or has a tracestate. */
+static int
+watch(PyObject *in_progress, PyObject *hop)
+{
+    PyObject *key = PyLong_FromVoidPtr(hop);
+    int failed = key == NULL || PyDict_SetItem(in_progress, key, hop) < 0;
+    Py_XDECREF(key);
+    return failed ? -1 : 0;
+}
+
+/* attempt(tracer, place, headers, own, how it is settled, what is current or None, hops in progress, getrandbits, time_ns, monotonic):
+   an attempt at a message, watched, and current where it is told what was so before; None where more is to be heeded than ids. */
+static PyObject *
+attempt(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 10 || !is_place(args[1]) || !PyDict_CheckExact(args[3]) || !PyDict_Check(args[6])) {
+        PyErr_SetString(PyExc_TypeError, "attempt takes a tracer, a place, headers, a dict, an outcome, a context, a dict of hops in "
+                                         "progress, a source of random bits and two clocks");
+        return NULL;
+    }
+    Arrival arrival = {args[0], args[1], known.consumer, args[2], args[3], args[7], args[8]};
+    PyObject *before = args[5], *span, *context, *token;
+    int begun = begin_span(&arrival, &span, &context);
+    if (begun == FAILED)
+        return NULL;
+    if (begun == LEFT)
+        Py_RETURN_NONE;
+    PyObject *slots[HOP_SLOTS] = {
+        [HOP_TRACER] = Py_NewRef(args[0]),
+        [HOP_SPAN] = span,
+        [HOP_CONTEXT] = context,
+        [HOP_ATTRIBUTES] = Py_NewRef(args[3]),
+        [HOP_PLACE] = Py_NewRef(args[1]),
+        [HOP_OUTCOME] = Py_NewRef(args[4]),
+        [HOP_ENDED] = Py_NewRef(Py_False),
+        [HOP_DONE] = Py_NewRef(Py_None),
+        [HOP_ERROR_TYPE] = Py_NewRef(Py_None),
+        [HOP_BEFORE] = Py_NewRef(before),
+        [HOP_STARTED] = PyObject_CallNoArgs(args[9]),
+    };
+    PyObject *hop = filled(&hops, slots);
+    if (hop == NULL)
+        return NULL;
+    int failed = watch(args[6], hop) < 0;
+    if (!failed && before != Py_None) {
+        failed = (token = PyObject_CallOneArg(known.attach, context)) == NULL;
+        Py_XDECREF(token);
+    }
+    if (failed)
+        Py_CLEAR(hop);
+    return hop;
+}
+
+/* The span context that a send in this context is below: a new reference, None for none. */
+static PyObject *
+above_in(PyObject *context)
+{
+    PyObject *current = PyDict_GetItemWithError(context, known.span_key);
+    if (current == NULL)
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    if (Py_IS_TYPE(current, spans.type)) {
+        PyObject *own = SLOT(current, spans, SPAN_CONTEXT);
+        if (own != NULL && own != Py_None)
+            return Py_NewRef(own);
+    }
+    return PyObject_CallMethodNoArgs(current, known.get_span_context);
+}
+
+/* Whether the flow in a context is the trace of a span context, or there is none. */
+static int
+is_own_flow(PyObject *context, PyObject *above)
+{
+    unsigned char trace_id[16], text[32];
+    size_t size;
+    PyObject *flow = PyDict_GetItemWithError(context, known.flow_key);
+    if (flow == NULL)
+        return PyErr_Occurred() ? -1 : 1;
+    const unsigned char *said = above == Py_None ? NULL : characters(flow, &size);
+    if (said == NULL || size != sizeof text)
+        return 0;
+    if (big_endian(PyTuple_GET_ITEM(above, 0), trace_id, sizeof trace_id) < 0)
+        return -1;
+    hex(text, trace_id, sizeof trace_id);
+    return !memcmp(said, text, sizeof text);
+}
+
+static int
+put_ids(PyObject *carrier, PyObject *setter, PyObject *parent, PyObject *message_id)
+{
+    if (setter == known.setter && PyDict_CheckExact(carrier))
+        return PyDict_SetItem(carrier, known.traceparent, parent) < 0 || PyDict_SetItem(carrier, known.hopwatch_id, message_id) < 0 ? -1 : 0;
+    PyObject *at_once = PyObject_GetAttr(setter, known.ids), *done;
+    if (at_once != NULL) {
+        done = PyObject_CallFunctionObjArgs(at_once, carrier, parent, message_id, NULL);
+        Py_DECREF(at_once);
+    }
+    else {
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+            return -1;
+        PyErr_Clear();
+        done = PyObject_CallMethodObjArgs(setter, known.set, carrier, known.traceparent, parent, NULL);
+        if (done != NULL)
+            Py_SETREF(done, PyObject_CallMethodObjArgs(setter, known.set, carrier, known.hopwatch_id, message_id, NULL));
+    }
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* send(tracer, place, context, own, message_id, carrier, setter, getrandbits, time_ns): a send in this context, its ids in the carrier; None
+   where more is to be heeded or travels than ids. */
 static PyObject *
 send(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 7 || !Py_IS_TYPE(args[1], places.type) || !PyDict_CheckExact(args[3]) || beginning.context == NULL) {
-        PyErr_SetString(PyExc_TypeError, "send takes a tracer, a place, a parent, a dict, a message id, a source of random bits and a clock");
+    if (count != 9 || !is_place(args[1]) || !PyDict_Check(args[2]) || !PyDict_CheckExact(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "send takes a tracer, a place, a context, a dict, a message id, a carrier and its setter, a source "
+                                         "of random bits and a clock");
         return NULL;
     }
-    PyObject *parent = args[2], *own = args[3], *trace_id, *flags;
-    if (parent == Py_None) {
-        trace_id = drawn(args[5], 128);
-        flags = beginning.root;
-    }
-    else {
-        if (!Py_IS_TYPE(parent, beginning.span_context) || PyTuple_GET_SIZE(parent) != 6 ||
-            PyTuple_GET_ITEM(parent, 4) != beginning.no_state || PyTuple_GET_ITEM(parent, 5) != Py_True)
-            Py_RETURN_NONE;
-        long inherited = PyLong_AsLong(PyTuple_GET_ITEM(parent, 3));
+    PyObject *context = args[2], *own = args[3], *message_id = args[4], *trace_id = NULL, *flags = known.root;
+    int quick = is_quick(args[0], args[1], own), carries_more = quick <= 0 ? 0 : PyDict_Contains(context, known.baggage_key);
+    if (quick < 0 || carries_more < 0)
+        return NULL;
+    if (!quick || carries_more)
+        Py_RETURN_NONE;
+    PyObject *above = above_in(context);
+    if (above == NULL)
+        return NULL;
+    if (above != Py_None) {
+        int usual = Py_IS_TYPE(above, (PyTypeObject *)known.span_context) && PyTuple_GET_SIZE(above) == 6 &&
+                    PyTuple_GET_ITEM(above, 4) == known.no_state && PyTuple_GET_ITEM(above, 5) == Py_True;
+        long inherited = usual ? PyLong_AsLong(PyTuple_GET_ITEM(above, 3)) : 0;
         if (inherited == -1 && PyErr_Occurred())
-            return NULL;
-        flags = PyTuple_GET_ITEM(beginning.continued, inherited & 3);
-        if (flags == Py_None)
-            Py_RETURN_NONE;
-        trace_id = Py_NewRef(PyTuple_GET_ITEM(parent, 0));
+            goto failed;
+        flags = PyTuple_GET_ITEM(known.continued, inherited & 3);
+        if (!usual || flags == Py_None)
+            goto left;
     }
-    PyObject *span_id = trace_id == NULL ? NULL : drawn(args[5], 64), *start = span_id == NULL ? NULL : PyObject_CallNoArgs(args[6]),
-             *made = NULL;
-    if (span_id != NULL && start != NULL && PyDict_SetItem(own, beginning.message_key, args[4]) == 0)
-        made = sends.type->tp_new(sends.type, beginning.no_arguments, NULL);
-    if (made == NULL) {
-        Py_XDECREF(trace_id);
-        Py_XDECREF(span_id);
-        Py_XDECREF(start);
-        return NULL;
-    }
-    PyObject *filled[SEND_SLOTS] = {
+    int own_flow = is_own_flow(context, above);
+    if (own_flow < 0)
+        goto failed;
+    if (!own_flow)
+        goto left;
+    trace_id = above == Py_None ? drawn(args[7], 128) : Py_NewRef(PyTuple_GET_ITEM(above, 0));
+    PyObject *span_id = trace_id == NULL ? NULL : drawn(args[7], 64);
+    PyObject *slots[SEND_SLOTS] = {
         [SEND_TRACER] = Py_NewRef(args[0]),
-        [SEND_PARENT] = Py_NewRef(parent),
+        [SEND_PARENT] = above,
         [SEND_TRACE_ID] = trace_id,
         [SEND_ID] = span_id,
         [SEND_FLAGS] = Py_NewRef(flags),
         [SEND_OWN] = Py_NewRef(own),
         [SEND_PLACE] = Py_NewRef(args[1]),
-        [SEND_START] = start,
+        [SEND_START] = span_id == NULL ? NULL : PyObject_CallNoArgs(args[8]),
         [SEND_END] = Py_NewRef(Py_None),
-        [SEND_MESSAGE] = Py_NewRef(args[4]),
+        [SEND_MESSAGE] = Py_NewRef(message_id),
         [SEND_GROWN] = Py_NewRef(Py_None),
     };
-    for (size_t i = 0; i < SEND_SLOTS; i++)
-        SLOT(made, sends, i) = filled[i];
+    PyObject *made = filled(&sends, slots);
+    if (made == NULL)
+        return NULL;
+    PyObject *ids[3] = {trace_id, span_id, flags}, *parent = traceparent(NULL, ids, 3);
+    if (parent == NULL || PyDict_SetItem(own, known.message_key, message_id) < 0 || put_ids(args[5], args[6], parent, message_id) < 0)
+        Py_CLEAR(made);
+    Py_XDECREF(parent);
     return made;
+
+left:
+    Py_DECREF(above);
+    Py_RETURN_NONE;
+failed:
+    Py_DECREF(above);
+    return NULL;
 }
 
 static PyMethodDef methods[] = {
     {"span", (PyCFunction)(void (*)(void))span, METH_FASTCALL, NULL},
     {"fall_back_on", fall_back_on, METH_O, NULL},
-    {"learn_field", learn_field, METH_VARARGS, NULL},
+    {"learn", (PyCFunction)(void (*)(void))learn, METH_VARARGS | METH_KEYWORDS, NULL},
     {"field", field, METH_O, NULL},
-    {"learn_begin", learn_begin, METH_VARARGS, NULL},
     {"begin", (PyCFunction)(void (*)(void))begin, METH_FASTCALL, NULL},
+    {"attempt", (PyCFunction)(void (*)(void))attempt, METH_FASTCALL, NULL},
+    {"end", (PyCFunction)(void (*)(void))end, METH_FASTCALL, NULL},
+    {"sent", (PyCFunction)(void (*)(void))sent, METH_FASTCALL, NULL},
     {"send", (PyCFunction)(void (*)(void))send, METH_FASTCALL, NULL},
     {"traceparent", (PyCFunction)(void (*)(void))traceparent, METH_FASTCALL, NULL},
     {"parent", parent, METH_O, NULL},
@@ -1007,7 +1440,9 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "hopwatch._native", NULL, 0, methods, NULL, NULL, NULL, NULL};
+static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, prepare}, {0, NULL}};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "hopwatch._native", NULL, 0, methods, module_slots, NULL, NULL, NULL};
 
 PyMODINIT_FUNC
 PyInit__native(void)

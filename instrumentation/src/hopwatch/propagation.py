@@ -48,7 +48,6 @@ from hopwatch.conventions import (
 from hopwatch.ids import is_message_id, new_message_id
 
 if TYPE_CHECKING:
-    from hopwatch.lean.sent import LeanSend
     from hopwatch.lean.span import LeanSpan
 
 _INTERNAL_SUFFIXES = (".local", ".internal", ".svc", ".cluster.local", ".localhost")
@@ -68,6 +67,8 @@ class HopwatchPropagator(TextMapPropagator):
     two values travel, and business keys are left to the baggage propagator beside us.
     `baggage_hosts` are hosts outside the local network that may see business keys over HTTP.
     """
+
+    __slots__ = ("_baggage", "_baggage_hosts", "by_hand", "delegate")
 
     def __init__(
         self, delegate: TextMapPropagator | None = None, baggage_hosts: frozenset[str] = frozenset()
@@ -204,11 +205,10 @@ def inject(
 
 
 def inject_quickly(
-    carrier: Any, setter: Setter[Any], sender: "LeanSend | LeanSpan", message_id: str, context: Context
+    carrier: Any, setter: Setter[Any], sender: "LeanSpan", message_id: str, context: Context
 ) -> bool:
     """Do what `inject` does for what sends on our own provider, if its ids are all that travels; whether done."""
-    propagator = propagate._HTTP_TEXT_FORMAT  # what `get_global_textmap` returns, for a third of its cost
-    if type(propagator) is not HopwatchPropagator or not propagator.by_hand:
+    if not is_by_hand():
         return False
     traceparent = sender.traceparent()
     if context and (
@@ -216,6 +216,18 @@ def inject_quickly(
         BAGGAGE_KEY in context or context.get(FLOW_KEY, traceparent[3:35]) != traceparent[3:35]
     ):
         return False
+    put_ids(carrier, setter, traceparent, message_id)
+    return True
+
+
+def is_by_hand() -> bool:
+    """Whether our propagator is in force, around the default ones."""
+    propagator = propagate._HTTP_TEXT_FORMAT  # what `get_global_textmap` returns, for a third of its cost
+    return type(propagator) is HopwatchPropagator and propagator.by_hand
+
+
+def put_ids(carrier: Any, setter: Setter[Any], traceparent: str, message_id: str) -> None:
+    """Set the two headers that most messages carry: at once where the setter can (`ids(carrier, traceparent, message_id)`)."""
     if setter is default_setter and type(carrier) is dict:
         carrier[w3c.TRACEPARENT] = traceparent
         carrier[MESSAGE_ID_HEADER] = message_id
@@ -224,7 +236,6 @@ def inject_quickly(
     else:
         setter.set(carrier, w3c.TRACEPARENT, traceparent)
         setter.set(carrier, MESSAGE_ID_HEADER, message_id)
-    return True
 
 
 def sender_of(carrier: Any, getter: Getter[Any]) -> w3c.Sender | None:

@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.propagators.textmap import Getter
+    from opentelemetry.propagators.textmap import Getter, Setter
     from opentelemetry.trace import SpanContext, SpanKind
     from opentelemetry.util.types import AnyValue
 
+    from hopwatch.conventions import SettleOutcome
+    from hopwatch.hops import ProcessHop
     from hopwatch.lean.sent import LeanSend
     from hopwatch.lean.span import LeanSpan
     from hopwatch.places import Prepared
@@ -58,13 +60,38 @@ class QuickReceive(Protocol):
         ...
 
 
+class QuickProcess(Protocol):
+    """Begins an attempt at a message; `LeanTracer.quick_process` is one."""
+
+    def __call__(
+        self,
+        place: "Prepared",
+        carrier: Any,
+        getter: "Getter[Any]",
+        own: "dict[str, AnyValue]",
+        settled: "SettleOutcome | None",
+        here: "Context | None",
+    ) -> "ProcessHop | None":
+        """Return the attempt begun below the sender in `carrier`, likewise None.
+
+        It is among the reporter's hops in progress, and current where `here`, the context from before, is given.
+        """
+        ...
+
+
 class QuickSend(Protocol):
     """Begins a send of the recorder's; `LeanTracer.quick_send` is one."""
 
     def __call__(
-        self, place: "Prepared", above: "SpanContext | None", own: "dict[str, AnyValue]", message_id: str
+        self,
+        place: "Prepared",
+        context: "Context",
+        own: "dict[str, AnyValue]",
+        message_id: str,
+        carrier: Any,
+        setter: "Setter[Any]",
     ) -> "LeanSend | None":
-        """Return the send begun below `above`, None where something is set up that only `start_span` heeds."""
+        """Return the send begun in `context`, its ids in `carrier`, likewise None: then nothing is in there."""
         ...
 
 
@@ -80,7 +107,23 @@ def never_quick_receive(
     """Likewise."""
 
 
+def never_quick_process(
+    place: "Prepared",
+    carrier: Any,
+    getter: "Getter[Any]",
+    own: "dict[str, AnyValue]",
+    settled: "SettleOutcome | None",
+    here: "Context | None",
+) -> None:
+    """Likewise."""
+
+
 def never_quick_send(
-    place: "Prepared", above: "SpanContext | None", own: "dict[str, AnyValue]", message_id: str
+    place: "Prepared",
+    context: "Context",
+    own: "dict[str, AnyValue]",
+    message_id: str,
+    carrier: Any,
+    setter: "Setter[Any]",
 ) -> None:
     """Likewise."""

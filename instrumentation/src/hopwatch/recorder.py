@@ -47,8 +47,8 @@ from hopwatch.places import (
     StreamPosition,
     plain,
 )
-from hopwatch.propagation import inject, inject_quickly, pass_on, receive
-from hopwatch.ready import QuickReceive, QuickSend, Ready, never_quick_receive, never_quick_send
+from hopwatch.propagation import inject, pass_on, receive
+from hopwatch.ready import QuickProcess, QuickSend, Ready, never_quick_process, never_quick_send
 from hopwatch.reports import Subscription, reporter
 from hopwatch.shapes import ShapedSpan, shape_of
 from hopwatch.tags import belong, key_attributes
@@ -75,7 +75,7 @@ class Recorder:
     def __init__(self, system: System | str, tracer: Tracer, hook: Hook | None = None) -> None:
         self._system = str(system)
         self._tracer = tracer
-        self._quick_receive: QuickReceive = getattr(tracer, "quick_receive", never_quick_receive)
+        self._quick_process: QuickProcess = getattr(tracer, "quick_process", never_quick_process)
         self._quick_send: QuickSend = getattr(tracer, "quick_send", never_quick_send)
         self._hook = hook
         self._shape = shape_of(str(system), hook)
@@ -116,16 +116,11 @@ class Recorder:
             described: dict[str, AttributeValue] = {**attributes} if attributes else {}
             if aliases:
                 described[ALIAS] = tuple(aliases)
-            above = None
             if context:
                 belong(described, context)
-                current: Any = context.get(SPAN_KEY)
-                above = None if current is None else current.get_span_context()
             if self._ordinary and not links and self._measured._real_instrument is None:
-                send = self._quick_send(place, above, described, message_id)
+                send = self._quick_send(place, context, described, message_id, carrier, setter)
                 if send is not None:
-                    if not inject_quickly(carrier, setter, send, message_id, context):
-                        inject(carrier, setter, send.grow(), context, message_id)
                     return send
             described = Ready({**place.attributes, MESSAGE_ID: message_id, **plain(described)})
             if self._meters.on:
@@ -186,7 +181,6 @@ class Recorder:
         here = get_current()
         if here and here.get(SUPPRESSED_KEY):
             return ProcessHop(_NO_TRACER, INVALID_SPAN, here, {})
-        begun = None
         try:
             place = self._attempts.of(name, destination, receiver)
             said: dict[str, AttributeValue] = {
@@ -200,15 +194,12 @@ class Recorder:
                 and DEAD_LETTER_RECEIVER not in said
                 and self._measured._real_instrument is None
             ):
-                begun = self._quick_receive(place, _CONSUMER, carrier, getter, said)
-            if begun is None:
-                hop = self._process_thoroughly(place, carrier, getter, said, settled)
-            else:
-                span, context = begun
-                hop = ProcessHop(self._tracer, span, context, said, settled, None, place)
-                reporter.in_progress[id(hop)] = hop  # `opened`, without the call
-                if reporter.thread is None:
-                    reporter.start()
+                quick = self._quick_process(place, carrier, getter, said, settled, here if attach else None)
+                if quick is not None:
+                    if reporter.thread is None:
+                        reporter.start()
+                    return quick
+            hop = self._process_thoroughly(place, carrier, getter, said, settled)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("process", fault)
             hop = ProcessHop(_NO_TRACER, INVALID_SPAN, Context(), {}, settled)

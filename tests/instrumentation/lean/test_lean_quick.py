@@ -3,16 +3,17 @@
 import json
 import random
 from collections.abc import Iterator
-from time import time_ns
+from threading import current_thread
+from time import monotonic, time_ns
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry import trace
+from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.propagators.textmap import default_setter
+from opentelemetry.propagators.textmap import Setter, default_setter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor
@@ -22,7 +23,8 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from hopwatch.calls import Calls
-from hopwatch.context import FLOW_KEY
+from hopwatch.context import FLOW_KEY, get_current
+from hopwatch.context import attach as make_current
 from hopwatch.conventions import (
     ERROR_TYPE,
     MESSAGE_ID,
@@ -34,12 +36,18 @@ from hopwatch.conventions import (
 )
 from hopwatch.lean.encode import Encoder
 from hopwatch.lean.encode import encoded as as_field
+from hopwatch.lean.ledger import Loss
 from hopwatch.lean.provider import LeanTracer, LeanTracerProvider
+from hopwatch.lean.queue import SpanQueue
 from hopwatch.lean.sent import LeanSend
+from hopwatch.lean.settings import ExportSettings
 from hopwatch.lean.span import LeanSpan
+from hopwatch.native import native
 from hopwatch.places import Preparations, Prepared
-from hopwatch.ready import Ready, never_quick, never_quick_receive, never_quick_send
-from hopwatch.recorder import Destination, KafkaPosition, Recorder, StreamPosition
+from hopwatch.ready import Ready, never_quick, never_quick_process, never_quick_receive, never_quick_send
+from hopwatch.recorder import Destination, KafkaPosition, ProcessHop, Recorder, StreamPosition
+from hopwatch.reports import reporter
+from hopwatch.transports.aiokafka.headers import header_setter as kafka_setter
 from hopwatch.wrapping import header_getter
 
 pytestmark = pytest.mark.usefixtures("by_hand")
@@ -79,6 +87,10 @@ class Kept:
     def __init__(self) -> None:
         self.spans: list[LeanSpan | LeanSend] = []
         self.put = self.spans.append
+
+
+class Headers(dict[str, str]):
+    """A carrier that is more than a dict."""
 
 
 def around(parent: SpanContext | None) -> Context:
@@ -175,10 +187,15 @@ def received(
     assert context.get(trace.propagation._SPAN_KEY) is span
     assert type(context) is Context
     assert span.is_recording()
-    slots = {name: getattr(span, name) for name in LeanSpan.__slots__ if name != "_start_time"}
     assert abs(time_ns() - span._start_time) < 60_000_000_000
     others = {key: value for key, value in context.items() if value is not span}
-    return slots, others, dict(own), span.get_span_context()
+    return slots(span, LeanSpan, "_start_time"), others, dict(own), span.get_span_context()
+
+
+def slots(of: object, kind: type[Any], *but: str) -> dict[str, Any]:
+    """Return what is in the slots of an instance, but for some; what is in none is left out."""
+    found = {name: getattr(of, name) for name in kind.__slots__ if name not in but and hasattr(of, name)}
+    return {name: dict(value) if type(value) is dict else value for name, value in found.items()}
 
 
 @given(carriers, attributes, st.integers(), st.sampled_from([SpanKind.CONSUMER, SpanKind.SERVER]))
@@ -196,21 +213,179 @@ def test_what_was_sent_to_us_begins_alike_in_both_languages(
     assert seen[0] == seen[1]
 
 
-@given(contexts, attributes, st.integers())
-def test_a_send_begins_alike_in_both_languages(
-    parent: SpanContext | None, described: dict[str, Any], seed: int
+class Refusing(Kept):
+    """An outlet that fails."""
+
+    def __init__(self) -> None:
+        self.spans = []
+
+    def put(self, span: LeanSpan | LeanSend) -> None:  # type: ignore[override]  # it is a method here
+        """Fail."""
+        raise ValueError("no")
+
+
+class Queue:
+    """Our own queue, which nobody empties; to the third span it says that the thread is to be stirred."""
+
+    def __new__(cls) -> SpanQueue:  # type: ignore[misc]  # it is made ready, and is what it is
+        """Return one."""
+        queue = SpanQueue(ExportSettings(), RESOURCE)
+        queue._thread, queue._stir_at = current_thread(), 2
+        return queue
+
+
+def got(outlet: Any) -> list[Any]:
+    """Return what an outlet has got: what kind of hop, or how many bytes."""
+    waiting = list(outlet._ended)[1::2] if isinstance(outlet, SpanQueue) else getattr(outlet, "spans", [])
+    return [len(one) if isinstance(one, bytes) else type(one) for one in waiting]
+
+
+outlets = st.sampled_from([Kept, Refusing, Queue, type(None)])
+
+
+def attempted(hop: ProcessHop | None, here: Context | None) -> Any:
+    """Return all that is known of an attempt, of its span, and of where it is current and in progress."""
+    if hop is None:
+        return None
+    span = hop._span
+    assert isinstance(span, LeanSpan)
+    assert abs(time_ns() - span._start_time) < 60_000_000_000
+    assert abs(monotonic() - hop.started) < 60
+    assert hop._attributes is span._own
+    others = {key: value for key, value in hop.context.items() if value is not span}
+    where = get_current() is hop.context, get_current() is here, reporter.in_progress.get(id(hop)) is hop
+    told = slots(hop, ProcessHop, "_span", "context", "started")
+    written = slots(span, LeanSpan, "_start_time", "_end_time", "_noted", "_status")
+    noted = [event.attributes["exception.message"] for event in span._noted or ()]
+    status = span._status.status_code, span._status.description
+    return told, others, where, span.end_time is None, written, noted, status
+
+
+@given(
+    carriers,
+    attributes,
+    st.integers(),
+    st.sampled_from([None, SettleOutcome.AUTO]),
+    st.booleans(),
+    st.sampled_from([None, SettleOutcome.ACK]),
+    st.sampled_from(["returns", "fails", "is gone"]),
+    outlets,
+)
+def test_an_attempt_is_the_same_in_both_languages(
+    carrier: dict[str, str] | None,
+    described: dict[str, Any],
+    seed: int,
+    settled: SettleOutcome | None,
+    attach: bool,
+    later: SettleOutcome | None,
+    ends: str,
+    outlet: Any,
 ) -> None:
-    """The send that C makes is the one that Python makes, or both leave it to the ordinary way."""
+    """From its beginning, by its settlement, to its end: hop, span, context and what the outlet got."""
+    seen = []
+    here = get_current()
+    tracer = own(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON))
+    for quick in (True, False):
+        tracer.provider.outlet = outlet()
+        random.seed(seed)
+        begin = tracer.quick_process if quick else tracer._attempt
+        with patch("hopwatch.hops.native", native if quick else None):
+            hop = begin(PLACE, carrier, header_getter, dict(described), settled, here if attach else None)
+            told = [attempted(hop, here)]
+            if hop is not None:
+                if later is not None:
+                    hop.settled(later)
+                if ends == "is gone":
+                    make_current(Context())
+                hop.end(ValueError("broken") if ends == "fails" else None)
+                told.append(attempted(hop, here))
+                hop.end()  # only the first counts
+                assert hop.ended
+                assert hop not in reporter.in_progress.values()
+        make_current(here)
+        seen.append((told, got(tracer.provider.outlet)))
+    assert seen[0] == seen[1]
+
+
+@given(attributes, positions, st.sampled_from(PublishOutcome), outlets)
+def test_a_send_ends_alike_in_both_languages(
+    described: dict[str, Any],
+    position: KafkaPosition | StreamPosition | None,
+    outcome: PublishOutcome,
+    outlet: Any,
+) -> None:
+    """Whatever became of it, and whether what ended can be handed on or not."""
+    seen = []
+    tracer = own(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON))
+    for native_or_none in (native, None):
+        tracer.provider.outlet = outlet()
+        for end_as in (outcome, PublishOutcome.SENT):
+            random.seed(7)
+            send = tracer._send(PLACE, Context(), dict(described), MESSAGE, {}, default_setter)
+            if send is None:
+                return
+            with patch("hopwatch.lean.sent.native", native_or_none):
+                send.end(end_as, position=position)
+                send.end(PublishOutcome.REFUSED)  # only the first counts
+            grown, told = send._grown is not None, slots(send, LeanSend, "start_time", "end_time", "_grown")
+            seen.append((told, grown, send.end_time is None))
+        seen.append(got(tracer.provider.outlet))
+    assert seen[:3] == seen[3:]
+
+
+def test_our_queue_counts_what_it_cannot_take_or_write() -> None:
+    """Whether what ends finds the bound reached, or has no place in OTLP: C hands it to the one who counts."""
+    queue = SpanQueue(ExportSettings(), RESOURCE)
+    queue._thread, queue._stir_at, queue._room = current_thread(), 10, 2
+    tracer = own(LeanTracerProvider(RESOURCE, queue, sampler=DEFAULT_ON))
+    for start in (1, 1, 1, -1):
+        queue._room += start < 0 and 5
+        send = tracer.quick_send(PLACE, Context(), {}, MESSAGE, {}, default_setter)
+        assert send is not None
+        send.start_time = start
+        send.end(PublishOutcome.CONFIRMED)
+    assert len(queue._ended) == 4
+    assert queue.stats().dropped == {Loss.FULL: 1, Loss.UNENCODABLE: 1}
+
+
+class ByName(Setter[dict[str, str]]):
+    """A setter that knows no more than it must."""
+
+    def set(self, carrier: dict[str, str], key: str, value: str) -> None:
+        """Set it, in capitals."""
+        carrier[key.upper()] = value
+
+
+@given(
+    contexts,
+    attributes,
+    st.integers(),
+    st.none() | flows | st.just("own") | st.just(7),
+    st.booleans(),
+    st.sampled_from(
+        [(dict, default_setter), (dict, ByName()), (list, kafka_setter), (Headers, default_setter)]
+    ),
+)
+def test_a_send_begins_alike_in_both_languages(
+    parent: SpanContext | None,
+    described: dict[str, Any],
+    seed: int,
+    flow: Any,
+    keys: bool,
+    carried: tuple[type[Any], Setter[Any]],
+) -> None:
+    """The send that C makes is the one that Python makes, headers included, or both leave it to the ordinary way."""
+    carriers, setter = carried
     tracer = own(
         LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, limits=SpanLimits(max_span_attributes=1_000))
     )
     seen = []
+    context = with_more(around(parent), flow, keys)
     for begin in (tracer.quick_send, tracer._send):
+        carrier = carriers()
         random.seed(seed)
-        send = begin(PLACE, parent, dict(described), MESSAGE)
-        seen.append(
-            send and {name: getattr(send, name) for name in LeanSend.__slots__ if name != "start_time"}
-        )
+        send = begin(PLACE, context, dict(described), MESSAGE, carrier, setter)
+        seen.append((carrier, random.random(), send and slots(send, LeanSend, "start_time")))
         assert send is None or abs(time_ns() - send.start_time) < 60_000_000_000
     assert seen[0] == seen[1]
 
@@ -236,7 +411,7 @@ def test_a_send_is_encoded_as_the_span_it_is(
         Ready({**PLACE.attributes, **said, PUBLISH_OUTCOME: outcome.value}),
     )
     random.seed(seed)
-    send = tracer.quick_send(PLACE, parent, dict(described), MESSAGE)
+    send = tracer.quick_send(PLACE, around(parent), dict(described), MESSAGE, {}, default_setter)
     state = parent is not None and parent.trace_state
     sampled = parent is None or (parent.is_valid and parent.trace_flags.sampled)
     assert (send is not None) == (sampled and not state and len(described) + len(PLACE.attributes) <= 124)
@@ -256,7 +431,7 @@ def test_a_send_of_which_more_is_said_is_a_span(outcome: PublishOutcome, address
     """A failure, a late address or attribute, a processor set meanwhile: each goes to the span that the send becomes."""
     kept = Kept()
     provider = LeanTracerProvider(RESOURCE, kept, sampler=DEFAULT_ON)
-    send = own(provider).quick_send(PLACE, None, {"a": 1}, MESSAGE)
+    send = own(provider).quick_send(PLACE, Context(), {"a": 1}, MESSAGE, {}, default_setter)
     assert send is not None
     if addressed:
         send.address("send", Destination("elsewhere", "elsewhere"))
@@ -277,7 +452,7 @@ def test_a_send_of_which_more_is_said_is_a_span(outcome: PublishOutcome, address
 def test_a_processor_added_during_a_send_sees_it_end() -> None:
     """It had not been there when the send began."""
     provider = LeanTracerProvider(RESOURCE, Kept(), sampler=DEFAULT_ON)
-    send = own(provider).quick_send(PLACE, None, {}, MESSAGE)
+    send = own(provider).quick_send(PLACE, Context(), {}, MESSAGE, {}, default_setter)
     assert send is not None
     watching = Watching()
     provider.add_span_processor(watching)
@@ -326,7 +501,7 @@ def recorded(
     kept = Kept()
     recorder = Recorder(System.KAFKA, own(LeanTracerProvider(RESOURCE, kept, sampler=DEFAULT_ON)))
     if not quick:
-        recorder._quick_receive, recorder._quick_send = never_quick_receive, never_quick_send
+        recorder._quick_process, recorder._quick_send = never_quick_process, never_quick_send
     random.seed(seed)
     context = around(parent) if flow is None else Context({**around(parent), FLOW_KEY: flow})
     carrier: dict[str, str] = {}
@@ -388,6 +563,14 @@ def without_times(said: dict[str, Any]) -> dict[str, Any]:
     return {**said, "events": [{**event, "timestamp": None} for event in said["events"]]}
 
 
+def with_more(context: Context, flow: Any, keys: bool) -> Context:
+    """Return a context in which there is a flow ("own": that of its trace) and a business key besides."""
+    if flow == "own":
+        flow = f"{trace.get_current_span(context).get_span_context().trace_id:032x}"
+    known = dict(context) if flow is None else {**context, FLOW_KEY: flow}
+    return baggage.set_baggage("hopwatch.order", "17", Context(known)) if keys else Context(known)
+
+
 class Watching(SpanProcessor):
     """A processor of the application's."""
 
@@ -413,8 +596,12 @@ def asked(provider: LeanTracerProvider, scope: str = "hopwatch.kafka") -> LeanSp
     tracer = provider.get_tracer(scope)
     assert isinstance(tracer, LeanTracer)
     span = tracer.quick(PLACE, SENDER, SpanKind.CONSUMER, {"a": 1, "b": 2})
-    send = tracer.quick_send(PLACE, None, {"a": 1, "b": 2}, MESSAGE)
-    assert (span is None) == (send is None)
+    carrier: dict[str, str] = {}
+    send = tracer.quick_send(PLACE, Context(), {"a": 1, "b": 2}, MESSAGE, carrier, default_setter)
+    hop = tracer.quick_process(PLACE, {}, header_getter, {"a": 1, "b": 2}, None, None)
+    assert (span is None) == (send is None) == (not carrier) == (hop is None)
+    if hop is not None:
+        assert reporter.in_progress.pop(id(hop)) is hop
     return span
 
 

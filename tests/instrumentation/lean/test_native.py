@@ -8,28 +8,36 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import getrandbits
-from time import time_ns
+from threading import current_thread
+from time import monotonic, time_ns
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import default_setter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from opentelemetry.trace import SpanKind
 
 from hopwatch import ids, w3c
-from hopwatch.conventions import Operation, PublishOutcome
+from hopwatch.context import FLOW_KEY, get_current
+from hopwatch.conventions import Operation, PublishOutcome, SettleOutcome
 from hopwatch.lean import encode, fields
 from hopwatch.lean.encode import encoded
 from hopwatch.lean.provider import LeanTracer, LeanTracerProvider
+from hopwatch.lean.queue import SpanQueue
 from hopwatch.lean.sent import LeanSend
-from hopwatch.lean.span import UNSET, LeanSpan
+from hopwatch.lean.settings import ExportSettings
+from hopwatch.lean.span import LeanSpan
 from hopwatch.native import native
-from hopwatch.places import Destination, Preparations, Prepared
+from hopwatch.places import Destination, KafkaPosition, Preparations, Prepared
 from hopwatch.transports.aiokafka.headers import header_getter as pairs_getter
+from hopwatch.transports.aiokafka.headers import header_setter as pairs_setter
 from hopwatch.wrapping import header_getter as mapping_getter
 
 pytestmark = pytest.mark.usefixtures("by_hand")
@@ -222,43 +230,83 @@ def own_tracer() -> LeanTracer:
 
 def test_other_layouts_are_left_to_python() -> None:
     """A class without the slots that were counted on is not touched, and what was learnt before stays."""
-    given = (LeanSpan, LeanSend, Prepared, UNSET, encode._TAILS, encode._PRODUCER, encode._encoded)
-    assert native.learn_field(dict, *given[1:]) is False
-    assert native.learn_field(LeanSpan, LeanSpan, *given[2:]) is False
-    assert native.learn_field(*given) is True
+    good: dict[str, Any] = {"span": LeanSpan, "send": LeanSend, "place": Prepared, "tails": encode._TAILS}
+    assert native.learn(**good | {"span": dict}) is False
+    assert native.learn(**good | {"send": LeanSpan}) is False
+    assert native.learn(**good) is True
     for wrong in (
-        (),
-        given[:-1],
-        (1, *given[1:]),
-        (*given[:4], [b"", b""], *given[5:]),
-        (*given[:4], (b"",), *given[5:]),
+        {"span": 1},
+        {"tails": [b"", b""]},
+        {"tails": (b"",)},
+        {"flags": ()},
+        {"context": list},
+        {"span_context": dict},
+        {"propagate": None},
+        {"nonsense": 1},
     ):
         with pytest.raises(TypeError):
-            native.learn_field(*wrong)
+            native.learn(**good | wrong)
     with pytest.raises(TypeError):
-        native.learn_begin(LeanSpan)
+        native.learn(LeanSpan)
+    hops()
 
 
 def test_what_is_no_hop_is_refused() -> None:
     """Wrong arguments are errors, and what failed half-way leaves nothing behind that looks whole."""
-    tracer, headers = own_tracer(), {"traceparent": PARENT, "hopwatch-id": MESSAGE}
-    good = [tracer, PLACE, SpanKind.CONSUMER, headers, {}, getrandbits, time_ns]
-    for place, wrong in ((1, "place"), (4, None), (5, None), (6, None)):
+    tracer, headers, in_progress = own_tracer(), {"traceparent": PARENT, "hopwatch-id": MESSAGE}, {}
+    begin = [tracer, PLACE, SpanKind.CONSUMER, headers, {}, getrandbits, time_ns]
+    attempt = [tracer, PLACE, headers, {}, None, None, in_progress, getrandbits, time_ns, monotonic]
+    send = [tracer, PLACE, Context(), {}, MESSAGE, {}, default_setter, getrandbits, time_ns]
+    for step, good, places in (
+        (native.begin, begin, (1, 4, 5, 6)),
+        (native.attempt, attempt, (1, 3, 6, 7, 8, 9)),
+        (native.send, send, (1, 2, 3, 7, 8)),
+        (native.end, [1, {}, time_ns], (1,)),
+    ):
+        for place in places:
+            with pytest.raises(TypeError):
+                step(*good[:place], 17, *good[place + 1 :])
         with pytest.raises(TypeError):
-            native.begin(*good[:place], wrong, *good[place + 1 :])
-    with pytest.raises(ZeroDivisionError):
-        native.begin(*good[:5], lambda bits: bits // 0, time_ns)
+            step(*good[:-1])
     with pytest.raises(TypeError):
-        native.begin(*good[:5])
+        native.sent(1)
+    for step, good in ((native.begin, begin), (native.attempt, attempt), (native.send, send)):
+        place = good.index(getrandbits)
+        with pytest.raises(ZeroDivisionError):
+            step(*good[:place], lambda bits: bits // 0, *good[place + 1 :])
     with pytest.raises(TypeError):
-        native.send(tracer, PLACE, None, None, MESSAGE, getrandbits, time_ns)
-    with pytest.raises(ZeroDivisionError):
-        native.send(tracer, PLACE, None, {}, MESSAGE, lambda bits: bits // 0, time_ns)
+        native.send(*send[:5], [], default_setter, *send[7:])
+    assert not in_progress
+    assert native.end(1, {}, time_ns) is native.sent(1, "sent", None, time_ns) is False
     bare = object.__new__(LeanSpan)
     with pytest.raises(AttributeError):
         native.field(bare)
     with pytest.raises(AttributeError):
         native.field(object())
+
+
+def test_an_interrupt_is_not_swallowed() -> None:
+    """Whoever presses Ctrl-C while a span is written has pressed it: what cannot be written is another matter."""
+
+    def interrupted(span: object) -> bytes:
+        raise KeyboardInterrupt
+
+    queue = SpanQueue(ExportSettings(), Resource({}))
+    queue._thread, queue._stir_at = current_thread(), 10
+    provider = LeanTracerProvider(Resource({}), queue, sampler=DEFAULT_ON)
+    tracer = provider.get_tracer("hopwatch.kafka")
+    assert isinstance(tracer, LeanTracer)
+    send = tracer.quick_send(PLACE, Context(), {"a": (1, 2)}, MESSAGE, {}, default_setter)
+    assert send is not None
+    place = send.place = Prepared("new", {}, PLACE.destination)  # which was not encoded yet: Python does it
+    native.learn(encode=interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            send.end(PublishOutcome.SENT)
+    finally:
+        native.learn(encode=encode._encoded)
+    assert place.encoded is None
+    assert not queue._ended
 
 
 def hops() -> None:
@@ -267,18 +315,32 @@ def hops() -> None:
     for headers in ({"traceparent": PARENT, "hopwatch-id": MESSAGE}, {"traceparent": PARENT.replace("-01", "-00")},
                     {"traceparent": PARENT, "hopwatch-id": "7"}, {"baggage": "a=b"}, None):  # fmt: skip
         begun = tracer.quick_receive(PLACE, SpanKind.CONSUMER, headers, mapping_getter, {"a": 1})
-        if begun is not None:
-            begun[0].end()
-            send = tracer.quick_send(PLACE, begun[0].get_span_context(), {"b": "c"}, MESSAGE)
+        hop = tracer.quick_process(PLACE, headers, mapping_getter, {"a": 1}, None, get_current())
+        assert (begun is None) == (hop is None)
+        if begun is None or hop is None:
+            continue
+        begun[0].end()
+        for carrier, setter in (({}, default_setter), ([], pairs_setter)):
+            send = tracer.quick_send(PLACE, hop.context, {"b": "c"}, MESSAGE, carrier, setter)
             assert send is not None
-            send.end(PublishOutcome.SENT)
+            send.end(PublishOutcome.SENT, position=KafkaPosition(1, 2))
+        other = Context({**hop.context, FLOW_KEY: "f" * 32})
+        assert tracer.quick_send(PLACE, other, {}, MESSAGE, {}, default_setter) is None
+        hop.settled(SettleOutcome.ACK)
+        hop.end()
     failed = tracer.quick_receive(PLACE, SpanKind.CONSUMER, None, mapping_getter, {"d": (1, 2)})
     assert failed is not None
     failed[0].record_exception(ValueError("no"))
     failed[0].end()
-    for steps in (native.begin, native.send):
-        with pytest.raises(TypeError):
-            steps(tracer, PLACE, None, {}, {}, None, time_ns)
+    for step in (
+        partial(native.begin, tracer, PLACE, None, {}, {}, None, time_ns),
+        partial(native.attempt, tracer, PLACE, {}, {}, None, None, {}, None, time_ns, monotonic),
+        partial(native.attempt, tracer, PLACE, {}, {}, None, None, {}, getrandbits, time_ns, None),
+        partial(native.send, tracer, PLACE, Context(), {}, MESSAGE, {}, default_setter, getrandbits, None),
+        partial(native.send, tracer, PLACE, Context(), {}, MESSAGE, {}, None, getrandbits, time_ns),
+    ):
+        with pytest.raises((TypeError, AttributeError)):
+            step()
 
 
 def calls() -> Iterator[None]:

@@ -179,8 +179,14 @@ def _status(status: Status) -> bytes:
     return sized(0x7A, text(0x12, status.description) + number(0x18, status.status_code.value))
 
 
-_able: Final = native is not None and native.learn_field(
-    LeanSpan, LeanSend, Prepared, UNSET, _TAILS, _PRODUCER, _encoded
+_able: Final = native is not None and native.learn(
+    span=LeanSpan,
+    send=LeanSend,
+    place=Prepared,
+    unset=UNSET,
+    tails=_TAILS,
+    producer=_PRODUCER,
+    encode=_encoded,
 )
 
 encoded: Final[Callable[[LeanSpan | LeanSend], bytes]] = native.field if _able else _encoded

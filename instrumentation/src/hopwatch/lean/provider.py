@@ -5,14 +5,14 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
 from random import getrandbits
-from time import time_ns
+from time import monotonic, time_ns
 from types import TracebackType
 from typing import Any, Final, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.propagators.textmap import Getter
+from opentelemetry.propagators.textmap import Getter, Setter, default_setter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
@@ -30,16 +30,18 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import Attributes
 
-from hopwatch.context import FLOW_KEY, INCOMING_KEY, SPAN_KEY
-from hopwatch.conventions import FLOW_ID, MESSAGE_ID
+from hopwatch.context import BAGGAGE_KEY, FLOW_KEY, INCOMING_KEY, SPAN_KEY, attach, get_current
+from hopwatch.conventions import FLOW_ID, MESSAGE_ID, PUBLISH_OUTCOME, SettleOutcome
 from hopwatch.faults import swallowed
+from hopwatch.hops import ProcessHop
 from hopwatch.lean.attributes import Store
 from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.span import UNSET, LeanSpan, bounded
 from hopwatch.native import native
 from hopwatch.places import Prepared
 from hopwatch.processor import OWN_SCOPES, HopSpanProcessor, crossing_attributes
-from hopwatch.propagation import HopwatchPropagator, sender_of
+from hopwatch.propagation import HopwatchPropagator, is_by_hand, put_ids, sender_of
+from hopwatch.reports import reporter
 from hopwatch.w3c import FLAGS, POSSIBLE, sender_in
 
 _FLAGS = tuple(TraceFlags(bits) for bits in range(4))
@@ -48,29 +50,6 @@ _CONTINUED: dict[int, TraceFlags] = {flags: flags for flags in _FLAGS if flags.s
 _INTERNAL = SpanKind.INTERNAL
 _AT_THE_END = 4
 """Room for attributes that a send has besides those it is begun with: message id, outcome, position."""
-
-
-_able: Final = (
-    POSSIBLE
-    and native is not None
-    and native.learn_begin(
-        LeanSpan,
-        LeanSend,
-        Prepared,
-        SpanContext,
-        Context,
-        FLAGS,
-        tuple(map(_CONTINUED.get, range(4))),
-        _ROOT,
-        DEFAULT_TRACE_STATE,
-        MESSAGE_ID,
-        SPAN_KEY,
-        INCOMING_KEY,
-        FLOW_KEY,
-        UNSET,
-    )
-)
-_native: Final = native if _able else None
 
 
 class Outlet(Protocol):
@@ -98,6 +77,18 @@ class LeanTracerProvider(trace.TracerProvider):
     `outlet` is where sampled spans go, None for nowhere. Processors of the SDK may be added and see every span.
     With `stands_in`, it makes way for whatever provider the application sets later, and its tracers hand over to it.
     """
+
+    __slots__ = (
+        "_lock",
+        "_successor",
+        "_tracers",
+        "limits",
+        "outlet",
+        "processors",
+        "resource",
+        "sampler",
+        "stands_in",
+    )
 
     def __init__(
         self,
@@ -187,6 +178,8 @@ class LeanTracerProvider(trace.TracerProvider):
 class LeanTracer(trace.Tracer):
     """See `opentelemetry.trace.Tracer`."""
 
+    __slots__ = ("_by_parent", "_foreign", "_heir", "_most_quick", "limits", "provider", "scope")
+
     def __init__(self, provider: LeanTracerProvider, scope: InstrumentationScope) -> None:
         self.provider = provider
         self.scope = scope
@@ -264,39 +257,70 @@ class LeanTracer(trace.Tracer):
         return span
 
     def quick_send(
-        self, place: Prepared, above: SpanContext | None, own: Store, message_id: str
+        self,
+        place: Prepared,
+        context: Context,
+        own: Store,
+        message_id: str,
+        carrier: Any,
+        setter: Setter[Any],
     ) -> LeanSend | None:
         """Begin a send of hopwatch's own recorder, None unless everything is as it is by default.
 
-        What `start_span` finds out with a dozen calls is known here: sampler, limits, what the attributes are.
+        What `start_span` and `inject` find out with dozens of calls is known here: sampler, limits, what the attributes
+        are, what travels.
         """
-        if not self._is_quick(len(own) + len(place.attributes)):
-            return None
-        if _native is not None:
-            send: LeanSend | None = _native.send(self, place, above, own, message_id, getrandbits, time_ns)
-            return send
-        return self._send(place, above, own, message_id)
+        if _native is None:
+            return self._send(place, context, own, message_id, carrier, setter)
+        send: LeanSend | None = _native.send(
+            self, place, context, own, message_id, carrier, setter, getrandbits, time_ns
+        )
+        return send
 
     def _send(
-        self, place: Prepared, above: SpanContext | None, own: Store, message_id: str
+        self,
+        place: Prepared,
+        context: Context,
+        own: Store,
+        message_id: str,
+        carrier: Any,
+        setter: Setter[Any],
     ) -> LeanSend | None:
         """Do so in Python; the twin of `native.send`."""
+        if not is_by_hand() or not self._is_quick(len(own) + len(place.attributes)) or BAGGAGE_KEY in context:
+            return None
+        current: Any = context.get(SPAN_KEY)
+        above: SpanContext | None = None if current is None else current.get_span_context()
+        flow = context.get(FLOW_KEY)
         if above is None:
+            if flow is not None:
+                return None
             trace_id, flags = getrandbits(128) or 1, _ROOT
         elif type(above) is SpanContext:
             trace_id, _, _, inherited, state, valid = above
             continued = _CONTINUED.get(inherited & 3)
             if continued is None or not valid or state is not DEFAULT_TRACE_STATE:
                 return None
+            if flow is not None and flow != f"{trace_id:032x}":
+                return None
             flags = continued
         else:
             return None
-        return LeanSend(self, place, above, trace_id, getrandbits(64) or 1, flags, own, message_id)
+        send = LeanSend(self, place, above, trace_id, getrandbits(64) or 1, flags, own, message_id)
+        put_ids(carrier, setter, send.traceparent(), message_id)
+        return send
 
     def quick(
         self, place: Prepared, above: SpanContext | None, kind: SpanKind, attributes: Store
     ) -> LeanSpan | None:
         """Start a span of hopwatch's own recorder under a sender, with the same proviso."""
+        if not self._is_quick(len(attributes) + len(place.attributes)):
+            return None
+        return self._below(place, above, kind, attributes)
+
+    def _below(
+        self, place: Prepared, above: SpanContext | None, kind: SpanKind, attributes: Store
+    ) -> LeanSpan | None:
         kept: TraceState | None = None
         if above is None:
             trace_id, flags = getrandbits(128) or 1, _ROOT
@@ -310,8 +334,6 @@ class LeanTracer(trace.Tracer):
                 kept = state
         else:
             return None
-        if not self._is_quick(len(attributes) + len(place.attributes)):
-            return None
         ids = trace_id, getrandbits(64) or 1
         return LeanSpan(self, place.span_name, kind, above, ids, flags, kept, attributes, time_ns(), place)
 
@@ -322,11 +344,6 @@ class LeanTracer(trace.Tracer):
 
         Returns the context of what is done for the message too.
         """
-        propagator = propagate._HTTP_TEXT_FORMAT
-        if type(propagator) is not HopwatchPropagator or not propagator.by_hand:
-            return None
-        if not self._is_quick(len(own) + len(place.attributes)):
-            return None
         if _native is not None and getattr(getter, "sender", None) is sender_in:
             begun: tuple[LeanSpan, Context] | None = _native.begin(
                 self, place, kind, carrier, own, getrandbits, time_ns
@@ -339,6 +356,8 @@ class LeanTracer(trace.Tracer):
         self, place: Prepared, kind: SpanKind, carrier: Any, getter: Getter[Any], own: Store
     ) -> tuple[LeanSpan, Context] | None:
         """Do so in Python; the twin of `native.begin`, which knows no tracestate."""
+        if not is_by_hand() or not self._is_quick(len(own) + len(place.attributes)):
+            return None
         sender = sender_of(carrier, getter)
         if sender is None:
             return None
@@ -347,13 +366,64 @@ class LeanTracer(trace.Tracer):
             own[MESSAGE_ID] = message_id
         if foreign and flow is not None:
             own[FLOW_ID] = flow
-        span = self.quick(place, above, kind, own)
+        span = self._below(place, above, kind, own)
         if span is None:
             return None
         known: dict[str, object] = {SPAN_KEY: span, INCOMING_KEY: message_id}
         if flow is not None:
             known[FLOW_KEY] = flow
         return span, Context(known)
+
+    def quick_process(
+        self,
+        place: Prepared,
+        carrier: Any,
+        getter: Getter[Any],
+        own: Store,
+        settled: SettleOutcome | None,
+        here: Context | None,
+    ) -> ProcessHop | None:
+        """Begin an attempt of hopwatch's own recorder under the sender that `carrier` names, likewise.
+
+        It is watched; with `here`, the context from before, it becomes the current one.
+        """
+        if _native is not None and getattr(getter, "sender", None) is sender_in:
+            hop: ProcessHop | None = _native.attempt(
+                self,
+                place,
+                carrier,
+                own,
+                settled,
+                here,
+                reporter.in_progress,
+                getrandbits,
+                time_ns,
+                monotonic,
+            )
+            if hop is not None:
+                return hop
+        return self._attempt(place, carrier, getter, own, settled, here)
+
+    def _attempt(
+        self,
+        place: Prepared,
+        carrier: Any,
+        getter: Getter[Any],
+        own: Store,
+        settled: SettleOutcome | None,
+        here: Context | None,
+    ) -> ProcessHop | None:
+        """Do so in Python; the twin of `native.attempt`."""
+        begun = self._receive(place, SpanKind.CONSUMER, carrier, getter, own)
+        if begun is None:
+            return None
+        span, context = begun
+        hop = ProcessHop(self, span, context, own, settled, None, place)
+        reporter.in_progress[id(hop)] = hop
+        if here is not None:
+            hop.before = here
+            attach(context)
+        return hop
 
     def _is_quick(self, attributes: int) -> bool:
         provider, most = self.provider, self._most_quick
@@ -459,3 +529,39 @@ def _configured_sampler() -> Sampler:
 def _unrecorded(trace_id: int, inherited: int, state: trace.TraceState | None) -> Span:
     flags = _FLAGS[inherited & TraceFlags.RANDOM_TRACE_ID]
     return NonRecordingSpan(SpanContext(trace_id, getrandbits(64) or 1, False, flags, state))
+
+
+_able: Final = (
+    POSSIBLE
+    and native is not None
+    and native.learn(
+        hop=ProcessHop,
+        tracer=LeanTracer,
+        provider=LeanTracerProvider,
+        propagator=HopwatchPropagator,
+        unset=UNSET,
+        consumer=SpanKind.CONSUMER,
+        flags=FLAGS,
+        continued=tuple(map(_CONTINUED.get, range(4))),
+        root=_ROOT,
+        no_state=DEFAULT_TRACE_STATE,
+        message_key=MESSAGE_ID,
+        span_key=SPAN_KEY,
+        incoming_key=INCOMING_KEY,
+        flow_key=FLOW_KEY,
+        baggage_key=BAGGAGE_KEY,
+        span_context=SpanContext,
+        context=Context,
+        propagate=vars(propagate),
+        trace=vars(trace),
+        setter=default_setter,
+        get_current=get_current,
+        attach=attach,
+        unsettled=SettleOutcome.NONE,
+        outcome_key=PUBLISH_OUTCOME,
+        span=LeanSpan,
+        send=LeanSend,
+        place=Prepared,
+    )
+)
+_native: Final = native if _able else None

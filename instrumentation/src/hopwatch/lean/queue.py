@@ -19,6 +19,7 @@ from hopwatch.lean.sender import Delivered, Later, Sender, pause
 from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.settings import ExportSettings
 from hopwatch.lean.span import LeanSpan
+from hopwatch.native import native
 
 _TOGETHER: Final = 512
 """Spans put together at a time: what gives way together where the collector takes nothing."""
@@ -40,6 +41,7 @@ class SpanQueue:
     Spans may end in finalizers, in the middle of anything: no lock is taken on the way that could be held already.
     """
 
+    __slots__ = ("__dict__", "__weakref__", "_ended", "_room", "_stir_at")  # where C finds what it looks at
     _encoder: Encoder | None
 
     def __init__(self, settings: ExportSettings, resource: Resource) -> None:
@@ -285,3 +287,7 @@ class SpanQueue:
 
     def _is_empty(self) -> bool:
         return not self._ended and not self._backlog.spans
+
+
+if native is not None:
+    native.learn(queue=SpanQueue)

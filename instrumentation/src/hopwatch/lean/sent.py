@@ -10,6 +10,7 @@ from hopwatch.faults import swallowed
 from hopwatch.hops import BAD_OUTCOMES, SpanSend
 from hopwatch.lean.attributes import Store
 from hopwatch.lean.span import LeanSpan
+from hopwatch.native import native
 from hopwatch.places import Attributes, Destination, Position, Prepared
 from hopwatch.w3c import traceparent
 
@@ -85,22 +86,21 @@ class LeanSend:
         if self.end_time is not None:
             return
         said = outcome._value_
-        provider = self._tracer.provider
-        if (
-            self._grown is not None
-            or error is not None
-            or reason
-            or said in BAD_OUTCOMES
-            or provider.processors
-        ):
+        if error is not None or reason or said in BAD_OUTCOMES:
             self.grown().end(outcome, reason=reason, position=position, error=error)
             return
-        own = self.own
-        if position is not None:
-            own.update(position.attributes())
-        own[PUBLISH_OUTCOME] = said
-        self.end_time = time_ns()
         try:
+            last = position.attributes() if position is not None else None
+            if native is not None and native.sent(self, said, last, time_ns):
+                return
+            provider = self._tracer.provider
+            if self._grown is not None or provider.processors:
+                self.grown().end(outcome, position=position)
+                return
+            if last is not None:
+                self.own.update(last)
+            self.own[PUBLISH_OUTCOME] = said
+            self.end_time = time_ns()
             if provider.outlet is not None:
                 provider.outlet.put(self)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
@@ -111,12 +111,6 @@ class LeanSend:
         if self._grown is None:
             self._grown = SpanSend(self.span(), self.message_id)
         return self._grown
-
-    def grow(self) -> LeanSpan:
-        """Have a span from now on, and return it."""
-        span = self.span()
-        self._grown = SpanSend(span, self.message_id)
-        return span
 
     def span(self) -> LeanSpan:
         """Return the span that this send is."""

@@ -1,8 +1,8 @@
 """Consuming: by callback, iterator and get; what becomes of each message by ack, nack, reject or `process()`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial, wraps
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import ChannelInvalidStateError
@@ -15,12 +15,15 @@ from hopwatch.faults import swallowed
 from hopwatch.handover import Attempts, handovers
 from hopwatch.instrumentor import recorded
 from hopwatch.recorder import ProcessHop, Recorder
-from hopwatch.transports.aio_pika.places import attempt, came_from, details, own_deaths, server
+from hopwatch.transports.aio_pika.places import Death, attempt, destination, details, is_simple, own_deaths
 from hopwatch.transports.aio_pika.transaction import Transactions
 from hopwatch.wrapping import Args, Kwargs, Patches, argument, guarded, header_getter, with_argument
 
 T = TypeVar("T")
 Call = Callable[..., Awaitable[T]]
+
+_FIRST: Final[tuple[Sequence[Death], int]] = ((), 1)
+"""What a broker has to say of most messages: they died nowhere, and this is the first attempt."""
 
 
 class HeldMessage(IncomingMessage):
@@ -93,7 +96,10 @@ class Consuming:
             result = await original(message, *args, **kwargs)
             if self._patches.active:
                 multiple = bool(args[0] if args else kwargs.get("multiple"))
-                self._settled(message, SettleOutcome.ACK, multiple=multiple)
+                if multiple or self._transactions.any:
+                    self._settled(message, SettleOutcome.ACK, multiple=multiple)
+                else:
+                    handovers.settled(message, SettleOutcome.ACK)
             return result
 
         return ack
@@ -146,15 +152,19 @@ class Consuming:
         if not self._patches.active:
             return None
         try:
-            name = queue.name
-            died = own_deaths(message.headers)
+            channel: Any = queue.channel
+            name, headers = queue.name, message.headers
+            died, number = _FIRST
+            if not is_simple(message, headers):
+                died = own_deaths(headers)
+                number = attempt(message, name, died, self._again)
             return self._recorder.process(
                 "process",
-                came_from(message.exchange or "", message.routing_key or "", name, server(queue.channel)),
+                destination(message.exchange or "", message.routing_key or "", channel._connection, name),
                 receiver=name,
-                carrier=message.headers,
+                carrier=headers,
                 getter=header_getter,
-                attempt=attempt(message, name, died, self._again),
+                attempt=number,
                 attributes=details(message, name, died, self._recorder.opted),
                 settled=SettleOutcome.AUTO if no_ack else None,
             )

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 import aiormq
 import wrapt
@@ -45,8 +46,8 @@ else:
     _Proxy = wrapt.ObjectProxy  # takes no type arguments in older versions
 
 _PLACES: Final = 1_024
-_places: Final[dict[tuple[str, str, str | None], tuple[Attributes, Destination]]] = {}
-"""The last destinations, with the server they are on, so that most messages need no second look at theirs."""
+_places: Final[dict[tuple[str, str, str | None], tuple[ref[Any], Destination]]] = {}
+"""The last destinations, on the connection last used for each, so that most messages need no second look at theirs."""
 
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 _STREAM_OFFSET: Final = "x-stream-offset"
@@ -54,6 +55,8 @@ _REPLY_TO: Final = "amq.rabbitmq.reply-to"
 _SERVER_NAMED: Final = ("amq.gen-", _REPLY_TO)
 _DELIVERY_COUNT: Final = "x-delivery-count"
 _DEATH: Final = "x-death"
+_BROKERS_OWN: Final = frozenset({_DELIVERY_COUNT, _DEATH})
+"""Headers in which a broker says what happened to a message before."""
 
 
 def address(exchange: str, routing_key: str) -> str:
@@ -63,27 +66,22 @@ def address(exchange: str, routing_key: str) -> str:
     return f"{exchange}:{routing_key}" if exchange else routing_key
 
 
-def sent_to(exchange: str, routing_key: str, server: Attributes) -> Destination:
-    """Return the destination of a publish."""
-    return _place(exchange, routing_key, None, server)
+def destination(exchange: str, routing_key: str, connection: Any, queue: str | None = None) -> Destination:
+    """Return the destination of a publish, or that of a delivery: the conventions add its queue to the name.
 
-
-def came_from(exchange: str, routing_key: str, queue: str, server: Attributes) -> Destination:
-    """Return the destination of a delivery; the conventions add the queue to its name."""
-    return _place(exchange, routing_key, queue, server)
-
-
-def _place(exchange: str, routing_key: str, queue: str | None, server: Attributes) -> Destination:
+    `connection` is one of aio-pika or aiormq, None where there is none at the moment.
+    """
     key = (exchange, routing_key, queue)
     known = _places.get(key)
-    if known is not None and known[0] is server:
+    if known is not None and connection is not None and known[0]() is connection:
         return known[1]
     where = address(exchange, routing_key)
     name = where if queue is None or routing_key == queue else f"{where}:{queue}"
-    if len(_places) >= _PLACES:
-        _places.clear()
-    place = Destination(name, where, _attributes(routing_key, server))
-    _places[key] = server, place
+    place = Destination(name, where, _attributes(routing_key, servers.of(connection)))
+    if connection is not None:
+        if len(_places) >= _PLACES:
+            _places.clear()
+        _places[key] = ref(connection), place
     return place
 
 
@@ -102,45 +100,44 @@ servers: Final = Servers(_address)
 """The servers that this process's AMQP connections are to, as they were configured."""
 
 
-def server(channel: Any) -> Attributes:
-    """Return the server of a channel of aio-pika."""
-    return servers.of(channel._connection)
-
-
 class Outgoing(_Proxy):
     """A caller's message with headers and id of this one publish; the caller's own stays as it was."""
 
-    def __init__(self, message: AbstractMessage, headers: dict[str, Any], message_id: str | None) -> None:
-        super().__init__(message)
-        self._self_headers = headers
-        self._self_message_id = message_id
+    _self_properties: aiormq.spec.Basic.Properties
 
     @property
     def properties(self) -> aiormq.spec.Basic.Properties:
         """The message's properties with ours in them."""
-        properties: aiormq.spec.Basic.Properties = self.__wrapped__.properties
-        if type(self.__wrapped__).properties is not Message.properties:
-            properties = copy(properties)  # aio-pika's own makes new ones each time; another's may not
-        properties.headers = self._self_headers
-        properties.message_id = self._self_message_id
-        return properties
+        return self._self_properties
 
 
-def own_message_id(message: AbstractMessage) -> str | None:
+def outgoing(
+    message: AbstractMessage, headers: dict[str, Any], message_id: str | None
+) -> AbstractMessage | Outgoing:
+    """Return a message as it goes out this time; as it is where it has no properties: its publish will say why."""
+    try:
+        properties = message.properties
+    except Exception:  # noqa: BLE001 — it is the caller's, who gets it from there
+        return message
+    if type(message).properties is not Message.properties:
+        properties = copy(properties)  # aio-pika's own makes new ones each time; another's may not
+    properties.headers = headers
+    properties.message_id = message_id
+    made = Outgoing(message)
+    made._self_properties = properties
+    return made
+
+
+def own_message_id(given: str | None, headers: Mapping[str, Any] | None) -> str | None:
     """Return the id the application gave a message; one that we gave an earlier hop of it is not its own."""
-    given = message.message_id
-    return None if not given or given == _ours(message.headers) else str(given)
+    if not given or (headers and given == headers.get(MESSAGE_ID_HEADER)):
+        return None
+    return None if given == _ours(headers) else str(given)
 
 
 def _ours(headers: Mapping[str, Any] | None) -> str | None:
     """Return the message id in headers, which a sender with hopwatch put there."""
     return as_text(headers.get(MESSAGE_ID_HEADER)) if headers else None
-
-
-def conversation(message: AbstractMessage) -> dict[str, AttributeValue]:
-    """Return the correlation id, which ties a reply to its request."""
-    correlation = message.correlation_id
-    return {MESSAGING_CONVERSATION_ID: str(correlation)} if correlation else {}
 
 
 def lifetime(message: AbstractMessage) -> dict[str, AttributeValue]:
@@ -149,6 +146,11 @@ def lifetime(message: AbstractMessage) -> dict[str, AttributeValue]:
         return {TTL: int(str(message.properties.expiration))}
     except ValueError:  # it cannot be sent either
         return {}
+
+
+def is_simple(message: AbstractIncomingMessage, headers: Mapping[str, Any] | None) -> bool:
+    """Whether a broker handed a message over for the first time, and says nothing of it in its headers."""
+    return not message.redelivered and (not headers or _BROKERS_OWN.isdisjoint(headers))
 
 
 def outcome_of_result(result: object) -> tuple[PublishOutcome, str]:
@@ -215,8 +217,14 @@ def total(died: Sequence[Death]) -> int:
 def details(
     message: AbstractIncomingMessage, queue: str, died: Sequence[Death], opted: OptIn
 ) -> dict[str, AttributeValue]:
-    """Return what a delivered message tells beyond its destination; one of a stream, where it lies there."""
-    attributes = conversation(message)
+    """Return what a delivered message tells beyond its destination; one of a stream, where it lies there.
+
+    Its correlation id ties a reply to its request.
+    """
+    correlation = message.correlation_id
+    attributes: dict[str, AttributeValue] = (
+        {MESSAGING_CONVERSATION_ID: str(correlation)} if correlation else {}
+    )
     headers = message.headers
     offset = headers.get(_STREAM_OFFSET) if headers else None
     if isinstance(offset, int):
@@ -226,7 +234,7 @@ def details(
     tag = message.delivery_tag
     if tag is not None:
         attributes[RABBITMQ_DELIVERY_TAG] = tag
-    alias = own_message_id(message)
+    alias = own_message_id(message.message_id, headers)
     if alias is not None:
         attributes[ALIAS] = (alias,)
     if died:

@@ -6,24 +6,29 @@ from typing import Any, TypeVar
 
 from aio_pika.abc import AbstractMessage
 from aio_pika.exchange import Exchange
+from aiormq import spec
 from aiormq.abc import DeliveredMessage
 from opentelemetry.trace import Link
+from opentelemetry.util.types import AttributeValue
 
-from hopwatch.conventions import DEATHS_HEADER, MESSAGE_ID_HEADER, MESSAGING_BODY_SIZE
+from hopwatch.conventions import (
+    DEATHS_HEADER,
+    MESSAGE_ID_HEADER,
+    MESSAGING_BODY_SIZE,
+    MESSAGING_CONVERSATION_ID,
+    PublishOutcome,
+)
 from hopwatch.faults import swallowed
 from hopwatch.links import link_to_original
 from hopwatch.recorder import Recorder, SendHop
 from hopwatch.transports.aio_pika.places import (
-    Outgoing,
-    conversation,
     deaths,
+    destination,
     lifetime,
     outcome_of_error,
     outcome_of_result,
+    outgoing,
     own_message_id,
-    sent_to,
-    server,
-    servers,
     total,
 )
 from hopwatch.transports.aio_pika.transaction import Transactions
@@ -35,7 +40,6 @@ from hopwatch.wrapping import (
     fresh_headers,
     guarded,
     header_getter,
-    with_argument,
 )
 
 T = TypeVar("T")
@@ -63,7 +67,10 @@ class Publishing:
             except BaseException as error:
                 hop.end(outcome_of_error(error), error=error)
                 raise
-            self._end(exchange, hop, result)
+            if type(result) is spec.Basic.Ack and not self._transactions.any:
+                hop.end(PublishOutcome.CONFIRMED)
+            else:
+                self._end(exchange, hop, result)
             return result
 
         return publish
@@ -118,7 +125,7 @@ class Publishing:
                 return
         self._recorder.send_outcome(
             "return",
-            sent_to(message.exchange or "", message.routing_key or "", servers.of(channel.connection)),
+            destination(message.exchange or "", message.routing_key or "", channel.connection),
             carrier=headers,
             getter=header_getter,
             outcome=outcome,
@@ -129,6 +136,7 @@ class Publishing:
         try:
             message: AbstractMessage = args[0] if args else kwargs["message"]
             routing_key = args[1] if len(args) > 1 else kwargs["routing_key"]
+            channel: Any = exchange.channel
             given = message.headers
             headers: dict[str, Any] = {}
             links: Sequence[Link] = ()
@@ -139,22 +147,27 @@ class Publishing:
                 died = deaths(headers)
                 if died:
                     headers[DEATHS_HEADER] = total(died)
-            attributes = conversation(message)
+            correlation = message.correlation_id
+            attributes: dict[str, AttributeValue] = (
+                {MESSAGING_CONVERSATION_ID: str(correlation)} if correlation else {}
+            )
             if message.expiration is not None:
                 attributes |= lifetime(message)
             if self._recorder.opted.body_size:
                 attributes[MESSAGING_BODY_SIZE] = message.body_size
-            alias = own_message_id(message)
+            alias = own_message_id(message.message_id, given)
             hop = self._recorder.send(
                 "publish",
-                sent_to(exchange.name, routing_key, server(exchange.channel)),
+                destination(exchange.name, routing_key, channel._connection),
                 carrier=headers,
                 attributes=attributes,
                 aliases=(alias,) if alias is not None else (),
                 links=links,
             )
-            outgoing = Outgoing(message, headers, alias or hop.message_id or None)
-            return hop, *with_argument(args, kwargs, 0, "message", outgoing)
+            carrying = outgoing(message, headers, alias or hop.message_id or None)
+            if args:
+                return hop, (carrying, *args[1:]), kwargs
+            return hop, args, {**kwargs, "message": carrying}
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("publish", fault)
             return None

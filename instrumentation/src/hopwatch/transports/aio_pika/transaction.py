@@ -46,18 +46,20 @@ class Transactions:
 
     def __init__(self) -> None:
         self._open: WeakKeyDictionary[Any, Open] = WeakKeyDictionary()
+        self.any = False
+        """Whether there has been one: most processes have none, and need not look."""
 
     def of(self, channel: Any) -> Open | None:
         """Return the transaction of a channel, None where there is none."""
-        return self._open.get(underlay(channel)) if self._open else None
+        return self._open.get(underlay(channel)) if self.any else None
 
     def under(self, channel: Any) -> Open | None:
         """Return the transaction of a channel of aiormq, None where there is none."""
-        return self._open.get(channel) if self._open else None
+        return self._open.get(channel) if self.any else None
 
     def on(self, message: IncomingMessage) -> Open | None:
         """Return the transaction that the settlement of a message is part of."""
-        return self._open.get(message.channel) if self._open else None
+        return self._open.get(message.channel) if self.any else None
 
     async def select(self, wrapped: Call[T], transaction: Transaction, args: Args, kwargs: Kwargs) -> T:
         """Follow a channel from here to its end: after a commit it is in the next transaction."""
@@ -89,6 +91,7 @@ class Transactions:
         if channel is None or channel in self._open:
             return
         opened = self._open[channel] = Open()
+        self.any = True
         reason = "the channel closed before the transaction was committed"
         channel.closing.add_done_callback(lambda _: _end(opened, PublishOutcome.REFUSED, reason))
 
