@@ -1,7 +1,7 @@
 """GraphQL: Strawberry on FastAPI asked by gql over HTTP and WebSockets, and graphql-core by itself."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import Any
 
 import fastapi
@@ -135,8 +135,18 @@ async def test_failed_fields_are_told_by_path_up_to_a_bound(address: str, hops: 
     assert operations(hops)[0].attributes[ERROR_TYPE] == "ValueError"
 
 
-async def test_every_event_of_a_subscription_has_a_span(address: str, hops: Any) -> None:
+async def wait_for_as_of_3_12(awaited: Awaitable[Any], timeout: float | None) -> Any:
+    """Wait in the task that asks, as `asyncio.wait_for` does since Python 3.12; before, it took another one."""
+    async with asyncio.timeout(timeout):
+        return await awaited
+
+
+@pytest.mark.parametrize("wait_for", [asyncio.wait_for, wait_for_as_of_3_12])
+async def test_every_event_of_a_subscription_has_a_span(
+    address: str, hops: Any, monkeypatch: pytest.MonkeyPatch, wait_for: Any
+) -> None:
     """What is done with an event belongs to the message that brought it, whatever task it is done in."""
+    monkeypatch.setattr(asyncio, "wait_for", wait_for)
     transport = WebsocketsTransport(f"ws://{address}", subprotocols=["graphql-transport-ws"])
     seen: list[int] = []
     handled: list[trace.SpanContext] = []

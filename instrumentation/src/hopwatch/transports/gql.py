@@ -11,16 +11,21 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import Tracer
 
+from hopwatch.context import attach, get_current
 from hopwatch.hooks import hook_for
 from hopwatch.instrumentor import PatchingInstrumentor
 from hopwatch.operations import Operation, Operations
 from hopwatch.wrapping import Args, Kwargs, Patches, argument, guarded
 
 try:
+    from gql.transport.common.base import SubscriptionTransportBase
     from gql.transport.common.listener_queue import ListenerQueue
 except ImportError:  # gql 3
     from gql.transport.websockets_base import (  # type: ignore[import-not-found,no-redef]
         ListenerQueue,
+    )
+    from gql.transport.websockets_base import (  # type: ignore[no-redef]
+        WebsocketsTransportBase as SubscriptionTransportBase,
     )
 
 T = TypeVar("T")
@@ -40,6 +45,17 @@ class GqlInstrumentor(PatchingInstrumentor):
         patches.wrap(AsyncClientSession, "_execute", asked.execute)
         patches.wrap(AsyncClientSession, "_subscribe", asked.subscribe)
         patches.wrap(ListenerQueue, "put", asked.arrived)
+        patches.wrap(SubscriptionTransportBase, "connect", connect)
+
+
+async def connect(wrapped: Callable[..., Awaitable[T]], transport: Any, args: Args, kwargs: Kwargs) -> T:
+    """Let a caller go on in the context from before: what a transport is told on connecting is its own affair."""
+    before = get_current()
+    try:
+        return await wrapped(*args, **kwargs)
+    finally:
+        if get_current() is not before:
+            attach(before)
 
 
 class Asked:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from transport_support import TIMEOUT_S, Consumers, Producers
 
@@ -47,9 +47,16 @@ async def consume(kafka_bootstrap: str, instrumented: None, unique: str) -> Asyn
     """Start instrumented consumers of this test's topic; they are stopped at the end."""
     started: list[AIOKafkaConsumer] = []
 
-    async def start(*topics: str, **options: Any) -> AIOKafkaConsumer:
+    async def start(
+        *topics: str, listener: ConsumerRebalanceListener | None = None, **options: Any
+    ) -> AIOKafkaConsumer:
         options = {"group_id": f"{unique}-group", "auto_offset_reset": "earliest", **options}
-        consumer = AIOKafkaConsumer(*(topics or (unique,)), bootstrap_servers=kafka_bootstrap, **options)
+        topics = topics or (unique,)
+        consumer = AIOKafkaConsumer(
+            *(() if listener else topics), bootstrap_servers=kafka_bootstrap, **options
+        )
+        if listener is not None:
+            consumer.subscribe(topics, listener=listener)
         started.append(consumer)
         await asyncio.wait_for(consumer.start(), TIMEOUT_S)
         return consumer

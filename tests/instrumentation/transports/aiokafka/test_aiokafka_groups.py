@@ -56,8 +56,7 @@ async def test_a_partition_that_goes_to_another_member_ends_its_hops(
     await in_partition(producer, unique, 0, b"0")
     await in_partition(producer, unique, 1, b"1")
     listener = Listener()
-    first = await consume(f"{unique}-none", enable_auto_commit=False)
-    first.subscribe([unique], listener=listener)
+    first = await consume(listener=listener, enable_auto_commit=False)
     held = {
         record.partition: record
         for batch in await asyncio.wait_for(all_of(first, 2), TIMEOUT_S)

@@ -195,6 +195,9 @@ async def test_an_echo_of_the_requests_headers_is_no_hop(
     assert (outcomes(hops), hops.processes()) == (["confirmed"], [])
 
 
+@pytest.mark.filterwarnings(
+    "ignore:datetime.datetime.utcnow:DeprecationWarning"
+)  # nats-py's, since Python 3.12
 async def test_a_micro_service_answers_within_the_flow(client: Client, unique: str, hops: Any) -> None:
     """`nats.micro` is core request-reply underneath; its errors are replies like others."""
 
