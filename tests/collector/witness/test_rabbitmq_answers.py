@@ -155,6 +155,23 @@ async def test_figures_that_make_no_sense_are_not_told(
     assert rows == {"fields", "inside", "orders"}
 
 
+async def test_old_statistics_are_no_restart(management: Management, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node tells its uptime as of its last statistics; only one that is shorter than before began anew."""
+    clock = [1_000.0]
+    monkeypatch.setattr("hopwatch_collector.witness.rabbitmq.time.time", lambda: clock[0])
+    witness = management.witness()
+    began = []
+    for now, uptime_s, published in (
+        (1_000.0, 900, 7), (1_011.0, 900, 8), (1_011.5, 911, 9), (1_071.0, 911, 9), (1_071.1, 971, 9), (1_080.0, 3, 0),
+    ):  # fmt: skip
+        clock[0] = now
+        management.lists["nodes"] = [{"name": "n", "uptime": uptime_s * 1_000}]
+        management.lists["queues"] = [GOOD | {"node": "n", "message_stats": {"publish": published}}]
+        began.append((await witness.look()).positions[Place("orders")].first)
+    await witness.close()
+    assert began == [100] * 5 + [1_077]
+
+
 NASTY = [
     'it\'s "quoted"; DROP TABLE ledger --',
     "two\nlines\ttab",

@@ -24,8 +24,6 @@ _QUEUE_COLUMNS: Final = (
 _EXCHANGE_COLUMNS: Final = "name,type,arguments,policy"
 _BINDING_WORDS: Final = ("source", "destination", "destination_type", "routing_key")
 _BINDING_COLUMNS: Final = ",".join((*_BINDING_WORDS, "arguments"))
-_JITTER_S: Final = 5.0
-"""A node's start, as told at several looks, is the same one when no further apart than this."""
 
 
 class RabbitMQWitness:
@@ -99,6 +97,8 @@ class _Counting:
     """Since when each queue's counters count: a node that starts, and a queue declared anew, begin at nought."""
 
     starts: dict[str, float] = field(default_factory=dict)
+    uptimes: dict[str, float] = field(default_factory=dict)
+    """As the nodes last told them: up to one of their statistics' intervals old, which is theirs to choose."""
     queues: dict[str, tuple[float, float, tuple[int, ...]]] = field(default_factory=dict)
     """Of each queue: the start of its node, since when it counts, and how far it had counted."""
     looked: bool = False
@@ -108,9 +108,10 @@ class _Counting:
     ) -> dict[str, int]:
         """Since when each of the queues counts, in seconds since 1970, 0 where nobody tells."""
         for node in nodes:
-            start = now - number(node.get("uptime"), 0) / 1000
-            if abs(start - self.starts.get(node["name"], 0.0)) > _JITTER_S:
-                self.starts[node["name"]] = start
+            name, uptime = node["name"], number(node.get("uptime"), 0)
+            if name not in self.starts or uptime < self.uptimes[name]:
+                self.starts[name] = now - uptime / 1000
+            self.uptimes[name] = uptime
         before, self.queues = self.queues, {}
         for queue in queues:
             start, counted = self.starts.get(str(queue.get("node")), 0.0), _counters(queue)
