@@ -15,6 +15,7 @@ from hopwatch_collector.auth import require_safe
 from hopwatch_collector.errors import CollectorError, SettingsError
 from hopwatch_collector.expects import Declared, load
 from hopwatch_collector.settings import Settings
+from hopwatch_collector.witness.configured import witnesses
 
 _LISTENING = "Where to listen"
 _ENGINE = "What to keep, and where"
@@ -242,6 +243,7 @@ def checked(given: dict[str, Any], *, json: bool) -> None:
     try:
         settings = _settings(given)
         require_safe(settings)
+        witnesses(settings)
         declared = load(settings)
     except SettingsError as error:
         mistakes = str(error)

@@ -27,7 +27,7 @@ from hopwatch_collector.pipeline import pipeline
 from hopwatch_collector.pump import Pump
 from hopwatch_collector.query import Queries
 from hopwatch_collector.settings import Settings
-from hopwatch_collector.witness.configured import watches
+from hopwatch_collector.witness.configured import witnesses
 from hopwatch_collector.witness.watch import Watch
 
 _log = structlog.get_logger("hopwatch.server")
@@ -60,6 +60,7 @@ async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[R
     """
     require_safe(settings)
     declared = load(settings)
+    named = witnesses(settings)
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_data_directory(settings.data))
@@ -71,7 +72,7 @@ async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[R
         await asyncio.to_thread(declare, store, declared)
         queries = Queries(store, settings.deadline)
         pipe = await stack.enter_async_context(pipeline(settings, store, metrics, _engine_sync(settings)))
-        watching = watches(settings, store, metrics)
+        watching = [Watch(witness, store, metrics) for witness in named]
         beside = {f"watch-{watch.system}": watch.run() for watch in watching}
         beside["reread"] = reread(settings, store, metrics, again)
         await stack.enter_async_context(_running(beside))

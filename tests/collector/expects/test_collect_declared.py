@@ -147,6 +147,9 @@ def test_every_mistake_is_one_of_a_list(write: Write) -> None:
         "hopwatch.yaml, line 4: deadlines.0.after: 'soon' is no time: write 30 (seconds), 500ms, 90s, 5m, 2h or 1d",
     ]
     assert done.stderr == "hopwatch collect: " + "\n  ".join(told["mistakes"]) + "\n"
+    address = check("--json", "--watch-nats", "nats://broker:99999")
+    assert address.returncode == 2
+    assert json.loads(address.stdout)["mistakes"] == ["--watch-nats is nats://user:password@host:4222"]
     options = check("--json", "--deadline", "0", "--api-port", "70000")
     assert options.returncode == 2
     assert [one.partition(":")[0] for one in json.loads(options.stdout)["mistakes"]] == [

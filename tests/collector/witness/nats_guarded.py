@@ -9,13 +9,15 @@ from urllib.request import urlopen
 
 from scenario_support import until
 
+from hopwatch_collector.settings import Settings
+from hopwatch_collector.witness.configured import witnesses
 from hopwatch_collector.witness.nats import NatsWitness
 from hopwatch_demo.brokers.nats import Nats
 
 _LOGINS = """\
 authorization {{ users = [
   {{ user: shop, password: shop }}
-  {{ user: witness, password: witness, permissions: {{ publish: {{ deny: {publish} }}, subscribe: {{ deny: {subscribe} }} }} }}
+  {{ user: witness, password: "ri:g%t@", permissions: {{ publish: {{ deny: {publish} }}, subscribe: {{ deny: {subscribe} }} }} }}
 ] }}
 """
 
@@ -54,4 +56,11 @@ class GuardedNats(Nats):
 
     def witness(self) -> NatsWitness:
         """A witness with its own login."""
-        return NatsWitness(f"nats://witness:witness@127.0.0.1:{self.port}", f"http://127.0.0.1:{self.http}")
+        return self.witness_with(f"http://127.0.0.1:{self.http}")
+
+    def witness_with(self, monitoring: str | None) -> NatsWitness:
+        """The same, with another monitoring endpoint or none."""
+        address = f"nats://witness:ri%3Ag%25t%40@127.0.0.1:{self.port}"
+        [witness] = witnesses(Settings(watch_nats=address, watch_nats_monitoring=monitoring))
+        assert isinstance(witness, NatsWitness)
+        return witness

@@ -56,7 +56,7 @@ async def answered(server: GuardedNats) -> AsyncIterator[Callable[[Answer], Any]
 
         await client.subscribe("$JS.API.>", cb=respond)
         await client.flush()
-        witness = NatsWitness(f"nats://witness:witness@127.0.0.1:{server.port}")
+        witness = server.witness_with(None)
         witnesses.append(witness)
         return await witness.look()
 
@@ -248,7 +248,7 @@ GOOD = connection("a.good")
 async def _subscribers(server: GuardedNats, body: bytes, **more: Any) -> tuple[set[tuple[str, str]], str]:
     """Who is seen to be subscribed, and the trouble."""
     with monitoring(body, **more) as url:
-        witness = NatsWitness(f"nats://witness:witness@127.0.0.1:{server.port}", url)
+        witness = server.witness_with(url)
         look = await witness.look()
         await witness.close()
         await asyncio.sleep(0)

@@ -1,5 +1,6 @@
 """What becomes of Kafka records when the cluster goes away, or does not let the witness see."""
 
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,21 +14,29 @@ from kafka_shop import Shop, administering
 
 from hopwatch.transports.aiokafka import AioKafkaInstrumentor
 from hopwatch_collector.query import Queries
+from hopwatch_collector.settings import Settings
+from hopwatch_collector.witness.configured import witnesses
 from hopwatch_collector.witness.kafka import KafkaWitness
+from hopwatch_collector.witness.model import WitnessAway
 from hopwatch_demo.brokers.kafka import Kafka
 from hopwatch_demo.brokers.ports import free_ports
 
 _GUARDED = """\
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},GUARDED://127.0.0.1:{guarded}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},GUARDED://127.0.0.1:{guarded},SEALED://127.0.0.1:{sealed}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},GUARDED://127.0.0.1:{guarded},SEALED://127.0.0.1:{sealed}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,GUARDED:SASL_PLAINTEXT,SEALED:SASL_SSL
 sasl.enabled.mechanisms=PLAIN
 listener.name.guarded.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
 user_witness="right" user_nobody="right" user_some="right";
+listener.name.sealed.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+user_witness="ri:g%t@";
+listener.name.sealed.ssl.keystore.location={directory}/keys.p12
+listener.name.sealed.ssl.keystore.password={secret}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:witness
 log.cleaner.backoff.ms=200
 """
+_SECRET = "only-for-this-test"
 _TOPIC, _GROUP = 2, 3
 _READ, _DESCRIBE, _DESCRIBE_CONFIGS = 3, 8, 10
 _DENY, _ALLOW = 2, 3
@@ -35,16 +44,56 @@ _LITERAL = 3
 
 
 class GuardedKafka(Kafka):
-    """Kafka with a second entrance for logins: `witness` may see everything, `nobody` nothing, `some` what is allowed."""
+    """Kafka with a second entrance for logins, and a third with TLS.
+
+    `witness` may see everything, `nobody` nothing, `some` what is allowed.
+    """
 
     def prepare(self) -> None:
         super().prepare()
-        (self.guarded,) = free_ports(1)
-        own = _GUARDED.format(port=self.port, controller=self.controller, guarded=self.guarded)
+        self.guarded, self.sealed = free_ports(2)
+        self._make_keys()
+        own = _GUARDED.format(
+            port=self.port,
+            controller=self.controller,
+            guarded=self.guarded,
+            sealed=self.sealed,
+            directory=self.directory,
+            secret=_SECRET,
+        )
         replaced = {line.partition("=")[0] for line in own.splitlines()}
         config = self.directory / "server.properties"
         kept = [line for line in config.read_text().splitlines() if line.partition("=")[0] not in replaced]
         config.write_text("\n".join(kept) + "\n" + own)
+
+    @property
+    def authority(self) -> Path:
+        """The certificate that vouches for the third entrance: its own."""
+        return self.directory / "authority.pem"
+
+    def _make_keys(self) -> None:
+        self._keytool(
+            *[
+                "-genkeypair",
+                "-keyalg",
+                "EC",
+                "-groupname",
+                "secp256r1",
+                "-validity",
+                "2",
+                "-dname",
+                "CN=kafka",
+            ],
+            *["-ext", "san=ip:127.0.0.1", "-ext", "bc:critical=ca:true"],
+            *["-ext", "ku:critical=keyCertSign,digitalSignature"],
+        )
+        self._keytool("-exportcert", "-rfc", "-file", str(self.authority))
+
+    def _keytool(self, *arguments: str) -> None:
+        # It lies beside the java of every JRE, not always on the PATH.
+        keytool = str(Path(self.jvm).resolve().with_name("keytool"))
+        store = ["-alias", "kafka", "-keystore", str(self.directory / "keys.p12"), "-storepass", _SECRET]
+        subprocess.run([keytool, *arguments, *store], check=True, capture_output=True)
 
     def witness(self, user: str, password: str) -> KafkaWitness:
         """A witness with a login."""
@@ -136,6 +185,22 @@ async def test_witness_without_permission(
     shop = Shop(stage(guarded.witness(user, password), AioKafkaInstrumentor()), f"127.0.0.1:{guarded.port}")
     await _half_read(shop)
     await _unknown_names_the_witness(shop, said)
+
+
+@pytest.mark.kafka
+async def test_witness_behind_tls(stage, guarded: GuardedKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`kafkas://` asks over TLS, with the login as it is spelt in the address; of a stranger's certificate it says so."""
+    address = f"kafkas://witness:ri%3Ag%25t%40@127.0.0.1:{guarded.sealed}"
+    [stranger] = witnesses(Settings(watch_kafka=address))
+    with pytest.raises(WitnessAway, match="CERTIFICATE_VERIFY_FAILED"):
+        await stranger.look()
+    monkeypatch.setenv("SSL_CERT_FILE", str(guarded.authority))
+    [witness] = witnesses(Settings(watch_kafka=address))
+    shop = Shop(stage(witness, AioKafkaInstrumentor()), f"127.0.0.1:{guarded.port}")
+    await _half_read(shop)
+    await shop.stage.judged(
+        {("a", "billing"): "settled", ("b", "billing"): "waiting"}, broker=[("b", "billing")]
+    )
 
 
 @pytest.mark.scenario(40, "Any: witness without permission")

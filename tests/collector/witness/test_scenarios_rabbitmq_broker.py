@@ -106,9 +106,9 @@ class Logins:
 
     async def make(self, name: str, tag: str, vhost: str) -> str:
         """The management URL of a new user who may see one virtual host, and read from none of its queues."""
-        await self._put(f"users/{name}", password="right", tags=tag)
+        await self._put(f"users/{name}", password="ri:g%t@", tags=tag)
         await self._put(f"permissions/{vhost}/{name}", configure="", write="", read="")
-        return str(self._url.copy_with(userinfo=f"{name}:right".encode()))
+        return str(self._url.copy_with(userinfo=f"{name}:ri%3Ag%25t%40".encode()))
 
     async def shut_out(self, name: str, vhost: str) -> None:
         """The user may no longer see the virtual host."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
@@ -33,7 +33,7 @@ class Management:
         """Asked so far."""
         self.left_out: dict[str, int] = {}
         """How many entries of which lists made no sense."""
-        self._auth = (parts.username or "guest", parts.password or "guest")
+        self._auth = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
         self._base = f"{parts.scheme}://{server}{parts.path.rstrip('/')}/api"
         self._http: httpx.AsyncClient | None = None
 
