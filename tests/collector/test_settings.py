@@ -36,6 +36,11 @@ def test_the_environment_sets_and_arguments_win(monkeypatch: pytest.MonkeyPatch)
         {"api_port": 70000},
         {"otlp_grpc_port": -1},
         {"deadline": 0},
+        {"engine_url": "clickhouse"},
+        {"engine_url": "tcp://clickhouse:9000"},
+        {"engine_url": "http://clickhouse:99999"},
+        {"engine_url": "http://["},
+        {"engine_url": "http://"},
         {"retention_days": 0},
         {"ingest_token": "with space"},
         {"read_token": "new\nline"},
@@ -48,5 +53,6 @@ def test_nonsense_is_refused(options: dict[str, object]) -> None:
 
 
 def test_tokens_are_not_shown() -> None:
-    """Settings may be logged; tokens may not."""
+    """Settings may be logged; tokens and passwords may not."""
+    assert "secret" not in repr(Settings(engine_url="https://me:secret@clickhouse:8443/hopwatch"))
     assert "secret" not in repr(Settings(ingest_token="secret", read_token="secret"))

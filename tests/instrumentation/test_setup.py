@@ -166,6 +166,33 @@ def test_an_absent_collector_does_not_change_the_program() -> None:
     assert len(done.stderr.splitlines()) <= 4, done.stderr
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"OTEL_PROPAGATORS": "tracecontext,no-such"},
+        {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"},
+        {"OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "-4"},
+        {"OTEL_PYTHON_TRACER_PROVIDER": "no-such"},
+    ],
+    ids=lambda said: next(iter(said)),
+)
+def test_an_environment_that_cannot_be_followed_does_not_change_the_program(said: dict[str, str]) -> None:
+    """Where OpenTelemetry raises over a variable the program runs as without us, and is told, by every way in."""
+    code = """
+        import hopwatch
+        hopwatch.instrument(service="orders")
+        from hopwatch.nats import connect
+        with hopwatch.tag(order=7):
+            print(connect.__module__, hopwatch.stats())
+        hopwatch.uninstrument()
+    """
+    done = run(textwrap.dedent(code), endpoint="http://127.0.0.1:9", **said)
+    assert (done.returncode, done.stdout) == (0, "nats None\n")
+    told = [line for line in done.stderr.splitlines() if line.startswith("hopwatch: ")]
+    assert len(told) == 2, done.stderr  # `instrument`, and the import that turns it on
+    assert all(line.startswith("hopwatch: this process is not instrumented: ") for line in told)
+
+
 def test_a_light_install_says_how_to_get_the_rest() -> None:
     """`hopwatch --help` lists the subcommands there are."""
     done = subprocess.run([HOPWATCH_RUN[0], "--help"], capture_output=True, text=True, check=True)

@@ -169,11 +169,23 @@ def test_no_collector_is_exit_code_3(hopwatch: Run) -> None:
     assert b"hopwatch collect" in done.stderr
 
 
-def test_a_wrong_address_is_said_so(hopwatch: Run) -> None:
+@pytest.mark.parametrize(
+    "address", ["localhost:4319", "http://[", "http://h:8o", "http://h:99999", "http://xn--a-.b", "ftp://h"]
+)
+def test_a_wrong_address_is_said_so(hopwatch: Run, address: str) -> None:
     """Something that is no URL is an error with an example, not a traceback."""
-    done = hopwatch("lag", "--collector", "localhost:4319")
+    done = hopwatch("lag", "--collector", address)
     assert done.returncode == 3
+    assert done.stderr.decode().startswith(f"hopwatch: Not a collector's address: {address}\n")
     assert b"http://127.0.0.1:4319" in done.stderr
+
+
+@pytest.mark.parametrize("token", ["\u00fc", "a b", "new\nline"])
+def test_a_token_that_cannot_be_one_is_said_so(hopwatch: Run, token: str) -> None:
+    """What fits in no HTTP header is an error that says what does, not a traceback."""
+    done = hopwatch("lag", "--token", token)
+    assert done.returncode == 3
+    assert b"printable ASCII characters without spaces" in done.stderr
 
 
 def test_a_wanted_token_is_asked_for(api: Any, make: Any, hopwatch: Run) -> None:

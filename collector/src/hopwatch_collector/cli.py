@@ -290,7 +290,8 @@ def log_to_stderr() -> None:
 
 def _explain(error: ValidationError) -> str:
     problems = (
-        f"--{str(problem['loc'][0]).replace('_', '-')}: {problem['msg']}" for problem in error.errors()
+        f"--{str(problem['loc'][0]).replace('_', '-')}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in error.errors()
     )
     return "\n  ".join(problems)
 

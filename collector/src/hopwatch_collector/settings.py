@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -31,7 +32,7 @@ class Settings(BaseSettings):
     otlp_grpc_port: Port = 4317
     otlp_http_port: Port = 4318
     api_port: Port = 4319
-    engine_url: str | None = None
+    engine_url: str | None = Field(default=None, repr=False)
     """ClickHouse to use instead of the embedded engine, e.g. `http://user:password@host:8123/hopwatch`."""
     deadline: float = Field(default=30.0, gt=0)
     """Seconds after which a message that waits is overdue and one in flight is stuck."""
@@ -80,6 +81,20 @@ class Settings(BaseSettings):
     def _absolute(cls, data: Path) -> Path:
         """Mean the same directory wherever the process goes."""
         return data.absolute()
+
+    @field_validator("engine_url")
+    @classmethod
+    def _server(cls, url: str | None) -> str | None:
+        """Refuse what is no address of a server: it would be taken for a directory, or end in a traceback."""
+        if url is not None:
+            try:
+                parts = urlsplit(url)
+                server = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            except ValueError:
+                server = None
+            if not server:
+                raise ValueError("it is http://user:password@host:8123/database")
+        return url
 
     @field_validator("config")
     @classmethod

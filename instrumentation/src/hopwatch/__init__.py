@@ -8,9 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hopwatch.export import stats
     from hopwatch.hooks import Hook
-    from hopwatch.setup import instrument, uninstrument
+    from hopwatch.setup import instrument, stats, uninstrument
     from hopwatch.tags import tag
 
 __all__ = ["Hook", "instrument", "stats", "tag", "uninstrument"]
@@ -20,7 +19,7 @@ _HOMES = {
     "uninstrument": "hopwatch.setup",
     "tag": "hopwatch.tags",
     "Hook": "hopwatch.hooks",
-    "stats": "hopwatch.export",
+    "stats": "hopwatch.setup",
 }
 
 

@@ -7,19 +7,23 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module, util
 from importlib.metadata import entry_points, packages_distributions, version
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import wrapt
-from opentelemetry import propagate
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from opentelemetry.propagators.textmap import TextMapPropagator
 
 from hopwatch.hooks import Hook, hook_for
 from hopwatch.hooks import forget as forget_hooks
 from hopwatch.hooks import install as install_hooks
 from hopwatch.optin import choose_calls
-from hopwatch.propagation import HopwatchPropagator
 from hopwatch.reports import reporter
+
+# OpenTelemetry's propagators and SDK read their `OTEL_*` variables as they are imported, and raise where one makes no sense:
+# what needs them is loaded in `_set_up`, which says so and lets the application go on.
+if TYPE_CHECKING:
+    from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+
+    from hopwatch.lean.ledger import ExportStats
 
 ENTRY_POINTS = "hopwatch.transports"
 """Entry-point group: name of the library's import package → its instrumentor class."""
@@ -45,10 +49,10 @@ class Transport:
         named = packages_distributions().get(self.name, ())
         return ", ".join(f"{name} {version(name)}" for name in dict.fromkeys(named)) or "of unknown version"
 
-    def load(self) -> BaseInstrumentor:
+    def load(self) -> "BaseInstrumentor":
         """Import and return the instrumentor; a singleton, as OpenTelemetry's are."""
         module, _, name = self.instrumentor.partition(":")
-        return cast(BaseInstrumentor, getattr(import_module(module), name)())
+        return cast("BaseInstrumentor", getattr(import_module(module), name)())
 
 
 class _State:
@@ -90,7 +94,8 @@ def instrument(
     import name of the library (see `hopwatch.Hook`).
 
     Libraries are instrumented as they are imported, so call it as early as you like. A second call adds
-    transports, names the service if nobody has, and changes nothing else. Does nothing where `OTEL_SDK_DISABLED` is true.
+    transports, names the service if nobody has, and changes nothing else. Does nothing where `OTEL_SDK_DISABLED` is true;
+    where another variable of the environment cannot be followed, it says so on stderr, and the process is not instrumented.
 
     Raises:
         ValueError: `only`, `exclude` or `hooks` names a transport that does not exist, `calls` a path that does not.
@@ -101,10 +106,8 @@ def instrument(
     install_hooks(hooks or {})
     choose_calls(calls)
     if _state.before is None:
-        from hopwatch.export import set_up_tracing  # the SDK is loaded only where it is used
-
-        set_up_tracing(service, endpoint)
-        _install_propagator()
+        if not _set_up(service, endpoint):
+            return
     elif service is not None:
         from hopwatch.export import name_service
 
@@ -122,8 +125,19 @@ def uninstrument() -> None:
     forget_hooks()
     reporter.stop()
     if _state.before is not None:
+        from opentelemetry import propagate
+
         propagate.set_global_textmap(_state.before)
         _state.before = None
+
+
+def stats() -> "ExportStats | None":
+    """Return what became of this process's spans; None where another provider than ours has them, or none has."""
+    if "hopwatch.export" not in sys.modules:
+        return None  # nothing was set up
+    from hopwatch.export import stats as of_our_provider
+
+    return of_our_provider()
 
 
 def _choose(
@@ -139,7 +153,25 @@ def _choose(
     return [t for name, t in by_name.items() if (only is None or name in only) and name not in exclude]
 
 
+def _set_up(service: str | None, endpoint: str | None) -> bool:
+    """Have spans go out and ids travel; whether it could be done."""
+    try:
+        from hopwatch.export import set_up_tracing
+
+        set_up_tracing(service, endpoint)
+        _install_propagator()
+    except Exception as error:  # noqa: BLE001 — a guest never breaks its host, whatever the environment says
+        _say(f"this process is not instrumented: {type(error).__name__}: {error}")
+        _log.debug("setting up failed", exc_info=error)
+        return False
+    return True
+
+
 def _install_propagator() -> None:
+    from opentelemetry import propagate
+
+    from hopwatch.propagation import HopwatchPropagator
+
     _state.before = propagate.get_global_textmap()
     hosts = frozenset(h.strip() for h in os.environ.get("HOPWATCH_BAGGAGE_HOSTS", "").split(",") if h.strip())
     propagate.set_global_textmap(HopwatchPropagator(_state.before, hosts))

@@ -15,7 +15,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import httpx
 
@@ -74,8 +74,8 @@ class _Endpoint:
 
     def __init__(self, url: str, token: str = "") -> None:
         self.url = url.rstrip("/")
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        parts = _parts(self.url)
+        if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
             raise Unreachable(
                 f"Not a collector's address: {url}",
                 "An address looks like http://127.0.0.1:4319.",
@@ -84,6 +84,12 @@ class _Endpoint:
         self.host = clean(parts.netloc.rpartition("@")[2])
         headers = {"Accept": "application/json", "User-Agent": "hopwatch-tui"}
         if token:
+            if not (token.isascii() and token.isprintable() and " " not in token):
+                raise NotAllowed(
+                    "This is no token",
+                    "A token is made of printable ASCII characters without spaces.",
+                    "Say --token TOKEN or set HOPWATCH_READ_TOKEN to the collector's read token.",
+                )
             headers["Authorization"] = f"Bearer {token}"
         self.options: dict[str, Any] = {
             "base_url": self.url + "/api/v1/",
@@ -161,6 +167,16 @@ class _Endpoint:
             f"It is over {MAX_ANSWER_BYTES // 1024**2} MiB.",
             "Ask for less, e.g. with --limit or --since.",
         )
+
+
+def _parts(url: str) -> SplitResult | None:
+    """An address in parts, None where the standard library or httpx cannot make sense of it."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, httpx.URL(url).host  # raise where there is none such
+    except (ValueError, httpx.InvalidURL):
+        return None
+    return parts
 
 
 def _is_loopback(host: str) -> bool:
