@@ -193,6 +193,22 @@ def test_an_environment_that_cannot_be_followed_does_not_change_the_program(said
     assert all(line.startswith("hopwatch: this process is not instrumented: ") for line in told)
 
 
+def test_a_misspelt_word_is_told(sink: Sink) -> None:
+    """A word of ours in the environment that nobody knows has no effect, which is said; the rest holds."""
+    code = "import hopwatch\nhopwatch.instrument()\nhopwatch.instrument()"
+    said = {"HOPWATCH_CALLS": "contribb", "HOPWATCH_RECORD": "body_size, message-key"}
+    done = run(code, endpoint=sink.url, **said)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        0,
+        [
+            "hopwatch: HOPWATCH_CALLS='contribb' is neither native nor contrib",
+            "hopwatch: HOPWATCH_RECORD: 'message-key' is none of body_size, graphql_document, message_key",
+        ],
+    )
+    right = {"HOPWATCH_CALLS": " Contrib", "HOPWATCH_RECORD": "BODY_SIZE,"}
+    assert run(code, endpoint=sink.url, **right).stderr == ""
+
+
 def test_a_light_install_says_how_to_get_the_rest() -> None:
     """`hopwatch --help` lists the subcommands there are."""
     done = subprocess.run([HOPWATCH_RUN[0], "--help"], capture_output=True, text=True, check=True)

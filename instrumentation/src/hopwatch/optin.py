@@ -1,7 +1,7 @@
 """What is recorded only where it is asked for, because it may be private or is seldom worth its price; and by whom."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final, Self
 
@@ -25,6 +25,9 @@ class CallsPath(StrEnum):
     """OpenTelemetry's own instrumentation packages; ids come in through the propagator."""
 
 
+_PATHS: Final = frozenset({"", *CallsPath})
+"""What may be said of it; nothing is the first."""
+
 _chosen: CallsPath | None = None
 
 
@@ -46,6 +49,20 @@ def calls_path() -> CallsPath:
     return CallsPath(said) if said in set(CallsPath) else CallsPath.NATIVE
 
 
+def misspelt() -> list[str]:
+    """Return what the environment asks for and nobody knows, in words: it has no effect."""
+    path = os.environ.get(CALLS_VARIABLE, "").strip()
+    known = {field.name for field in fields(OptIn)} - {"envelope"}
+    wanted = {word.strip() for word in os.environ.get(VARIABLE, "").split(",")}
+    odd = sorted(word for word in wanted if word and word.lower() not in known)
+    said = (
+        [f"{CALLS_VARIABLE}={path!r} is neither {' nor '.join(CallsPath)}"]
+        if path.lower() not in _PATHS
+        else []
+    )
+    return said + [f"{VARIABLE}: {word!r} is none of {', '.join(sorted(known))}" for word in odd]
+
+
 @dataclass(frozen=True, slots=True)
 class OptIn:
     """What the person running the process asked for."""
@@ -57,7 +74,7 @@ class OptIn:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read the variable; what is not known here is left to later versions."""
+        """Read the variable; what is not known here has no effect."""
         wanted = {word.strip().lower() for word in os.environ.get(VARIABLE, "").split(",")}
         return cls(
             message_key="message_key" in wanted,

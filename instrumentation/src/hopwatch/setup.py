@@ -15,7 +15,7 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from hopwatch.hooks import Hook, hook_for
 from hopwatch.hooks import forget as forget_hooks
 from hopwatch.hooks import install as install_hooks
-from hopwatch.optin import choose_calls
+from hopwatch.optin import choose_calls, misspelt
 from hopwatch.reports import reporter
 
 # OpenTelemetry's propagators and SDK read their `OTEL_*` variables as they are imported, and raise where one makes no sense:
@@ -160,6 +160,8 @@ def _set_up(service: str | None, endpoint: str | None) -> bool:
 
         set_up_tracing(service, endpoint)
         _install_propagator()
+        for odd in misspelt():
+            _say(odd)
     except Exception as error:  # noqa: BLE001 — a guest never breaks its host, whatever the environment says
         _say(f"this process is not instrumented: {type(error).__name__}: {error}")
         _log.debug("setting up failed", exc_info=error)
