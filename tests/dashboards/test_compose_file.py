@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from hopwatch_collector.settings import Settings
+from hopwatch_collector.witness.configured import witnesses
 from hopwatch_demo.catalogue import Broker
 from hopwatch_demo.shop.settings import PREFIX
 
@@ -145,8 +146,13 @@ def test_the_collector_is_told_only_what_it_understands(compose):
     environment = compose["services"]["collector"]["environment"]
     known = {f"HOPWATCH_{name.upper()}" for name in Settings.model_fields}
     assert set(environment) <= known
-    read = {name.removeprefix("HOPWATCH_").lower(): "abc" for name in environment} | {"listen": "0.0.0.0"}
-    assert Settings(**read).read_token == "abc"
+    read = {
+        name.removeprefix("HOPWATCH_").lower(): re.sub(r"\$\{[^}]*\}", "abc", str(value))
+        for name, value in environment.items()
+    }
+    settings = Settings(**read)
+    assert settings.read_token == "abc"
+    assert {witness.system for witness in witnesses(settings)} >= {"kafka", "rabbitmq", "nats"}
 
 
 def test_the_shop_is_told_only_what_it_understands(compose):
