@@ -165,6 +165,7 @@ def test_business_keys_do_not_leave_the_house(spans: InMemorySpanExporter) -> No
 
     assert headers_to("https://api.example.com/pay")["baggage"] == "theirs=1"
     assert "order_id" in headers_to("http://orders:8000/pay")["baggage"]
+    assert headers_to("http://[")["baggage"] == "theirs=1"  # no address, and no error of the call's either
 
 
 def test_tag_names_are_checked() -> None:

@@ -50,6 +50,9 @@ from hopwatch.ids import is_message_id, new_message_id
 if TYPE_CHECKING:
     from hopwatch.lean.span import LeanSpan
 
+_NOWHERE = "address.invalid"
+"""For the host of an address that is none (RFC 6761): whoever it is, it is not one of ours."""
+
 _INTERNAL_SUFFIXES = (".local", ".internal", ".svc", ".cluster.local", ".localhost")
 
 
@@ -325,5 +328,8 @@ def _http_host(span: Span) -> str | None:
     url = attributes.get("url.full") or attributes.get("http.url")
     if url is None:
         return None
-    host = attributes.get(SERVER_ADDRESS) or urlsplit(str(url)).hostname
+    try:
+        host = attributes.get(SERVER_ADDRESS) or urlsplit(str(url)).hostname
+    except ValueError:
+        return _NOWHERE
     return str(host) if host else ""

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
@@ -241,5 +240,5 @@ def opened_envelope(payload: Payload) -> tuple[Mapping[str, str], Payload] | Non
 
 def general(path: str) -> str:
     """Return the path of a connection with ids in it generalised, so that both ends spell few places alike."""
-    segments = urlsplit(path).path.split("/")
+    segments = path.partition("?")[0].partition("#")[0].split("/")
     return "/".join("*" if _ID.fullmatch(segment) else segment for segment in segments) or "/"

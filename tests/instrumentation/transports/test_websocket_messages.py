@@ -163,6 +163,18 @@ async def test_every_message_is_a_hop_of_its_own(url: str, hops: Any) -> None:
         assert send.status.status_code is StatusCode.UNSET
 
 
+@pytest.mark.parametrize("path", ["//[", "//rooms/42", "/rooms/42?x=[#", "/:99999"])
+async def test_no_path_hides_what_is_said_on_it(instrumented: Any, hops: Any, path: str) -> None:
+    """A stranger chooses the path: one that is half an address is a path like any other."""
+    instrumented(WebSocketsInstrumentor())
+    async with AsyncExitStack() as stack:
+        url = (await by_websockets(stack)).replace("/rooms/42", path)
+        assert await exchange(url, "one") == ["hello", "one"]
+        await hops.until(lambda: len(hops.sends()) == len(hops.processes()) == 3)
+    found = {span.attributes[DESTINATION] for span in (*hops.sends(), *hops.processes())}
+    assert found == {path.partition("?")[0].replace("42", "*")}
+
+
 async def test_the_handshake_is_a_call(url: str, hops: Any) -> None:
     """One client and one server span, which end with the answer 101 and not with the connection."""
     async with asyncio.timeout(TIMEOUT_S), connect(url):
