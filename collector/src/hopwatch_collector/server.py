@@ -59,8 +59,8 @@ async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[R
         SettingsError: the settings are not safe, or what is declared cannot be. StartError: a port or the data directory cannot be had.
     """
     require_safe(settings)
-    declared = load(settings)
     named = witnesses(settings)
+    declared = load(settings)
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_data_directory(settings.data))

@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from hopwatch_collector.addresses import server_in
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 MIB = 1 << 20
@@ -87,12 +88,8 @@ class Settings(BaseSettings):
     def _server(cls, url: str | None) -> str | None:
         """Refuse what is no address of a server: it would be taken for a directory, or end in a traceback."""
         if url is not None:
-            try:
-                parts = urlsplit(url)
-                server = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-            except ValueError:
-                server = None
-            if not server:
+            parts = server_in(url, ("http", "https"))
+            if parts is None or parts.port == 0:
                 raise ValueError("it is http://user:password@host:8123/database")
         return url
 

@@ -1,13 +1,16 @@
 """What is recorded only where it is asked for, because it may be private or is seldom worth its price; and by whom."""
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
 
 VARIABLE: Final = "HOPWATCH_RECORD"
 """Comma-separated: `message_key` (Kafka's record keys), `body_size` (bytes of every payload),
 `graphql_document` (the text of GraphQL operations)."""
+
+_WORDS: Final = ("body_size", "graphql_document", "message_key")
+"""What it may say: the fields of `OptIn` of these names."""
 
 ENVELOPE_VARIABLE: Final = "HOPWATCH_WEBSOCKET_ENVELOPE"
 """`true`: WebSocket messages carry their context in front of them, where the other end says so too."""
@@ -24,9 +27,6 @@ class CallsPath(StrEnum):
     CONTRIB = "contrib"
     """OpenTelemetry's own instrumentation packages; ids come in through the propagator."""
 
-
-_PATHS: Final = frozenset({"", *CallsPath})
-"""What may be said of it; nothing is the first."""
 
 _chosen: CallsPath | None = None
 
@@ -45,22 +45,26 @@ def calls_path() -> CallsPath:
     """Return the path chosen, in code or in the environment; a misspelt word there is as good as none."""
     if _chosen is not None:
         return _chosen
-    said = os.environ.get(CALLS_VARIABLE, "").strip().lower()
+    said = _path_asked().lower()
     return CallsPath(said) if said in set(CallsPath) else CallsPath.NATIVE
 
 
 def misspelt() -> list[str]:
     """Return what the environment asks for and nobody knows, in words: it has no effect."""
-    path = os.environ.get(CALLS_VARIABLE, "").strip()
-    known = {field.name for field in fields(OptIn)} - {"envelope"}
-    wanted = {word.strip() for word in os.environ.get(VARIABLE, "").split(",")}
-    odd = sorted(word for word in wanted if word and word.lower() not in known)
-    said = (
-        [f"{CALLS_VARIABLE}={path!r} is neither {' nor '.join(CallsPath)}"]
-        if path.lower() not in _PATHS
-        else []
-    )
-    return said + [f"{VARIABLE}: {word!r} is none of {', '.join(sorted(known))}" for word in odd]
+    found: list[str] = []
+    path = _path_asked()
+    if path and path.lower() not in set(CallsPath):
+        found.append(f"{CALLS_VARIABLE}={path!r} is neither {' nor '.join(CallsPath)}")
+    odd = sorted(word for word in _words_asked() if word.lower() not in _WORDS)
+    return found + [f"{VARIABLE}: {word!r} is none of {', '.join(_WORDS)}" for word in odd]
+
+
+def _path_asked() -> str:
+    return os.environ.get(CALLS_VARIABLE, "").strip()
+
+
+def _words_asked() -> set[str]:
+    return {word.strip() for word in os.environ.get(VARIABLE, "").split(",")} - {""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +79,8 @@ class OptIn:
     @classmethod
     def from_environment(cls) -> Self:
         """Read the variable; what is not known here has no effect."""
-        wanted = {word.strip().lower() for word in os.environ.get(VARIABLE, "").split(",")}
+        wanted = {word.lower() for word in _words_asked()}
         return cls(
-            message_key="message_key" in wanted,
-            body_size="body_size" in wanted,
-            graphql_document="graphql_document" in wanted,
+            **{word: word in wanted for word in _WORDS},
             envelope=os.environ.get(ENVELOPE_VARIABLE, "").strip().lower() in ("1", "true", "yes"),
         )

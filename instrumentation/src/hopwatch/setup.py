@@ -108,6 +108,8 @@ def instrument(
     if _state.before is None:
         if not _set_up(service, endpoint):
             return
+        for odd in misspelt():
+            _say(odd)
     elif service is not None:
         from hopwatch.export import name_service
 
@@ -160,8 +162,6 @@ def _set_up(service: str | None, endpoint: str | None) -> bool:
 
         set_up_tracing(service, endpoint)
         _install_propagator()
-        for odd in misspelt():
-            _say(odd)
     except Exception as error:  # noqa: BLE001 — a guest never breaks its host, whatever the environment says
         _say(f"this process is not instrumented: {type(error).__name__}: {error}")
         _log.debug("setting up failed", exc_info=error)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from hopwatch_collector.addresses import server_in
 from hopwatch_collector.errors import SettingsError
 from hopwatch_collector.settings import Settings
 from hopwatch_collector.witness.model import Witness
@@ -23,8 +24,6 @@ _FORMS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
     "nats-monitoring": (("http", "https"), "http://host:8222"),
 }
 """Of every `--watch-` option that is an address: its schemes, and how it is written."""
-
-_NOTHING: Final = SplitResult("", "", "", "", "")
 
 
 def witnesses(settings: Settings) -> list[Witness]:
@@ -93,7 +92,10 @@ def kafka_options(text: str) -> tuple[str, dict[str, Any]]:
     """
     if "://" not in text:
         return _servers(text), {}
-    parts = _split(text)
+    try:
+        parts = urlsplit(text)  # not of one server: there may be several
+    except ValueError:
+        raise SettingsError(f"--watch-kafka is {_KAFKA}") from None
     if parts.scheme not in ("kafka", "kafkas"):
         raise SettingsError(f"--watch-kafka is {_KAFKA}")
     login, _, servers = parts.netloc.rpartition("@")
@@ -133,8 +135,8 @@ def nats_options(text: str) -> tuple[str, dict[str, Any]]:
 def _servers(text: str) -> str:
     """Kafka's bootstrap servers, if each of them has a name and a port that can be."""
     for server in text.split(","):
-        parts = _with_port(f"kafka://{server.strip()}")
-        if not parts.hostname or parts.path or parts.query or parts.fragment:
+        parts = server_in(f"kafka://{server.strip()}", ("kafka",))
+        if parts is None or parts.path or parts.query or parts.fragment:
             raise SettingsError(f"--watch-kafka is {_KAFKA}")
     return text
 
@@ -142,27 +144,9 @@ def _servers(text: str) -> str:
 def _address(what: str, text: str) -> SplitResult:
     """The parts of an address, if it is one that `--watch-<what>` takes."""
     schemes, form = _FORMS[what]
-    parts = _with_port(text)
-    if parts.scheme not in schemes or not parts.hostname:
+    parts = server_in(text, schemes)
+    if parts is None:
         raise SettingsError(f"--watch-{what} is {form}")
-    return parts
-
-
-def _split(text: str) -> SplitResult:
-    """An address in parts; one that is none has none."""
-    try:
-        return urlsplit(text)
-    except ValueError:
-        return _NOTHING
-
-
-def _with_port(text: str) -> SplitResult:
-    """The same of an address of one server: a port that cannot be makes it none."""
-    parts = _split(text)
-    try:
-        _ = parts.port
-    except ValueError:
-        return _NOTHING
     return parts
 
 
