@@ -10,6 +10,7 @@ CollectorError
 │   ├── UnsupportedRequest  a content type or encoding we do not speak
 │   ├── BodyTimeout         the body took too long to arrive
 │   ├── EngineRefusal       the engine understood and said no; the same bytes will be refused again
+│   ├── InvalidCursor       a page was asked for by something that no answer gave
 │   └── QueryLimit          the question would take more time, memory or rows than one may
 └── RetryableError          the same request may succeed later
     ├── Overloaded          too many bytes in hand right now
@@ -57,6 +58,10 @@ class BodyTimeout(PermanentError):
 
 class EngineRefusal(PermanentError):
     """The engine understood the statement and said no; the same bytes will be refused again."""
+
+
+class InvalidCursor(PermanentError):
+    """A page was asked for by a cursor that no earlier answer gave."""
 
 
 class QueryLimit(PermanentError):

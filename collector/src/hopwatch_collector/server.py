@@ -15,17 +15,20 @@ from typing import Any, Literal
 import structlog
 
 from hopwatch_collector.api.app import create_app, end_streams, live_streams
+from hopwatch_collector.api.live import Broadcast
 from hopwatch_collector.api.models import Health, WitnessHealth
 from hopwatch_collector.auth import require_safe
 from hopwatch_collector.engine import Store
 from hopwatch_collector.errors import StartError
 from hopwatch_collector.expects import declare, load, reread
 from hopwatch_collector.journal.files import sync_filesystem
+from hopwatch_collector.judge.loop import Judge
 from hopwatch_collector.listen import listening, port_of, served
 from hopwatch_collector.metrics import Metrics
 from hopwatch_collector.pipeline import pipeline
 from hopwatch_collector.pump import Pump
 from hopwatch_collector.query import Queries
+from hopwatch_collector.query.clocks import ClockReader
 from hopwatch_collector.settings import Settings
 from hopwatch_collector.witness.configured import witnesses
 from hopwatch_collector.witness.watch import Watch
@@ -70,7 +73,9 @@ async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[R
         store = await asyncio.to_thread(Store.open, settings.engine_url or str(settings.engine_dir), settings)
         stack.push_async_callback(asyncio.to_thread, store.close)
         await asyncio.to_thread(declare, store, declared)
-        queries = Queries(store, settings.deadline)
+        queries = Queries(store)
+        clocks = ClockReader(store)
+        judge = Judge(store, clocks.offsets_around, settings.deadline)
         pipe = await stack.enter_async_context(pipeline(settings, store, metrics, _engine_sync(settings)))
         watching = [Watch(witness, store, metrics) for witness in named]
         beside = {f"watch-{watch.system}": watch.run() for watch in watching}
@@ -80,7 +85,11 @@ async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[R
         api = create_app(queries, settings, metrics, health)
         await stack.enter_async_context(served(api, listener, lifespan="on"))
         stack.callback(end_streams, api)
-        pipe.pump.audience = live_streams(api)
+        streams = live_streams(api)
+        pipe.pump.audience = Audience(streams, judge)
+        judge.on_news = streams.news
+        judge.start()
+        stack.push_async_callback(asyncio.to_thread, judge.stop)
         yield Ready(settings.listen, pipe.grpc_port, pipe.http_port, port_of(listener))
 
 
@@ -102,6 +111,24 @@ def _on_hangup(stop: asyncio.Event, again: asyncio.Event) -> Callable[[], None]:
     """What SIGHUP means: read files again; where a terminal we were started on has gone, the end, as without a handler."""
     terminals = [fd for fd in (0, 1, 2) if os.isatty(fd)]
     return lambda: (again if all(map(os.isatty, terminals)) else stop).set()
+
+
+class Audience:
+    """Whoever is told of spans that have come into the engine: live streams, and the judge. Safe from any thread."""
+
+    def __init__(self, streams: Broadcast, judge: Judge) -> None:
+        self._streams = streams
+        self._judge = judge
+
+    @property
+    def viewers(self) -> int:
+        """How many watch a live stream."""
+        return self._streams.viewers
+
+    def news(self) -> None:
+        """There is more to be seen and to be judged."""
+        self._judge.wake()
+        self._streams.news()
 
 
 class HealthCheck:

@@ -21,7 +21,7 @@ _TRANSPORT = {
     "send_progress_in_http_headers", "http_headers_progress_interval_ms", "enable_http_compression", "client_protocol_version", "role",
     "cancel_http_readonly_queries_on_client_close", "quota_key", "buffer_size",
 }  # fmt: skip
-_INSERT = re.compile(rb"\s*INSERT INTO (\S+) +FORMAT (\w+)\n", re.IGNORECASE)
+_INSERT = re.compile(rb"\s*INSERT INTO (\S+(?: \([^)]*\))?) +FORMAT (\w+)\n", re.IGNORECASE)
 
 
 class Session:

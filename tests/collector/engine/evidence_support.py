@@ -6,27 +6,27 @@ from typing import Any
 from ledger_support import at, judged
 
 from hopwatch_collector.engine import Store
-from hopwatch_collector.witness.watch import _POSITION_COLUMNS, _WATCH_COLUMNS
+from hopwatch_collector.witness.watch import POLL_COLUMNS, STATE_COLUMNS
 
 
 def stood(store: Store, system: str, receiver: str, seconds: float, **told: Any) -> None:
     """A witness wrote down how a receiver stood, so many seconds into the story."""
     when = at(seconds)
-    defaults: dict[str, Any] = dict.fromkeys(_POSITION_COLUMNS, -1)
+    defaults: dict[str, Any] = dict.fromkeys(STATE_COLUMNS, -1)
     defaults |= {
         "day": when.date(), "system": system, "destination": "", "receiver": receiver, "partition": "", "at": when,
         "oldest_at": datetime(1970, 1, 1, tzinfo=when.tzinfo), "dead_letters": 0, "state": "",
         "uncounted": 0,
     }  # fmt: skip
     row = defaults | told
-    store.write("positions", _POSITION_COLUMNS, [[row[name] for name in _POSITION_COLUMNS]])
+    store.write("receiver_states", STATE_COLUMNS, [[row[name] for name in STATE_COLUMNS]])
 
 
 def looked(store: Store, system: str, seconds: float, *, ok: bool = True) -> None:
     """A witness looked, or could not, so many seconds into the story."""
     when = at(seconds)
     row = [when.date(), system, "broker:1", when, int(ok), "" if ok else "login refused", 1, 1]
-    store.write("watches", _WATCH_COLUMNS, [row])
+    store.write("watches", POLL_COLUMNS, [row])
 
 
 def finding(store: Store, now: float, **more: float) -> str:

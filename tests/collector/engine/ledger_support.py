@@ -15,7 +15,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from hopwatch_collector.engine import Row, Store
-from hopwatch_collector.query.clocks import NOTHING, Clocks
+from hopwatch_collector.judge.evaluation import evaluate
+from hopwatch_collector.judge.loop import Judge
+from hopwatch_collector.judge.rules import sentence
+from hopwatch_collector.query import Queries
+from hopwatch_collector.query.clocks import NOTHING, ClockReader, Clocks
 
 T0 = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 """Second 0 of every test's story."""
@@ -295,12 +299,53 @@ def judged(
     until: float = 3000.0,
     clocks: Clocks = NOTHING,
 ) -> list[Row]:
-    """All deliveries as they stand so many seconds into the story."""
-    params = {
-        "now": at(now), "deadline": deadline, "grace": grace, "since": at(since), "until": at(until),
-        "verdicts": [], "destination": "", "receiver": "", "service": "", "top": 10_000, **clocks.parameters(),
-    }  # fmt: skip
-    return store.query("deliveries", params)
+    """All deliveries as they stand so many seconds into the story, the newest first, judged from nothing but the evidence."""
+    with store.judging() as session:
+        messages = [row[0] for row in store._writer.query("SELECT DISTINCT message FROM ledger").result_rows]
+        found = evaluate(session, messages, lambda _: clocks.offsets_by_process(), _us(now), deadline, grace)
+    rows = [stored_row(row) for row in found.iter_rows(named=True)]
+    inside = [row for row in rows if at(since) <= row["first_at"] <= at(until)]
+    by_receiver = sorted(inside, key=lambda row: row["receiver"])
+    return sorted(by_receiver, key=lambda row: (row["first_at"], row["message"]), reverse=True)
+
+
+class Asked:
+    """The questions, each asked once the judge has judged all there is."""
+
+    def __init__(self, store: Store, deadline_s: float = 30.0) -> None:
+        self._store = store
+        self._deadline_s = deadline_s
+
+    def __getattr__(self, question: str) -> Any:
+        Judge(self._store, ClockReader(self._store).offsets_around, self._deadline_s).settle()
+        return getattr(Queries(self._store), question)
+
+
+def asked(store: Store, deadline_s: float = 30.0) -> Any:
+    """Return the questions, to be asked of what has been judged; `deadline_s` as for the judge."""
+    return Asked(store, deadline_s)
+
+
+def samples_of(queries: Any) -> list[Any]:
+    """Every sample that /metrics would show, whatever group it is of."""
+    return [sample for _, ask in queries.metrics() for sample in ask()]
+
+
+def _us(seconds: float) -> int:
+    return int(T0.timestamp()) * 10**6 + round(seconds * 10**6)
+
+
+def stored_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A judged row as a query would return it from the store."""
+    times = ("since", "due_at", "first_at", "sent_at", "received_at", "settled_at")
+    bits = {"producer": 1, "consumer": 2, "broker": 4}
+    return row | {
+        **{name: datetime.fromtimestamp(0, UTC) + timedelta(microseconds=row[name]) for name in times},
+        "why": sentence(row["cause"], row["detail"]),
+        "witnesses": [name for name, bit in bits.items() if row["witnesses"] & bit],
+        "trace_id": row["trace_id"] if any(row["trace_id"]) else row["flow"],
+        "keys": [(key["name"], key["value"]) for key in row["keys"]],
+    }
 
 
 def verdicts(store: Store, *, now: float = 10.0, **more: float) -> dict[str, str]:
@@ -317,12 +362,18 @@ TABLES = (
     "resources",
     "ledger",
     "commits",
-    "receivers",
+    "durable_subscriptions",
+    "brief_subscriptions",
+    "commit_heads",
+    "touched",
+    "deliveries",
+    "attention",
+    "judge_progress",
     "aliases",
     "strangers",
     "span_totals",
     "edges",
-    "positions",
+    "receiver_states",
     "sightings",
     "watches",
     "telling",

@@ -96,6 +96,6 @@ def test_merges_change_nothing(store: Store, story: list[S]) -> None:
         take(store, span)
     before = judged(store)
     store._writer.command("OPTIMIZE TABLE ledger FINAL")
-    store._writer.command("OPTIMIZE TABLE receivers FINAL")
+    store._writer.command("OPTIMIZE TABLE durable_subscriptions FINAL")
     store._writer.command("OPTIMIZE TABLE commits FINAL")
     assert judged(store) == before

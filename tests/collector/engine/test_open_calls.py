@@ -15,7 +15,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi.responses import StreamingResponse
-from ledger_support import T0, judged
+from ledger_support import T0, asked, judged
 from opentelemetry import propagate
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
@@ -33,7 +33,6 @@ from hopwatch.transports.grpc import GrpcInstrumentor
 from hopwatch.transports.httpx import HTTPXClientInstrumentor
 from hopwatch_collector.api.models import Evidence, Message
 from hopwatch_collector.engine import Row, Store
-from hopwatch_collector.query import Queries
 from hopwatch_collector.query.window import Window
 
 WITHIN_S = 20.0
@@ -76,7 +75,7 @@ class Told:
 
     def explained(self) -> tuple[Message, list[Evidence]]:
         """The one message there is, and the evidence of its one delivery."""
-        queries = Queries(self._store)
+        queries = asked(self._store)
         [row] = self.rows(LATE)
         message, why = queries.message(row["message"].hex()), queries.why(row["message"].hex())
         assert message is not None
@@ -85,7 +84,7 @@ class Told:
 
     def shows_flow(self, *names: str) -> None:
         """Make sure that one flow is listed and opens, with these spans."""
-        queries = Queries(self._store)
+        queries = asked(self._store)
         now = datetime.now(UTC)
         [listed] = queries.flows(Window(now - timedelta(hours=1), now + timedelta(hours=1))).flows
         flow = queries.flow(listed.flow_id)
@@ -277,7 +276,7 @@ async def test_a_caller_alone_shows_that_no_answer_came_yet(told: Told) -> None:
         assert row["since"] == row["sent_at"]
         go.set()
         await asking
-    assert told.deliveries(LATE) == [("settled.callee unseen", "POST 127.0.0.1", "127.0.0.1", 0)]
+    assert told.deliveries(LATE) == [("settled.callee_unseen", "POST 127.0.0.1", "127.0.0.1", 0)]
 
 
 async def test_grpc_calls_that_hang_are_shown_and_streams_are_not_stuck(told: Told) -> None:

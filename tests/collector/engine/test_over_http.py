@@ -6,6 +6,7 @@ import pytest
 from clickhouse_lookalike import clickhouse
 from ledger_support import (
     T0,
+    asked,
     committed,
     engine_home,
     judged,
@@ -19,7 +20,6 @@ from ledger_support import (
 
 from hopwatch_collector.engine import QueryLimit, QueryLimits, Store
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable
-from hopwatch_collector.query import Queries
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_story_over_http(served: Store) -> None:
     take(served, processed(send))
     assert verdicts(served) == {"billing": "settled"}
     served.maintain()
-    found = Queries(served).message("01900000-0000-7000-8000-000000000001")
+    found = asked(served).message("01900000-0000-7000-8000-000000000001")
     assert found is not None
     assert [(one.receiver, one.verdict.value, len(one.history)) for one in found.deliveries] == [
         ("billing", "settled", 1)

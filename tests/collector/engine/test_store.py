@@ -3,7 +3,6 @@
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from ledger_support import (
     CONSUMER,
     S,
+    asked,
     at,
     committed,
     empty,
@@ -23,8 +23,8 @@ from ledger_support import (
 )
 
 from hopwatch_collector.engine import QueryLimit, QueryLimits, Store, schema
-from hopwatch_collector.engine.sqlfiles import stages
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable
+from hopwatch_collector.query import Window
 from hopwatch_collector.query.clocks import NOTHING
 
 
@@ -36,7 +36,7 @@ def rows_of(store: Store) -> dict[str, int]:
         "resources",
         "ledger",
         "commits",
-        "receivers",
+        "durable_subscriptions",
         "aliases",
         "strangers",
         "span_totals",
@@ -92,73 +92,43 @@ def test_malformed_bytes_are_refused(store: Store) -> None:
     assert rows_of(store)["spans"] == 1
 
 
+def ask_within(store: Store, limits: QueryLimits) -> None:
+    """Ask for every flow there is."""
+    params = {
+        "since": at(-9),
+        "until": at(9),
+        "service": "",
+        "destination": "",
+        "top": 10_000,
+        **NOTHING.parameters(),
+    }
+    store.query("recent_flows", params, limits)
+
+
 def test_a_query_over_its_time_is_aborted(store: Store) -> None:
     """A query that takes too long ends with QueryLimit, and the next one is answered."""
     take(store, *(sent() for _ in range(2000)))
     with pytest.raises(QueryLimit):
-        judged_with(store, QueryLimits(seconds=0.001))
+        ask_within(store, QueryLimits(seconds=0.001))
     assert len(judged(store)) == 2000
 
 
-@pytest.mark.parametrize("limits", [QueryLimits(memory_bytes=1_000_000), QueryLimits(rows=10)])
+@pytest.mark.parametrize("limits", [QueryLimits(memory_bytes=1), QueryLimits(rows=10)])
 def test_a_query_over_its_memory_or_rows_is_aborted(store: Store, limits: QueryLimits) -> None:
     """Memory and rows are bounded in the same way as time."""
     take(store, *(sent() for _ in range(2000)))
     with pytest.raises(QueryLimit):
-        judged_with(store, limits)
+        ask_within(store, limits)
     assert len(judged(store)) == 2000
 
 
-def judged_with(store: Store, limits: QueryLimits) -> None:
-    params = {
-        "now": at(1), "deadline": 30.0, "grace": 2.0, "since": at(-9), "until": at(9), "verdicts": [], "destination": "", "receiver": "",
-        "service": "", "top": 10_000, **NOTHING.parameters(),
-    }  # fmt: skip
-    store.query("deliveries", params, limits)
-
-
-def test_stages_are_planned_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once a stage's columns are known its SELECT only fills its table, as planning it for its columns too costs twice as much."""
-    take(store, sent(), sent())
-    before = judged(store)
-    statements: list[str] = []
-    client = type(store._writer)
-    command = client.command
-
-    def noting(self: Any, cmd: str, *rest: Any, **more: Any) -> Any:
-        statements.append(cmd)
-        return command(self, cmd, *rest, **more)
-
-    monkeypatch.setattr(client, "command", noting)
-    assert judged(store) == before
-    assert sum(statement.startswith("INSERT INTO deliveries") for statement in statements) == 1
-    assert not any("ENGINE = Memory AS" in statement for statement in statements)
-
-
-def test_columns_that_no_longer_fit_are_learnt_anew(store: Store) -> None:
-    """Where the tables have become others, a query finds out what its stages are now, and answers."""
-    take(store, sent())
-    before = judged(store)
-    store._columns = dict.fromkeys(store._columns, "message UInt8")
-    assert judged(store) == before
-    assert "UInt8" not in {*store._columns.values()}
-
-
 def test_what_was_empty_is_asked_once_it_has_rows(store: Store) -> None:
-    """Stages made from tables without rows are left out only as long as these have none."""
+    """Tables without rows are left out only as long as they have none."""
     take(store, sent())
     assert [row["receiver"] for row in judged(store)] == [""]
     assert [row["receiver"] for row in judged(store)] == [""]
     take(store, subscribed())
     assert [row["receiver"] for row in judged(store)] == ["billing"]
-
-
-def test_stages_are_made_from_tables_that_exist(store: Store) -> None:
-    """A stage that names a table there is not would never be filled, one that does not read it filled for nothing."""
-    tables = {row[0] for row in store._writer.query("SHOW TABLES").result_rows}
-    sources = {(stage.select, source) for stage in stages("deliveries") for source in stage.sources}
-    assert {source for _, source in sources} <= tables
-    assert {source for _, source in sources} >= {"receivers", "positions", "commits"}
 
 
 HOSTILE = [
@@ -178,11 +148,9 @@ def test_hostile_names(store: Store, name: str) -> None:
     kept = name[:512]
     assert {row["destination"] for row in rows} == {kept}
     assert kept in {row["receiver"] for row in rows}
-    params = {
-        "now": at(9), "deadline": 30.0, "grace": 2.0, "since": at(-9), "until": at(9), "verdicts": [], "destination": kept, "receiver": kept,
-        "service": name[:256], "top": 10, **NOTHING.parameters(),
-    }  # fmt: skip
-    assert len(store.query("deliveries", params)) == 1
+    window = Window(at(-9), at(9))
+    told = asked(store).deliveries(window, destination=kept, receiver=kept, service=name[:256]).deliveries
+    assert len(told) == 1
     found = store.query(
         "search_keys", {"since": at(-9), "until": at(9), "key": "order", "value": name[:256], "top": 10}
     )

@@ -1,14 +1,13 @@
 """Deadlines per destination and receiver: the first rule that matches counts, and every row says when its time is up."""
 
 import pytest
-from ledger_support import at, judged, opened, processed, sent, subscribed, take
+from ledger_support import asked, at, judged, opened, processed, sent, subscribed, take
 
 from hopwatch_collector.api.models import Verdict
 from hopwatch_collector.engine import Store
 from hopwatch_collector.expects import Declared, declare
 from hopwatch_collector.expects.model import Rule
 from hopwatch_collector.expects.patterns import destination, glob
-from hopwatch_collector.query import Queries
 from hopwatch_collector.query.window import Window
 
 
@@ -92,9 +91,9 @@ def test_what_is_settled_is_due_no_more(store: Store) -> None:
     send = sent("orders")
     take(store, send, processed(send), subscribed("orders", "mail"))
     window = Window(at(-60), at(60))
-    told = {one.receiver: one for one in Queries(store, 7200.0).deliveries(window).deliveries}
+    told = {one.receiver: one for one in asked(store, 7200.0).deliveries(window).deliveries}
     assert (told["billing"].verdict, told["billing"].deadline) == (Verdict.SETTLED, None)
     assert (told["mail"].verdict, told["mail"].deadline) == (Verdict.WAITING, at(7200))
-    why = Queries(store, 7200.0).why(send.message)
+    why = asked(store, 7200.0).why(send.message)
     assert why is not None
     assert {one.receiver: one.deadline for one in why.explanations} == {"billing": None, "mail": at(7200)}

@@ -4,17 +4,16 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from ledger_support import at, committed, in_kafka, judged, processed, sent, subscribed, take, verdicts
+from ledger_support import asked, at, committed, in_kafka, judged, processed, sent, subscribed, take, verdicts
 
 from hopwatch_collector.api.models import Verdict
 from hopwatch_collector.engine import Store
 from hopwatch_collector.expects import Declared, declare
 from hopwatch_collector.expects.model import Expectation
 from hopwatch_collector.expects.patterns import destination
-from hopwatch_collector.query import Queries
 from hopwatch_collector.query.window import Window
 from hopwatch_collector.witness.nats import _NO_MONITORING
-from hopwatch_collector.witness.watch import _CLAIM_COLUMNS, _POSITION_COLUMNS, _WATCH_COLUMNS
+from hopwatch_collector.witness.watch import POLL_COLUMNS, STATE_COLUMNS, write_claims
 
 WINDOW = Window(at(-3000), at(3000))
 
@@ -34,26 +33,26 @@ def declaring(store: Store, *declared: Expectation, seconds: float = -60.0) -> N
 def looked(store: Store, system: str, seconds: float, trouble: str = "") -> None:
     """A witness looked so many seconds into the story."""
     when = at(seconds)
-    store.write("watches", _WATCH_COLUMNS, [[when.date(), system, "broker:1", when, 1, trouble, 1, 1]])
+    store.write("watches", POLL_COLUMNS, [[when.date(), system, "broker:1", when, 1, trouble, 1, 1]])
 
 
 def claimed(store: Store, system: str, pattern: str, receiver: str, seconds: float) -> None:
     """A witness saw that the broker knows a receiver, from then on."""
     when = at(seconds)
     row = [when.date(), system, pattern, receiver, 1, 1, when.replace(second=0), "", when, when, at(-10_000)]
-    store.write("receivers", _CLAIM_COLUMNS, [row])
+    write_claims(store, [row])
 
 
 def stood(store: Store, system: str, receiver: str, seconds: float, **told: Any) -> None:
     """A witness wrote down how a receiver stood."""
     when = at(seconds)
-    row: dict[str, Any] = dict.fromkeys(_POSITION_COLUMNS, -1)
+    row: dict[str, Any] = dict.fromkeys(STATE_COLUMNS, -1)
     row |= {
         "day": when.date(), "system": system, "destination": "", "receiver": receiver, "partition": "", "at": when,
         "oldest_at": at(-3000).fromtimestamp(0, at(0).tzinfo), "dead_letters": 0, "uncounted": 0, "state": "",
     }  # fmt: skip
     row |= told
-    store.write("positions", _POSITION_COLUMNS, [[row[name] for name in _POSITION_COLUMNS]])
+    store.write("receiver_states", STATE_COLUMNS, [[row[name] for name in STATE_COLUMNS]])
 
 
 def only(store: Store, now: float = 10.0) -> tuple[str, str]:
@@ -165,7 +164,7 @@ def test_a_receiver_seen_soon_afterwards_leaves_a_doubt(store: Store) -> None:
     looked(store, "rabbitmq", 3.0)
     assert only(store) == ("billing", "waiting.declared")
     assert only(store, 40.0) == ("billing", "unknown.declared")
-    row = Queries(store).deliveries(WINDOW).deliveries[0]
+    row = asked(store).deliveries(WINDOW).deliveries[0]
     assert row.verdict is Verdict.UNKNOWN
     assert row.missing.startswith("instrumenting the receiver")
 
@@ -228,7 +227,7 @@ def test_a_client_that_only_the_server_knows_may_be_the_declared_subscriber(stor
 
 @pytest.mark.parametrize(
     ("receiver", "cause"),
-    [("billing:orders", "unknown.witness blind"), ("ORDERS/billing", "no_receiver.declared")],
+    [("billing:orders", "unknown.missing_permissions"), ("ORDERS/billing", "no_receiver.declared")],
 )
 def test_only_what_a_witness_does_not_see_is_in_doubt(store: Store, receiver: str, cause: str) -> None:
     """Without NATS's monitoring endpoint plain subscribers are not seen; consumers of streams are."""
@@ -244,7 +243,7 @@ def test_while_the_witness_is_away_nobody_is_said_to_be_missing(store: Store) ->
     take(store, sent("orders", "kafka", **in_kafka(7)))
     looked(store, "kafka", -60.0)
     assert only(store) == ("billing", "waiting.declared")
-    assert only(store, 40.0) == ("billing", "unknown.witness away")
+    assert only(store, 40.0) == ("billing", "unknown.broker_unreachable")
 
 
 def test_why_says_where_a_title_comes_from(store: Store) -> None:
@@ -253,7 +252,7 @@ def test_why_says_where_a_title_comes_from(store: Store) -> None:
     claimed(store, "nats", "orders", "billing", -30.0)
     send = sent("orders")
     take(store, subscribed("orders", "billing"), send, processed(send))
-    found = Queries(store).why(send.message)
+    found = asked(store).why(send.message)
     assert found is not None
     said = {(evidence.witness, evidence.says) for evidence in found.explanations[0].evidence}
     assert {
@@ -261,4 +260,4 @@ def test_why_says_where_a_title_comes_from(store: Store) -> None:
         ("broker", "billing is owed orders, says the broker"),
         ("declaration", "billing is owed orders, as declared: operation onOrder in shop.yaml"),
     } <= said
-    assert Queries(store).deliveries(WINDOW).deliveries[0].declared
+    assert asked(store).deliveries(WINDOW).deliveries[0].declared

@@ -18,14 +18,14 @@ def queue(store: Store) -> Store:
 def test_counters_that_have_not_moved_say_nothing(queue: Store) -> None:
     """A queue's statistics from before the message are no proof that it is not there."""
     looked(queue, "rabbitmq", 20.0)
-    assert finding(queue, 20.0) == "waiting.owed"
+    assert finding(queue, 20.0) == "waiting.no_evidence"
 
 
 def test_counters_in_motion_say_nothing(queue: Store) -> None:
     """What came in is counted at another moment than what is there: only what stands still adds up."""
     stood(queue, "rabbitmq", "billing", 3.0, waiting=0, in_hand=0, published=1, handed=0, acked=0)
     looked(queue, "rabbitmq", 5.0)
-    assert finding(queue, 5.0) == "waiting.owed"
+    assert finding(queue, 5.0) == "waiting.no_evidence"
     looked(queue, "rabbitmq", 11.0)
     assert finding(queue, 11.0) == "lost.dropped"
 
@@ -34,7 +34,7 @@ def test_a_queue_that_settled_all_it_got_settled_this_one(queue: Store) -> None:
     """As many acknowledgements as messages, and nothing left: whoever took it acknowledged it."""
     stood(queue, "rabbitmq", "billing", 3.0, waiting=0, in_hand=0, published=1, handed=1, acked=1)
     looked(queue, "rabbitmq", 11.0)
-    assert finding(queue, 11.0) == "settled.elsewhere"
+    assert finding(queue, 11.0) == "settled.uninstrumented"
 
 
 def test_consumers_that_tell_nothing_leave_a_doubt(queue: Store) -> None:
@@ -42,7 +42,7 @@ def test_consumers_that_tell_nothing_leave_a_doubt(queue: Store) -> None:
     take(queue, sent("billing", "rabbitmq"))
     stood(queue, "rabbitmq", "billing", 3.0, waiting=0, in_hand=0, published=2, handed=1, acked=1)
     looked(queue, "rabbitmq", 11.0)
-    assert {row["cause"] for row in judged(queue, now=11.0)} == {"unknown.shared"}
+    assert {row["cause"] for row in judged(queue, now=11.0)} == {"unknown.uninstrumented_consumers"}
 
 
 def test_a_message_in_a_clients_hands_that_tells_waits(queue: Store) -> None:
@@ -52,9 +52,9 @@ def test_a_message_in_a_clients_hands_that_tells_waits(queue: Store) -> None:
     stood(queue, "rabbitmq", "billing", 3.0, waiting=0, in_hand=1, published=1, handed=1, acked=0)
     looked(queue, "rabbitmq", 20.0)
     causes = {row["message"].hex(): row["cause"] for row in judged(queue, now=20.0)}
-    assert sorted(causes.values()) == ["settled.ack", "waiting.fetched"]
+    assert sorted(causes.values()) == ["settled.ack", "waiting.prefetched"]
     looked(queue, "rabbitmq", 50.0)
-    assert "overdue.fetched" in {row["cause"] for row in judged(queue, now=50.0)}
+    assert "overdue.prefetched" in {row["cause"] for row in judged(queue, now=50.0)}
 
 
 def test_what_others_have_in_hand_they_may_have_had_since_it_was_sent(queue: Store) -> None:
@@ -62,7 +62,7 @@ def test_what_others_have_in_hand_they_may_have_had_since_it_was_sent(queue: Sto
     stood(queue, "rabbitmq", "billing", 3.0, waiting=0, in_hand=1, published=1, handed=1, acked=0)
     looked(queue, "rabbitmq", 20.0)
     (row,) = judged(queue, now=20.0)
-    assert (row["cause"], row["since"], row["due_at"]) == ("in_flight.elsewhere", at(0), at(30))
+    assert (row["cause"], row["since"], row["due_at"]) == ("in_flight.uninstrumented", at(0), at(30))
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_what_rests_on_now_is_unknown_without_a_witness(log: Store) -> None:
     assert finding(log, 10.0) == "waiting.held"
     assert finding(log, 34.0) == "overdue.held"
     looked(log, "kafka", 40.0, ok=False)
-    assert finding(log, 60.0) == "unknown.witness away"
+    assert finding(log, 60.0) == "unknown.broker_unreachable"
     looked(log, "kafka", 65.0)
     assert finding(log, 70.0) == "overdue.held"
 
@@ -110,6 +110,9 @@ def test_a_witness_that_never_got_through_knows_nobody_and_nothing(store: Store)
     """Whether anybody was owed it, only the broker could have told: that is unknown, with the witness's trouble."""
     take(store, sent("orders", "kafka", **in_kafka(7)))
     looked(store, "kafka", 5.0, ok=False)
-    assert finding(store, 10.0) == "waiting.nobody yet"
+    assert finding(store, 10.0) == "waiting.no_receiver_yet"
     (row,) = judged(store, now=40.0)
-    assert (row["cause"], row["why"]) == ("unknown.witness away", "the broker cannot be asked: login refused")
+    assert (row["cause"], row["why"]) == (
+        "unknown.broker_unreachable",
+        "the broker cannot be asked: login refused",
+    )

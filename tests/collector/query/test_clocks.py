@@ -95,7 +95,7 @@ offsets = st.fixed_dictionaries(
 @given(off=offsets, happened=st.lists(hops, min_size=1, max_size=10))
 def test_the_true_offset_is_in_the_interval(store: Store, off: dict[str, float], happened: list[Hop]) -> None:
     """Whatever the clocks and latencies are: no interval excludes the truth, and corrected by the estimates no hop goes back in time."""
-    for table in ("ledger", "resources", "receivers", "clock_pairs"):
+    for table in ("ledger", "resources", "durable_subscriptions", "brief_subscriptions", "clock_pairs"):
         store._writer.command(f"TRUNCATE TABLE {table}")
     now = ago(0)
     pairs = [hop.spans(now, off) for hop in happened]

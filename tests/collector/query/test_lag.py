@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 from evidence_support import looked, stood
-from ledger_support import T0, in_kafka, sent, subscribed, take
+from ledger_support import T0, asked, in_kafka, sent, subscribed, take
 
 from hopwatch_collector.engine import Store
 from hopwatch_collector.metrics import Metrics
-from hopwatch_collector.query import Queries
 from hopwatch_collector.query.lag import counted_once
 from hopwatch_collector.witness.model import Claim, Look, Place, Position
-from hopwatch_collector.witness.watch import _POSITION_COLUMNS, Watch
+from hopwatch_collector.witness.watch import STATE_COLUMNS, Watch
 
 
 def seconds_ago(seconds: float) -> float:
@@ -49,12 +48,12 @@ async def see(store: Store, system: str, positions: dict[Place, Position]) -> No
 def was(store: Store, system: str, place: Place, waiting: int, seconds: float) -> None:
     """Write down a position of so many seconds ago."""
     then = datetime.now(UTC) - timedelta(seconds=seconds)
-    values: dict[str, Any] = dict.fromkeys(_POSITION_COLUMNS, -1) | {
+    values: dict[str, Any] = dict.fromkeys(STATE_COLUMNS, -1) | {
         "day": then.date(), "system": system, "destination": place.destination, "receiver": place.receiver,
         "partition": place.partition, "at": then, "waiting": waiting, "oldest_at": datetime(1970, 1, 1, tzinfo=UTC),
         "dead_letters": 0, "state": "", "uncounted": 0,
     }  # fmt: skip
-    store.write("positions", _POSITION_COLUMNS, [[values[name] for name in _POSITION_COLUMNS]])
+    store.write("receiver_states", STATE_COLUMNS, [[values[name] for name in STATE_COLUMNS]])
 
 
 async def test_a_receiver_that_only_its_broker_knows(store: Store) -> None:
@@ -70,7 +69,7 @@ async def test_a_receiver_that_only_its_broker_knows(store: Store) -> None:
             Place("billing", "1", "orders"): Position(first=0, end=7, next=7, done=7, waiting=0, consumers=0),
         },
     )
-    (row,) = Queries(store).lag().rows
+    (row,) = asked(store).lag().rows
     assert (row.destination, row.receiver, row.waiting, row.known_waiting, row.by_broker) == (
         "orders",
         "billing",
@@ -91,7 +90,7 @@ async def test_the_broker_knows_best(store: Store) -> None:
     await see(
         store, "kafka", {Place("billing", "0", "orders"): Position(first=0, end=9, next=5, done=5, waiting=4)}
     )
-    (row,) = Queries(store).lag().rows
+    (row,) = asked(store).lag().rows
     assert (row.waiting, row.known_waiting, row.by_broker) == (4, 1, True)
     assert 17 < row.oldest_s < 60  # the broker does not tell how old, the ledger does
     assert row.sample_flow_ids == [send.trace.hex()]
@@ -103,7 +102,7 @@ async def test_a_queue_of_several_destinations_is_counted_once(store: Store) -> 
     subscriptions = [subscribed(to, "mail", system="rabbitmq", start=start - 5) for to in ("a", "b")]
     take(store, *subscriptions, sent("a", "rabbitmq", start=start), sent("b", "rabbitmq", start=start))
     await see(store, "rabbitmq", {Place("mail"): Position(waiting=5, in_hand=1, consumers=2)})
-    rows = Queries(store).lag().rows
+    rows = asked(store).lag().rows
     assert {(row.destination, row.waiting, row.by_broker) for row in rows} == {
         ("", 5, True),
         ("a", 1, False),
@@ -122,7 +121,7 @@ async def test_trend_and_time_to_drain(
     """Over five minutes: how fast the number grows, and when it will be gone if it shrinks."""
     was(store, "nats", Place("EVENTS/billing", "EVENTS"), before, seconds=600)
     await see(store, "nats", {Place("EVENTS/billing", "EVENTS"): Position(waiting=now)})
-    (row,) = Queries(store).lag().rows
+    (row,) = asked(store).lag().rows
     assert row.growth_per_s == pytest.approx(growth, rel=0.05)
     assert row.drain_s == (drain if drain is None else pytest.approx(drain, rel=0.05))
 
@@ -139,7 +138,7 @@ async def test_clocks_ahead_of_ours_make_no_negative_age(store: Store) -> None:
             )
         },
     )
-    (row,) = Queries(store).lag().rows
+    (row,) = asked(store).lag().rows
     assert row.oldest_s == 0.0
 
 
@@ -155,7 +154,7 @@ async def test_clocks_behind_ours_make_no_great_age(store: Store, looked_again: 
     sender = sent("orders", "kafka", start=seconds_ago(310), **in_kafka(7))
     take(store, subscribed("orders", "billing", system="kafka", start=seconds_ago(400)), sender)
     await see(store, "kafka", {place: Position(first=0, end=8, next=7, done=7, waiting=1, oldest_at=behind)})
-    (row,) = Queries(store).lag().rows
+    (row,) = asked(store).lag().rows
     assert row.waiting == 1
     assert (19 if looked_again else 59) < row.oldest_s < (40 if looked_again else 90)
 
@@ -178,7 +177,7 @@ async def test_what_the_ledger_knows_to_wait_is_no_younger_for_a_clock_ahead(sto
             )
         },
     )
-    (row,) = Queries(store).lag().rows
+    (row,) = asked(store).lag().rows
     assert (row.waiting, row.by_broker) == (1, True)
     assert 19 < row.oldest_s < 60
 
@@ -188,10 +187,10 @@ async def test_a_receiver_that_is_gone_has_no_lag(store: Store) -> None:
     witness = Scripted("nats", {Place("EVENTS/billing", "EVENTS"): Position(waiting=3)})
     watch = Watch(witness, store, Metrics())
     await watch.once()
-    assert [row.waiting for row in Queries(store).lag().rows] == [3]
+    assert [row.waiting for row in asked(store).lag().rows] == [3]
     witness.seen = Look()
     await watch.once()
-    assert Queries(store).lag().rows == []
+    assert asked(store).lag().rows == []
 
 
 def test_rows_without_a_broker_are_what_services_showed(store: Store) -> None:
@@ -201,5 +200,5 @@ def test_rows_without_a_broker_are_what_services_showed(store: Store) -> None:
         subscribed("orders", "billing", system="kafka", start=seconds_ago(25)),
         sent("orders", "kafka", start=seconds_ago(20)),
     )
-    (found,) = Queries(store).lag().rows
+    (found,) = asked(store).lag().rows
     assert (found.waiting, found.by_broker, found.growth_per_s, found.partitions) == (1, False, None, [])

@@ -19,7 +19,7 @@ def test_a_seek_past_a_record_skips_it_at_once(store: Store, send: S) -> None:
     """The consumer itself says that it jumped over it: no commit and no broker is needed, and it is the witness."""
     take(store, moved(5, 9))
     (row,) = judged(store, now=2.1)
-    assert (row["verdict"], row["cause"]) == ("skipped", "skipped.sought")
+    assert (row["verdict"], row["cause"]) == ("skipped", "skipped.seek")
     assert row["why"] == "its consumer was moved past it by a seek"
     assert row["witnesses"] == ["producer", "consumer"]
     assert row["since"] == at(2.0)
@@ -40,9 +40,9 @@ def test_a_later_read_settles_what_a_seek_skipped(store: Store, send: S) -> None
 def test_a_seek_back_takes_the_skip_back(store: Store, send: S) -> None:
     """What lies ahead of the consumer again is owed again; the latest seek over it counts."""
     take(store, moved(5, 9), moved(9, 6, start=3.0))
-    assert finding(store, 10.0) == "waiting.owed"
+    assert finding(store, 10.0) == "waiting.no_evidence"
     take(store, moved(6, 20, start=4.0))
-    assert finding(store, 10.0) == "skipped.sought"
+    assert finding(store, 10.0) == "skipped.seek"
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_a_seek_back_takes_the_skip_back(store: Store, send: S) -> None:
 def test_seeks_elsewhere_skip_nothing(store: Store, send: S, elsewhere: S) -> None:
     """Only a seek over this very offset, of this topic and partition, after it was sent, skips a record."""
     take(store, elsewhere)
-    assert finding(store, 10.0) == "waiting.owed"
+    assert finding(store, 10.0) == "waiting.no_evidence"
 
 
 def test_a_seek_is_told_from_a_commit_without_a_trace(store: Store, send: S) -> None:
     """Where a commit passed it too, the seek is the reason given."""
     take(store, moved(5, 9), committed("orders", 9, start=3.0))
-    assert finding(store, 10.0) == "skipped.sought"
+    assert finding(store, 10.0) == "skipped.seek"
 
 
 @pytest.fixture
@@ -90,15 +90,15 @@ def test_settled_only_where_all_was_heard(durable: Store) -> None:
     """The server's floor passes what was acknowledged, terminated and given up alike: only who listened knows which."""
     _stands(durable, 1.0, heard_from=7)
     _stands(durable, 2.0, heard_from=7, next=8, done=8, waiting=0)
-    assert finding(durable, 10.0) == "settled.elsewhere"
+    assert finding(durable, 10.0) == "settled.uninstrumented"
 
 
 def test_ended_while_nobody_listened(durable: Store) -> None:
     """Heard before and after, but not when it ended: unknown; a late span may still be on its way for a few seconds."""
     _stands(durable, 1.0, heard_from=7)
     _stands(durable, 2.0, heard_from=8, next=8, done=8, waiting=0)
-    assert finding(durable, 4.0) == "waiting.owed"
-    assert finding(durable, 10.0) == "unknown.unheard"
+    assert finding(durable, 4.0) == "waiting.no_evidence"
+    assert finding(durable, 10.0) == "unknown.missed_advisory"
 
 
 def test_ended_unheard_after_it_was_given_back(store: Store) -> None:
@@ -106,15 +106,15 @@ def test_ended_unheard_after_it_was_given_back(store: Store) -> None:
     send = sent("orders", hopwatch__stream="ORDERS", hopwatch__sequence=7)
     take(store, send, processed(send, "ORDERS/billing", settle="nack"))
     _stands(store, 2.0, heard_from=8, next=8, done=8, waiting=0)
-    assert finding(store, 10.0) == "unknown.unheard"
+    assert finding(store, 10.0) == "unknown.missed_advisory"
 
 
 def test_neither_settled_nor_in_hand(durable: Store) -> None:
     """Handed out, not settled, in nobody's hands and still in the stream: given up. In somebody's hands: not yet."""
     _stands(durable, 1.0, heard_from=8, next=8, in_hand=1, waiting=0)
-    assert finding(durable, 5.0) == "in_flight.elsewhere"
+    assert finding(durable, 5.0) == "in_flight.uninstrumented"
     _stands(durable, 2.0, heard_from=8, next=8, in_hand=0, waiting=0)
-    assert finding(durable, 5.0) == "dead_lettered.max deliveries"
+    assert finding(durable, 5.0) == "dead_lettered.max_deliveries"
 
 
 def test_out_of_sight(store: Store, send: S) -> None:
@@ -131,8 +131,8 @@ def test_out_of_sight(store: Store, send: S) -> None:
     stood(store, "kafka", "billing", 2.0, **place)
     stood(store, "kafka", "billing", 3.0, **place, state="hidden")
     looked(store, "kafka", 40.0)
-    assert finding(store, 5.0) == "waiting.owed"
-    assert finding(store, 41.0) == "unknown.hidden"
+    assert finding(store, 5.0) == "waiting.no_evidence"
+    assert finding(store, 41.0) == "unknown.no_permission"
 
 
 def test_what_was_passed_before_it_went_out_of_sight(store: Store, send: S) -> None:
@@ -148,7 +148,7 @@ def test_what_was_passed_before_it_went_out_of_sight(store: Store, send: S) -> N
     }
     stood(store, "kafka", "billing", 2.0, **place, state="hidden")
     looked(store, "kafka", 40.0)
-    assert finding(store, 41.0) == "settled.elsewhere"
+    assert finding(store, 41.0) == "settled.uninstrumented"
 
 
 def test_deleted_while_it_was_reading(durable: Store) -> None:
@@ -156,9 +156,9 @@ def test_deleted_while_it_was_reading(durable: Store) -> None:
     _stands(durable, 1.0)
     stood(durable, "nats", "ORDERS/billing", 3.0, partition="ORDERS", state="gone")
     looked(durable, "nats", 4.0)
-    assert finding(durable, 10.0) == "lost.gone"
+    assert finding(durable, 10.0) == "lost.receiver_deleted"
     _stands(durable, 0.5, next=6, done=6)
-    assert finding(durable, 10.0) == "unknown.gone"
+    assert finding(durable, 10.0) == "unknown.receiver_deleted"
 
 
 def test_settled_before_it_was_deleted(durable: Store) -> None:
@@ -167,7 +167,7 @@ def test_settled_before_it_was_deleted(durable: Store) -> None:
     _stands(durable, 2.0, heard_from=7, next=8, done=8, waiting=0)
     stood(durable, "nats", "ORDERS/billing", 3.0, partition="ORDERS", state="gone")
     looked(durable, "nats", 4.0)
-    assert finding(durable, 10.0) == "settled.elsewhere"
+    assert finding(durable, 10.0) == "settled.uninstrumented"
 
 
 def test_another_of_that_name_was_deleted_before(durable: Store) -> None:
@@ -175,4 +175,4 @@ def test_another_of_that_name_was_deleted_before(durable: Store) -> None:
     _stands(durable, -20.0, heard_from=1, next=90, done=90, end=90, waiting=0)
     stood(durable, "nats", "ORDERS/billing", -10.0, partition="ORDERS", state="gone")
     looked(durable, "nats", 4.0)
-    assert finding(durable, 10.0) == "waiting.owed"
+    assert finding(durable, 10.0) == "waiting.no_evidence"

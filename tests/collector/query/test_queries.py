@@ -1,7 +1,6 @@
 """The questions, asked of small stories: what comes back, what is left out, what is cut off."""
 
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -11,6 +10,7 @@ from ledger_support import (
     REMOTE,
     SERVER,
     S,
+    asked,
     at,
     committed,
     in_kafka,
@@ -18,6 +18,7 @@ from ledger_support import (
     new_trace,
     opened,
     processed,
+    samples_of,
     sent,
     subscribed,
     take,
@@ -25,7 +26,7 @@ from ledger_support import (
 
 from hopwatch_collector.api.models import Verdict
 from hopwatch_collector.engine import Store
-from hopwatch_collector.engine.sqlfiles import Stage
+from hopwatch_collector.errors import InvalidCursor
 from hopwatch_collector.query import Queries, SearchQuery, Window
 
 HOUR = Window(at(-600), at(3000))
@@ -33,7 +34,7 @@ HOUR = Window(at(-600), at(3000))
 
 @pytest.fixture
 def queries(store: Store) -> Queries:
-    return Queries(store)
+    return asked(store)
 
 
 def seconds_ago(seconds: float) -> float:
@@ -103,8 +104,8 @@ def test_the_state_of_a_flow(store: Store, ending: dict[str, str], state: str) -
     send = sent(start=start)
     take(store, send, processed(send, start=start + 1, **ending))
     window = Window(at(start - 60), at(start + 60))
-    assert [flow.state for flow in Queries(store).flows(window).flows] == [state]
-    assert len(Queries(store).flows(window, state="failed").flows) == 0
+    assert [flow.state for flow in asked(store).flows(window).flows] == [state]
+    assert len(asked(store).flows(window, state="failed").flows) == 0
 
 
 def test_a_flow_with_an_erring_span_failed(store: Store, queries: Queries) -> None:
@@ -324,21 +325,6 @@ def test_a_key_leads_to_whole_flows(store: Store, queries: Queries) -> None:
     assert (flow.kind, flow.id, flow.state) == ("flow", send.trace.hex(), "undelivered")
 
 
-def test_a_search_by_key_judges_once(store: Store, queries: Queries, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages and flows found by a key are judged together: planning the verdicts is most of what a search costs."""
-    shop(store)
-    filled: list[str] = []
-    fill = Store._fill
-
-    def noting(self: Store, client: Any, stage: Stage, *rest: Any) -> None:
-        filled.append(stage.table)
-        fill(self, client, stage, *rest)
-
-    monkeypatch.setattr(Store, "_fill", noting)
-    assert len(queries.search(look("order_id=4711")).hits) == 2
-    assert filled.count("deliveries") == 1
-
-
 def test_a_search_shows_the_worst_verdict(store: Store, queries: Queries) -> None:
     """Of a message with several deliveries the one a person should see decides."""
     send = sent()
@@ -370,20 +356,19 @@ def test_live(store: Store, queries: Queries) -> None:
     assert not live.truncated
 
 
-def test_what_came_after_the_judgement_is_shown_as_yet_to_be_judged(store: Store, queries: Queries) -> None:
+def test_what_is_yet_to_be_judged_is_shown_as_such(store: Store, queries: Queries) -> None:
     """A new flow is there at once, active, with a hop per message; one without messages is as it is; the old ones stay."""
     start = seconds_ago(10)
     take(store, subscribed(start=start - 1))
     root, _, _ = shop(store, start)
-    judged = queries.judge(300.0)
+    assert [(one.verdict, one.deliveries) for one in queries.live(300.0).verdicts] == [("settled", 2)]
     lost = sent("nowhere", start=start + 2)
     job = S(name="nightly job", start=start + 1, end=start + 1.5, attributes={})
     take(store, lost, job)
-    live = queries.look(300.0, judged)
+    live = Queries(store).live(300.0)
     assert [(flow.flow_id, flow.state, flow.hops) for flow in live.flows] == [
         (lost.trace.hex(), "active", 1), (job.trace.hex(), "done", 0), (root.trace.hex(), "done", 2),
     ]  # fmt: skip
-    assert live.at > live.judged_at == judged.at
     assert [(one.verdict, one.deliveries) for one in live.verdicts] == [("settled", 2)]
     now_judged = queries.live(300.0).flows[0]
     assert (now_judged.state, now_judged.hops) == ("undelivered", 1)
@@ -401,7 +386,7 @@ def test_metrics(store: Store, queries: Queries) -> None:
     shop(store, start)
     take(store, sent("nowhere", start=start))
     store._upkeep.sum_edges()
-    samples = {(name, tuple(sorted(labels.items()))): value for name, labels, value in queries.metrics()}
+    samples = {(name, tuple(sorted(labels.items()))): value for name, labels, value in samples_of(queries)}
     calls = {
         labels: value for (name, labels), value in samples.items() if name == "traces_spanmetrics_calls_total"
     }
@@ -483,26 +468,35 @@ def test_a_call_is_one_hop(store: Store, queries: Queries) -> None:
     ]
 
 
-def test_a_window_too_large_to_judge_at_once(
-    store: Store, queries: Queries, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A list comes piece by piece, the same as at once; a sum is over fewer seconds, and says that it is cut off."""
-    for number in range(20):
-        send = sent(start=seconds_ago(100 - number))
-        take(store, send, processed(send, start=seconds_ago(100 - number - 0.5)))
-    window = Window(at(seconds_ago(120)), at(seconds_ago(0)))
-    whole, everything = queries.deliveries(window), queries.topology(window)
-    monkeypatch.setattr("hopwatch_collector.query.queries.MAX_FACTS", 7)
-    assert queries.deliveries(window) == whole
-    assert len(queries.deliveries(window, limit=3).deliveries) == 3
-    some = queries.topology(window)
-    assert some.truncated
-    assert not everything.truncated
-    assert (
-        0
-        < sum(edge.deliveries for edge in some.edges)
-        < sum(edge.deliveries for edge in everything.edges)
-        == 20
-    )
-    monkeypatch.setattr("hopwatch_collector.query.queries.LIST_SECONDS", 0.0)
-    assert queries.deliveries(window).truncated
+def test_lists_come_page_by_page(store: Store, queries: Queries) -> None:
+    """Each page goes on behind the one before, over minutes with and without matches, until all were told once."""
+    sends = [sent(start=seconds_ago(700 - 30 * number)) for number in range(20)]
+    for number, send in enumerate(sends):
+        start = seconds_ago(700 - 30 * number - 0.5)
+        take(store, send, processed(send, "billing", start=start), processed(send, "mail", start=start))
+    window = Window(at(seconds_ago(800)), at(seconds_ago(0)))
+    whole = queries.deliveries(window)
+    assert [one.receiver for one in whole.deliveries[:2]] == ["billing", "mail"]
+    assert (len(whole.deliveries), whole.next_cursor, whole.truncated) == (40, None, False)
+    pages, cursor = [], None
+    while page := queries.deliveries(window, limit=7, cursor=cursor):
+        pages.append(page)
+        cursor = page.next_cursor
+        assert page.truncated == (cursor is not None)
+        if cursor is None:
+            break
+    assert [len(page.deliveries) for page in pages] == [7, 7, 7, 7, 7, 5]
+    assert [one for page in pages for one in page.deliveries] == whole.deliveries
+    mail = queries.deliveries(window, receiver="mail", limit=3)
+    assert [one.message_id for one in mail.deliveries] == [send.message for send in sends[:-4:-1]]
+    assert sum(edge.deliveries for edge in queries.topology(window).edges) == 40
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "", "🙂", "MSAw", "LTEgMDAgeA==", "0" * 5_000])
+def test_a_cursor_of_nobody(queries: Queries, cursor: str) -> None:
+    """A cursor that no answer gave is refused in words; an empty one is none."""
+    if not cursor:
+        assert queries.deliveries(HOUR, cursor=cursor).deliveries == []
+        return
+    with pytest.raises(InvalidCursor, match="next_cursor"):
+        queries.deliveries(HOUR, cursor=cursor)

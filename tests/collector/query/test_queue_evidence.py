@@ -64,7 +64,7 @@ def test_as_many_acknowledgements_as_messages_prove_nothing_where_dead_letters_c
     """A dead letter may have been acknowledged and the message purged: which of them, counters cannot tell."""
     take(queue, sent("billing", "rabbitmq"))
     gone_by(queue, 3.0, handed=1, acked=1, uncounted=1)
-    assert finding(queue, 13.0) == "unknown.uncounted"
+    assert finding(queue, 13.0) == "unknown.uncounted_dead_letters"
 
 
 def test_a_queue_that_handed_out_nothing_dropped_all(queue: Store) -> None:
@@ -78,14 +78,14 @@ def test_dead_letters_that_wait_do_not_hold_the_message(queue: Store) -> None:
     """That something waits does not mean that this one does, where others come in uncounted and some were taken."""
     take(queue, sent("billing", "rabbitmq"))
     gone_by(queue, 3.0, waiting=1, handed=1, acked=1, uncounted=1)
-    assert finding(queue, 13.0) == "unknown.uncounted"
+    assert finding(queue, 13.0) == "unknown.uncounted_dead_letters"
 
 
 def test_dead_letters_may_have_pushed_the_message_out(queue: Store) -> None:
     """A queue of limited length that is as long as what came in counted may hold what came in uncounted instead."""
     take(queue, sent("billing", "rabbitmq"))
     gone_by(queue, 3.0, waiting=1, max_length=1, uncounted=1)
-    assert finding(queue, 13.0) == "unknown.uncounted"
+    assert finding(queue, 13.0) == "unknown.uncounted_dead_letters"
 
 
 def test_what_came_first_was_taken_first(queue: Store) -> None:
@@ -93,11 +93,11 @@ def test_what_came_first_was_taken_first(queue: Store) -> None:
     take(queue, sent("billing", "rabbitmq"), sent("billing", "rabbitmq", start=20.0))
     stood(queue, "rabbitmq", "billing", 3.0, waiting=1, in_hand=0, published=1, handed=0, acked=0)
     gone_by(queue, 22.0, waiting=1, published=2, handed=1, acked=1)
-    assert [row["cause"] for row in judged(queue, now=32.0)] == ["waiting.held", "settled.elsewhere"]
+    assert [row["cause"] for row in judged(queue, now=32.0)] == ["waiting.held", "settled.uninstrumented"]
 
 
 def test_a_queue_whose_node_is_down_has_lost_nothing(queue: Store) -> None:
     """A queue of which the broker tells no figures is not an empty one."""
     take(queue, sent("billing", "rabbitmq"))
     gone_by(queue, 3.0, waiting=-1, in_hand=-1, published=0)
-    assert finding(queue, 13.0) == "waiting.owed"
+    assert finding(queue, 13.0) == "waiting.no_evidence"

@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 from clock_support import SCOPE, ago, call
 from evidence_support import looked, stood
-from ledger_support import S, committed, in_kafka, moved, new_trace, processed, sent, subscribed, take
+from ledger_support import (
+    S,
+    asked,
+    committed,
+    in_kafka,
+    moved,
+    new_trace,
+    processed,
+    samples_of,
+    sent,
+    subscribed,
+    take,
+)
 
 from hopwatch_collector.api.models import Verdict
 from hopwatch_collector.engine import Store
@@ -51,7 +63,7 @@ def test_a_producers_clock_decides_neither_title_nor_age(store: Store, off: floa
         subscribed(start=ago(8), receiver="queue", durable=True, report="unsubscribe"),
     )  # fmt: skip
     known(store, off)
-    queries = Queries(store)
+    queries = asked(store)
     assert verdicts(queries, early, old, new, late) == {
         "a": Verdict.NO_RECEIVER,
         "b": Verdict.OVERDUE,
@@ -80,7 +92,7 @@ def test_a_consumers_clock_decides_nothing_either(store: Store, off: float) -> N
         processed(send, start=ago(18) + off, settle="none", **theirs), commit.but(host="shop-1"),
     )  # fmt: skip
     known(store, off)
-    queries = Queries(store)
+    queries = asked(store)
     assert verdicts(queries, send, unread) == {"a": Verdict.SETTLED, "b": Verdict.SKIPPED}
     message = queries.message(send.message)
     assert message is not None
@@ -116,12 +128,12 @@ def test_a_seek_is_after_what_it_jumped_over(store: Store, off: float) -> None:
     claim = subscribed("orders", "billing", system="kafka", start=ago(60))
     take(store, send, theirs, claim, moved(5, 9, start=ago(15) + off).but(host="shop-1", scope=SCOPE))
     known(store, off)
-    rows = Queries(store).deliveries(last_hour()).deliveries
+    rows = asked(store).deliveries(last_hour()).deliveries
     assert {
         (row.cause, round((datetime.now(UTC) - row.since).total_seconds(), -1))
         for row in rows
         if row.destination == "orders"
-    } == {("skipped.sought", 20)}
+    } == {("skipped.seek", 20)}
 
 
 @OFF
@@ -134,7 +146,7 @@ def test_counters_of_a_queue_are_compared_at_the_right_moment(store: Store, off:
     stood(store, "rabbitmq", "mail", ago(28), waiting=0, in_hand=0, published=1, handed=1, acked=1)
     looked(store, "rabbitmq", ago(2))
     known(store, off)
-    assert verdicts(Queries(store), send) == {"a": Verdict.SETTLED}
+    assert verdicts(asked(store), send) == {"a": Verdict.SETTLED}
 
 
 @OFF
@@ -148,7 +160,7 @@ def test_a_log_that_was_read_past_is_settled(store: Store, off: float) -> None:
     )  # fmt: skip
     looked(store, "kafka", ago(2))
     known(store, off)
-    assert verdicts(Queries(store), done, held) == {"a": Verdict.SETTLED, "b": Verdict.OVERDUE}
+    assert verdicts(asked(store), done, held) == {"a": Verdict.SETTLED, "b": Verdict.OVERDUE}
 
 
 @OFF
@@ -160,7 +172,7 @@ def test_a_flow_takes_as_long_as_it_took(store: Store, off: float) -> None:
     handle = processed(publish, start=ago(3.6), host="web-1", scope=SCOPE)
     take(store, asks.but(trace=trace), serves.but(trace=trace), publish.but(parent=serves.id), handle)
     known(store, off)
-    queries = Queries(store)
+    queries = asked(store)
     flow = queries.flow(trace.hex())
     assert flow is not None
     assert [span.span_id for span in flow.spans] == [one.id.hex() for one in (asks, serves, publish, handle)]
@@ -196,9 +208,9 @@ def test_what_cannot_be_measured_is_no_latency(store: Store) -> None:
     send = at_shop(10, 300.0)
     take(store, send, processed(send, start=ago(9), host="web-1"))
     now = datetime.now(UTC)
-    (edge,) = Queries(store).topology(Window(now - timedelta(minutes=10), now + timedelta(minutes=10))).edges
+    (edge,) = asked(store).topology(Window(now - timedelta(minutes=10), now + timedelta(minutes=10))).edges
     assert (edge.p50_ms, edge.backwards) == (None, 1)
-    (told,) = Queries(store).deliveries(last_hour()).deliveries
+    (told,) = asked(store).deliveries(last_hour()).deliveries
     assert told.latency_ms == 0.0
 
 
@@ -206,7 +218,7 @@ def test_metrics_tell_of_clocks(store: Store) -> None:
     """Each host's offset, and what is taken off."""
     known(store, 300.0)
     told = {
-        (name, labels["host"]): value for name, labels, value in Queries(store).metrics() if "clock" in name
+        (name, labels["host"]): value for name, labels, value in samples_of(asked(store)) if "clock" in name
     }
     assert told["hopwatch_clock_corrected_seconds", "shop-1"] == pytest.approx(300, abs=0.1)
     assert told["hopwatch_clock_corrected_seconds", "web-1"] == 0

@@ -1,18 +1,16 @@
 """Why a delivery stands as it does, and what is undelivered by cause."""
 
-import re
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 
 import pytest
-from ledger_support import S, at, in_kafka, processed, sent, subscribed, take
+from ledger_support import S, asked, at, in_kafka, processed, sent, subscribed, take
 
 from hopwatch_collector.api.models import UNDELIVERED, Verdict
 from hopwatch_collector.engine import Store
-from hopwatch_collector.engine.sqlfiles import sql_text
+from hopwatch_collector.judge.rules import RULES
 from hopwatch_collector.metrics import Metrics
-from hopwatch_collector.query import Queries
-from hopwatch_collector.query.advice import ADVICE, MISSING, advice_on
+from hopwatch_collector.query.advice import advice_on
 from hopwatch_collector.query.window import Window
 from hopwatch_collector.witness.model import Claim, Look, Place, Position
 from hopwatch_collector.witness.watch import Watch
@@ -20,21 +18,13 @@ from hopwatch_collector.witness.watch import Watch
 WINDOW = Window(at(-60), at(7200))
 
 
-def findings() -> set[str]:
-    """Every finding that verdicts.sql can come to, from its list of words."""
-    words = re.search(r"transform\(finding,\s*\[(.*?)\],", sql_text("verdicts"), re.DOTALL)
-    assert words is not None
-    return set(re.findall(r"'([^']*)'", re.sub(r"--[^\n]*", "", words[1])))
-
-
 def test_there_is_a_word_on_every_cause_of_non_delivery() -> None:
     """Whatever is undelivered comes with what to do about it, and whatever is unknown with what would settle it."""
-    verdict = {
-        finding: "refused" if finding == "duplicate" else finding.partition(".")[0] for finding in findings()
+    undelivered = {rule.cause for rule in RULES if Verdict(rule.verdict) in UNDELIVERED}
+    assert all(advice_on(cause).endswith(".") for cause in undelivered)
+    assert {rule.cause for rule in RULES if rule.needs} == {
+        rule.cause for rule in RULES if rule.verdict == "unknown"
     }
-    causes = {finding for finding, of in verdict.items() if Verdict(of) in UNDELIVERED}
-    assert causes == set(ADVICE) | set(MISSING)
-    assert all(advice_on(cause).endswith(".") for cause in causes)
 
 
 class Scripted:
@@ -76,7 +66,7 @@ async def overdue(store: Store) -> S:
 
 def test_the_evidence_of_every_witness_is_told(store: Store, overdue: S) -> None:
     """The sender's word, the title, the lack of attempts and the broker's position, with what to do."""
-    why = Queries(store).why(overdue.message)
+    why = asked(store).why(overdue.message)
     assert why is not None
     (one,) = why.explanations
     assert (one.receiver, one.verdict, one.cause) == ("billing", Verdict.OVERDUE, "overdue.held")
@@ -102,7 +92,7 @@ def test_evidence_comes_in_the_order_of_time(store: Store) -> None:
         send,
         processed(send, error="ValueError: no such order", settle="none"),
     )
-    why = Queries(store).why(send.message)
+    why = asked(store).why(send.message)
     assert why is not None
     times = [evidence.at for evidence in why.explanations[0].evidence]
     dated = [time for time in times if time is not None]
@@ -117,7 +107,7 @@ def test_a_broker_that_is_not_watched_is_named(store: Store) -> None:
     """What would be needed to know more is said, down to the option."""
     send = sent("orders", "nats")
     take(store, send)
-    why = Queries(store).why(send.message)
+    why = asked(store).why(send.message)
     assert why is not None
     assert "nats is not watched: start the collector with --watch-nats" in [
         e.says for e in why.explanations[0].evidence
@@ -126,7 +116,7 @@ def test_a_broker_that_is_not_watched_is_named(store: Store) -> None:
 
 def test_nothing_is_said_of_a_message_nobody_knows(store: Store) -> None:
     """An unknown id has no explanation."""
-    assert Queries(store).why("01890a5d-ac96-774b-bcce-b302099a8057") is None
+    assert asked(store).why("01890a5d-ac96-774b-bcce-b302099a8057") is None
 
 
 def test_undelivered_messages_are_grouped_by_cause(store: Store) -> None:
@@ -135,23 +125,21 @@ def test_undelivered_messages_are_grouped_by_cause(store: Store) -> None:
     other = sent("payments", start=3.0, outcome="refused")
     settled = sent("orders", start=1.0)
     take(store, *sends, other, settled, processed(settled))
-    found = Queries(store).undelivered(WINDOW)
+    found = asked(store).undelivered(WINDOW)
     assert [(cause.cause, cause.destination, cause.deliveries) for cause in found.causes] == [
         ("returned", "orders", 7), ("refused", "payments", 1),
     ]  # fmt: skip
     first = found.causes[0]
     assert (first.first_at, first.last_at) == (at(0), at(6))
     assert first.sample_message_ids == [send.message for send in reversed(sends[2:])]
-    assert first.advice == ADVICE["returned"]
+    assert first.advice == advice_on("returned")
     assert not found.truncated
 
 
 def test_causes_are_cut_off_at_the_limit_and_say_so(store: Store) -> None:
     """Of more causes than asked for the most frequent are shown."""
     take(store, sent("a", outcome="returned"), sent("a", outcome="returned"), sent("b", outcome="returned"))
-    found = Queries(store).undelivered(WINDOW, limit=1)
+    found = asked(store).undelivered(WINDOW, limit=1)
     assert [cause.destination for cause in found.causes] == ["a"]
     assert found.truncated
-    assert [cause.destination for cause in Queries(store).undelivered(WINDOW, destination="b").causes] == [
-        "b"
-    ]
+    assert [cause.destination for cause in asked(store).undelivered(WINDOW, destination="b").causes] == ["b"]

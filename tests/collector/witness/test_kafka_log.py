@@ -170,7 +170,7 @@ async def test_sought_past_and_back(shop: Shop) -> None:
         await consumer.commit({partition: 1})
         consumer.seek(partition, 3)
         told = await shop.stage.judged({**settled, ("b", "billing"): "skipped", ("c", "billing"): "skipped"})
-        assert told["b", "billing"].cause == "skipped.sought"
+        assert told["b", "billing"].cause == "skipped.seek"
         assert "consumer" in told["b", "billing"].witnesses
         consumer.seek(partition, 2)
         await shop.stage.judged({**settled, ("b", "billing"): "skipped", ("c", "billing"): "waiting"})

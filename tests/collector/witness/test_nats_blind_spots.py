@@ -81,7 +81,7 @@ async def test_given_up_unheard_and_shown(shop: Shop, away: Away) -> None:
     async with away:
         await _give_up(shop, "once")
     told = await shop.stage.judged({("a", once): "dead_lettered"}, broker=[("a", once)])
-    assert told["a", once].cause == "dead_lettered.max deliveries"
+    assert told["a", once].cause == "dead_lettered.max_deliveries"
 
 
 async def test_ended_unheard_and_not_shown(shop: Shop, away: Away) -> None:
@@ -100,7 +100,7 @@ async def test_ended_unheard_and_not_shown(shop: Shop, away: Away) -> None:
         ("d", once): "waiting",
     }
     told = await shop.stage.judged(expected, broker=list(expected))
-    assert told["a", once].cause == "unknown.unheard"
+    assert told["a", once].cause == "unknown.missed_advisory"
     assert told["a", once].reason.endswith("was told while the witness was not listening")
     # What happens from now on is heard again.
     with shop.stage.unseen():
@@ -218,7 +218,7 @@ async def test_login_loses_the_right_to_list(shop: Shop, server: GuardedNats) ->
     for subject in (f"$JS.API.CONSUMER.LIST.{shop.stage.unique}", "$JS.API.STREAM.LIST"):
         await server.deny(publish=[subject])
         told = await shop.stage.judged({("a", billing): "unknown"}, deadline_s=0.5)
-        assert told["a", billing].cause == "unknown.hidden"
+        assert told["a", billing].cause == "unknown.no_permission"
         assert f"its login may not request {subject}" in told["a", billing].reason
         await server.deny()
         await shop.stage.judged(held, broker=list(held), deadline_s=0.5)

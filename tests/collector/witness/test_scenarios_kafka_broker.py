@@ -252,7 +252,7 @@ async def test_witness_loses_permission(stage, guarded: GuardedKafka) -> None:
 
     await _allow(shop.bootstrap, _GROUP, audit, _DESCRIBE, _DENY)
     told = await shop.stage.judged({**held, ("b", audit): "unknown"}, deadline_s=0.5)
-    assert told["b", audit].cause == "unknown.hidden"
+    assert told["b", audit].cause == "unknown.no_permission"
     assert f"Kafka at {shop.stage.watch.broker} does not show the group {audit}" in told["b", audit].reason
     assert told["b", audit].reason.endswith("DESCRIBE on all groups and topics")
     assert shop.stage.watch.trouble is not None

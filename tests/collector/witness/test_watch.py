@@ -6,14 +6,13 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from ledger_support import at, sent, take
+from ledger_support import asked, at, sent, take
 from scenario_support import watching
 
 from hopwatch_collector.engine import Store
-from hopwatch_collector.query import Queries
 from hopwatch_collector.query.window import Window
 from hopwatch_collector.witness.model import Claim, Look, WitnessAway
-from hopwatch_collector.witness.watch import _CLAIM_COLUMNS
+from hopwatch_collector.witness.watch import write_claims
 
 
 class Steady:
@@ -38,16 +37,16 @@ async def test_a_title_goes_on_for_as_long_as_it_is_seen(store: Store, durable: 
     watch = watching(Steady(claim), store)
     began = datetime.now(UTC) - timedelta(hours=1)
     row = watch._claim_row(claim, began, first=began)
-    store.write("receivers", _CLAIM_COLUMNS, [row])
+    write_claims(store, [row])
     await watch.once()
     if durable:  # the day it was first written on is dropped
         store._writer.command(
-            "ALTER TABLE receivers DELETE WHERE last_at < now() - 60 SETTINGS mutations_sync = 1"
+            "ALTER TABLE durable_subscriptions DELETE WHERE last_at < now() - 60 SETTINGS mutations_sync = 1"
         )
     now = datetime.now(UTC)
     take(store, sent("orders", start=(now - at(0)).total_seconds()))
     window = Window(now - timedelta(minutes=10), now + timedelta(minutes=10))
-    assert [one.receiver for one in Queries(store).deliveries(window).deliveries] == ["billing"]
+    assert [one.receiver for one in asked(store).deliveries(window).deliveries] == ["billing"]
 
 
 class Through:

@@ -10,7 +10,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from hopwatch_collector.api.ports import Sample
+from hopwatch_collector.api.ports import Family, Sample
+from hopwatch_collector.errors import CollectorError
 
 CACHED_S = 5.0
 """How long query-derived numbers are shown before they are asked for again."""
@@ -30,7 +31,10 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
         "counter",
         "Spans that services told they lost on their way to the collector.",
     ),
-    "hopwatch_deliveries": ("gauge", "Deliveries sent in the last hour, by verdict."),
+    "hopwatch_deliveries": (
+        "gauge",
+        "Deliveries by verdict: those waiting, overdue, in flight or stuck whenever they were sent, the others of the last hour.",
+    ),
     "hopwatch_clock_offset_seconds": (
         "gauge",
         "How far a host's clock is ahead of the collector's, as hops show.",
@@ -97,6 +101,7 @@ class QueryDerived:
         self._lock = threading.Lock()
         self._growing = Growing()
         self._families: list[Metric] = []
+        self._samples: dict[str, list[Sample]] = {}
         self._asked_at: float | None = None
         self._dropped = Gauge(
             "hopwatch_metrics_series_dropped",
@@ -105,20 +110,38 @@ class QueryDerived:
             registry=registry,
         )
 
+        self._failed = Gauge(
+            "hopwatch_metrics_group_failed",
+            "1 if the store could not be asked for this group of metrics: its last numbers are shown.",
+            ["group"],
+            registry=registry,
+        )
+
     def fresh(self, now: float | None = None) -> bool:
         """Whether what is cached may still be shown."""
         now = time.monotonic() if now is None else now
         return self._asked_at is not None and now - self._asked_at < self._cached_s
 
-    def replace(self, samples: Iterable[Sample]) -> None:
-        """Show these samples from now on; too many series of one family are left out and counted."""
-        samples = list(samples)  # a query that fails on the way changes nothing
+    def replace(self, groups: Iterable[Family]) -> list[str]:
+        """Show what these groups say from now on; return those that could not be asked, of which the last numbers stay.
+
+        Too many series of one family are left out and counted.
+        """
+        failed = []
+        for name, ask in groups:
+            try:
+                self._samples[name] = list(ask())
+            except CollectorError:
+                failed.append(name)
+            self._failed.labels(name).set(name in failed)
+        samples = [sample for group in self._samples.values() for sample in group]
         with self._lock:
             families, dropped = _bounded(self._growing.follow(samples), self._most)
             self._families = families
             self._asked_at = time.monotonic()
         for name in FAMILIES:
             self._dropped.labels(name).set(dropped.get(name, 0))
+        return failed
 
     def collect(self) -> Iterator[Metric]:
         """The families shown: none rather than old ones."""

@@ -1,8 +1,4 @@
-"""One producer of snapshots per view, however many watch it, as server-sent events.
-
-Judging deliveries takes most of a second, looking up the newest flows a twentieth of that: a producer does the one over and
-over, the other whenever the engine has something new, and sends what it sees with the latest judgement.
-"""
+"""One producer of snapshots per view, however many watch it, as server-sent events: one whenever there is something new."""
 
 import asyncio
 import contextlib
@@ -15,10 +11,13 @@ from prometheus_client import CollectorRegistry, Gauge
 from hopwatch_collector.api.gate import Gate
 from hopwatch_collector.api.models import Live
 from hopwatch_collector.api.problems import TooManyViewers, of_error
-from hopwatch_collector.query.present import Judged
 
 NEWS_SHARE = 0.25
 """News is told after this share of a view's interval already."""
+REST = 9.0
+"""A view rests for so many times as long as a snapshot took."""
+QUIET_S = 5.0
+"""While nothing is new, a view looks as often as this: what is old leaves its window."""
 HEARTBEAT_S = 15.0
 """Silence after which a comment tells viewer and proxies that the stream lives."""
 OPENING = b"retry: 2000\n\n"
@@ -37,11 +36,9 @@ class View:
 
 
 class Asked(Protocol):
-    """What producers ask; both block."""
+    """What producers ask; blocks."""
 
-    def judge(self, window_s: float) -> Judged: ...
-
-    def look(self, window_s: float, judged: Judged) -> Live: ...
+    def live(self, window_s: float) -> Live: ...
 
 
 class Producer:
@@ -51,7 +48,6 @@ class Producer:
         self._view = view
         self._asked = asked
         self._gate = gate
-        self._judged: Judged | None = None
         self._news = asyncio.Event()
         self._mailboxes: set[Mailbox] = set()
         self._latest: bytes | None = None
@@ -88,47 +84,24 @@ class Producer:
         self._deliver(None)
 
     async def _produce(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_judging())
-            tasks.create_task(self._keep_looking())
-
-    async def _keep_judging(self) -> None:
-        window_s = self._view.window_s
-        while True:
-            started = _clock()
-            try:
-                self._judged = await self._gate.run("live-verdicts", lambda: self._asked.judge(window_s))
-            except Exception as error:  # noqa: BLE001  told to the viewers; the next may do, and until then nothing is shown as new
-                self._judged = None
-                self._tell(_problem(error))
-            self.news()
-            await self._rest(started, self._view.interval_s)
-
-    async def _keep_looking(self) -> None:
         interval_s = self._view.interval_s
         while True:
             started = _clock()
             self._news.clear()
-            if (judged := self._judged) is not None:
-                self._tell(await self._event(judged))
-            await self._rest(started, interval_s * NEWS_SHARE)
+            self._tell(await self._event())
+            took = _clock() - started
+            # What is slow to make rests for longer: it never takes more than a small part of a core.
+            await asyncio.sleep(max(interval_s * NEWS_SHARE - took, took * REST))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(started + interval_s):
+                async with asyncio.timeout(max(interval_s, QUIET_S)):
                     await self._news.wait()
 
-    async def _event(self, judged: Judged) -> bytes:
+    async def _event(self) -> bytes:
         window_s = self._view.window_s
         try:
-            return await self._gate.run(
-                "live", lambda: _event("snapshot", self._asked.look(window_s, judged))
-            )
+            return await self._gate.run("live", lambda: _event("snapshot", self._asked.live(window_s)))
         except Exception as error:  # noqa: BLE001  a snapshot that failed is told to the viewers; the next may do
             return _problem(error)
-
-    async def _rest(self, started: float, wanted_s: float) -> None:
-        took = _clock() - started
-        # What is slow to make rests as long as it took: it never takes more than half a thread.
-        await asyncio.sleep(max(wanted_s - took, took))
 
     def _tell(self, event: bytes) -> None:
         self._latest = event

@@ -256,6 +256,9 @@ class FlowList(Page):
 
 class DeliveryList(Page):
     deliveries: list[Delivery]
+    next_cursor: str | None = Field(
+        default=None, description="what to ask for as `cursor` to go on behind these; null: there are no more"
+    )
 
 
 class CauseList(Page):
@@ -375,8 +378,7 @@ class Live(Model):
     at: datetime
     judged_at: datetime | None = Field(
         default=None,
-        description="when everything but flows and spans_per_s was worked out, and how the deliveries of flows stood; "
-        "flows that came later are `active` until they are judged too",
+        description="when deliveries were last judged; flows whose messages came later are `active` until theirs are",
     )
     window_s: float
     flows: list[FlowSummary] = Field(description="newest first")

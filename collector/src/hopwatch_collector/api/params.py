@@ -169,6 +169,18 @@ class DeliveriesAsked(UndeliveredAsked):
         examples=[["undelivered"]],
     )
 
+    cause: list[Text] = Field(
+        default=[],
+        max_length=100,
+        description="Repeatable: causes as answers have them",
+        examples=[["overdue.held"]],
+    )
+
+    @property
+    def causes(self) -> frozenset[str] | None:
+        """The causes asked for; None: any."""
+        return frozenset(self.cause) or None
+
     @property
     def verdicts(self) -> frozenset[Verdict] | None:
         """The single verdicts asked for; None: any."""
@@ -176,6 +188,14 @@ class DeliveriesAsked(UndeliveredAsked):
             return None
         single = frozenset(Verdict(one) for one in self.verdict if one != "undelivered")
         return single | UNDELIVERED if "undelivered" in self.verdict else single
+
+
+class DeliveryPageAsked(DeliveriesAsked):
+    """Parameters of /deliveries, one page of them."""
+
+    cursor: Annotated[str, Field(max_length=4 * MAX_TEXT)] | None = Field(
+        default=None, description="`next_cursor` of the page before"
+    )
 
 
 class SearchAsked(DeliveriesAsked):

@@ -23,11 +23,14 @@ from hopwatch_collector.api.models import (
     Verdict,
     Why,
 )
-from hopwatch_collector.query.present import Judged
 from hopwatch_collector.query.window import SearchQuery, Window
 
 Sample = tuple[str, Mapping[str, str], float]
 """One exported number: sample name (with `_total`, `_bucket`, … where it has one), labels, value."""
+
+
+Family = tuple[str, Callable[[], Iterable[Sample]]]
+"""What a group of exported numbers is about, and what asks for them: each may fail alone."""
 
 
 class QueryPort(Protocol):
@@ -56,6 +59,8 @@ class QueryPort(Protocol):
         receiver: str | None,
         service: str | None,
         limit: int,
+        causes: frozenset[str] | None,
+        cursor: str | None,
     ) -> DeliveryList: ...
 
     def undelivered(
@@ -80,13 +85,9 @@ class QueryPort(Protocol):
 
     def live(self, window_s: float) -> Live: ...
 
-    def judge(self, window_s: float) -> Judged: ...
-
-    def look(self, window_s: float, judged: Judged) -> Live: ...
-
     def clocks(self, at: datetime | None = None) -> ClockList: ...
 
-    def metrics(self) -> Iterable[Sample]: ...
+    def metrics(self) -> Iterable[Family]: ...
 
 
 class ApiSettings(Protocol):

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hopwatch_collector.api.models import InvalidParameter, Problem
-from hopwatch_collector.errors import CollectorError, QueryLimit, RetryableError
+from hopwatch_collector.errors import CollectorError, InvalidCursor, QueryLimit, RetryableError
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:hopwatch:problem:"
@@ -106,6 +106,11 @@ def of_error(error: Exception) -> tuple[Problem, Mapping[str, str]]:
                 "The answer would take more time, memory or rows than one query may; ask for a shorter time"
             )
             return problem("query-limit", HTTPStatus.UNPROCESSABLE_ENTITY, detail), {}
+        case InvalidCursor():
+            told = InvalidParameter(parameter="cursor", detail=str(error))
+            return problem(
+                "invalid-parameter", HTTPStatus.UNPROCESSABLE_ENTITY, str(error), errors=[told]
+            ), {}
         case RetryableError():
             body = _logged("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The store did not answer", error)
             return body, {"Retry-After": str(ceil(error.retry_after_s))}

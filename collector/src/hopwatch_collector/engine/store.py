@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from hopwatch_collector.engine import schema
-from hopwatch_collector.engine.sqlfiles import Stage, sql_text, stages
+from hopwatch_collector.engine.session import FrameSession
+from hopwatch_collector.engine.sqlfiles import sql_text
 from hopwatch_collector.engine.upkeep import Upkeep
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable, QueryLimit
 
@@ -41,13 +43,7 @@ _PLANNING: Final = {
     "optimize_extract_common_expressions": 0,
 }
 
-_EVALUATING: Final = {
-    # A branch that is evaluated only for the rows that need it holds copies of all it looks at until then: of the verdicts, some
-    # of 300 columns in branches within branches, gigabytes for 100,000 messages. Every branch is safe for every row.
-    "short_circuit_function_evaluation": "disable",
-    "max_block_size": 16_384,
-    "max_joined_block_size_rows": 16_384,
-}
+_OTHERS_TAKE_MS: Final = 10_000
 
 _SCRIBE_SETTINGS: Final = {"max_partitions_per_insert_block": 0}
 
@@ -82,8 +78,6 @@ class QueryLimits:
             "max_memory_usage": self.memory_bytes,
             "max_result_rows": self.rows,
             "result_overflow_mode": "throw",
-            **_PLANNING,
-            **_EVALUATING,
         }
 
 
@@ -95,8 +89,11 @@ class Store:
         writer: Client,
         keeper: Client,
         scribe: Client,
+        judge: Client,
         readers: list[Client],
         settings: RetentionSettings,
+        *,
+        embedded: bool,
     ) -> None:
         """Take over open clients; use `Store.open`."""
         self._writer = writer
@@ -110,9 +107,15 @@ class Store:
         # So have the witnesses: what they saw is of little use when it comes late.
         self._scribe = scribe
         self._scribe_lock = threading.Lock()
+        self._judge = judge
+        self._judge_session = FrameSession(judge, "hopwatch_collector.judge")
+        self._judge_lock = threading.Lock()
+        self.written = 0
+        """How many times something was written that may change what is known of deliveries."""
+        self._in_flight: dict[object, int] = {}
+        self._in_flight_lock = threading.Lock()
+        self._embedded = embedded
         self._closed = False
-        self._columns: dict[Stage, str] = {}
-        self._in_use: frozenset[str] = frozenset()
         self._insert_settings = _insert_settings()
         self._upkeep = Upkeep(keeper, settings.retention_days)
         self.version = f"ClickHouse {writer.server_version}"
@@ -130,17 +133,18 @@ class Store:
         try:
             with _client(dsn, None) as first:
                 first.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
-                clients = [_client(dsn, database) for _ in range(3 + _READERS)]
+                clients = [_client(dsn, database) for _ in range(4 + _READERS)]
         except (ClickHouseError, OSError) as error:
             raise EngineUnavailable(
                 f"the engine at {_hidden(target)} cannot be opened: {_words(error)}"
             ) from error
-        writer, keeper, scribe, *readers = clients
+        writer, keeper, scribe, judge, *readers = clients
         schema.apply(
             lambda statement: writer.command(statement, settings={"flatten_nested": 0}),
             lambda: {row[0] for row in writer.query("SELECT number FROM migrations").result_rows},
         )
-        return cls(writer, keeper, scribe, readers, settings or StoreSettings())
+        embedded = dsn.startswith("chdb")
+        return cls(writer, keeper, scribe, judge, readers, settings or StoreSettings(), embedded=embedded)
 
     def insert_otlp(self, payload: bytes, token: str) -> None:
         """Insert concatenated ExportTraceServiceRequests, all of their rows exactly once per `token`.
@@ -152,7 +156,7 @@ class Store:
             return
         settings = {**self._insert_settings, "insert_deduplication_token": token}
         try:
-            with self._write_lock:
+            with self._write_lock, self._writing():
                 self._writer.raw_insert("otlp", None, payload, fmt="ProtobufSingle", settings=settings)
         except (ClickHouseError, OSError) as error:
             raise _insert_error(error) from error
@@ -160,96 +164,29 @@ class Store:
     def query(self, sql_name: str, params: Mapping[str, Any], limits: QueryLimits | None = None) -> list[Row]:
         """Run `query/sql/<sql_name>.sql` with parameters bound by the engine, never put into the text.
 
-        What it says is staged goes into a temporary table of this reader first: planning one query over the verdicts
-        costs by what is asked of them, three times as much as asking a table that holds them.
-
         Raises QueryLimit when the query would take more than its limits, EngineUnavailable for the rest.
         """
-        return self.query_together([sql_name], params, limits)[0]
-
-    def query_together(
-        self, sql_names: Sequence[str], params: Mapping[str, Any], limits: QueryLimits | None = None
-    ) -> list[list[Row]]:
-        """Run several queries with the same parameters, each of their stages once; an answer for each."""
         settings = (limits or QueryLimits()).settings()
-        parameters = dict(params)
-        staged = tuple(dict.fromkeys(stage for name in sql_names for stage in stages(name)))
         try:
             with self._reader() as client:
-                self._stage(client, staged, parameters, settings)
-                found: list[list[Row]] = []
-                for name in sql_names:
-                    result = client.query(sql_text(name), parameters=parameters, settings=settings)
-                    found.append(list(result.named_results()))
-                if staged:
-                    client.command(f"DROP TEMPORARY TABLE {', '.join(stage.table for stage in staged)}")
-                return found
+                result = client.query(sql_text(sql_name), parameters=dict(params), settings=settings)
+                return list(result.named_results())
         except ClickHouseError as error:
             raise _query_error(error) from error
-
-    def _tables_in_use(self, client: Client, staged: Sequence[Stage]) -> frozenset[str]:
-        """Return those of the stages' sources that have rows. Once they have some they are not asked about again."""
-        unknown = sorted({source for stage in staged for source in stage.sources} - self._in_use)
-        if unknown:
-            found = client.query(
-                "SELECT name FROM system.tables"
-                " WHERE database = currentDatabase() AND name IN {tables:Array(String)} AND ifNull(total_rows, 1) > 0",
-                parameters={"tables": unknown},
-            )
-            self._in_use |= {row[0] for row in found.result_rows}
-        return self._in_use
-
-    def _stage(
-        self, client: Client, staged: Sequence[Stage], parameters: dict[str, Any], settings: dict[str, Any]
-    ) -> None:
-        """Make the stages' tables and fill them.
-
-        CREATE … AS SELECT plans the SELECT twice, at first for the columns alone: these are remembered. Where they no
-        longer fit, as somebody else has changed the tables, they are learnt anew, all of them.
-        """
-        in_use = self._tables_in_use(client, staged)
-        try:
-            for stage in staged:
-                self._fill(client, stage, parameters, settings, in_use)
-        except ClickHouseError as error:
-            if _code(error) in _LIMIT_CODES:
-                raise
-            self._columns.clear()
-            for stage in staged:
-                self._fill(client, stage, parameters, settings, in_use)
-
-    def _fill(
-        self,
-        client: Client,
-        stage: Stage,
-        parameters: dict[str, Any],
-        settings: dict[str, Any],
-        in_use: frozenset[str],
-    ) -> None:
-        """Put a stage's rows into its table, if there can be any."""
-        if columns := self._columns.get(stage):
-            client.command(f"CREATE OR REPLACE TEMPORARY TABLE {stage.table} ({columns}) ENGINE = Memory")
-            if not stage.sources or not in_use.isdisjoint(stage.sources):
-                client.command(
-                    f"INSERT INTO {stage.table} {stage.select}\n{_clause(settings)}", parameters=parameters
-                )
-            return
-        client.command(stage.statement, parameters=parameters, settings=settings)
-        described = client.query(f"DESCRIBE TABLE {stage.table}").result_rows
-        self._columns[stage] = ", ".join(f"`{name}` {kind}" for name, kind, *_ in described)
 
     def maintain(self) -> None:
         """Do what is due: find the senders of strangers, sum up edges, drop what is older than the retention."""
         try:
-            with self._upkeep_lock:
-                self._upkeep.run()
+            with self._upkeep_lock, self._writing(counted=False):
+                moved = self._upkeep.run()
+            self.written += moved
         except ClickHouseError as error:
             raise EngineUnavailable(f"upkeep failed: {_words(error)}") from error
 
     def write(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Insert rows into a table: what witnesses saw, what is declared. Raises EngineUnavailable."""
         try:
-            with self._scribe_lock:
+            with self._scribe_lock, self._writing():
                 self._scribe.insert(table, rows, column_names=columns, settings=_SCRIBE_SETTINGS)
         except (ClickHouseError, OSError) as error:
             raise EngineUnavailable(f"the engine could not take rows of {table}: {_words(error)}") from error
@@ -278,6 +215,37 @@ class Store:
         except (ClickHouseError, OSError) as error:
             raise EngineUnavailable(f"the engine could not answer: {_words(error)}") from error
 
+    @property
+    def overlap_ms(self) -> int:
+        """For how long after its moment a row that somebody else writes may become visible: nobody else writes into an embedded engine."""
+        return 0 if self._embedded else _OTHERS_TAKE_MS
+
+    def complete_until(self) -> int:
+        """Return the moment (ms, by the host's clock) up to which all that this process was writing can be read."""
+        with self._in_flight_lock:
+            return min(self._in_flight.values(), default=int(time.time() * 1000)) - 1
+
+    @contextmanager
+    def _writing(self, *, counted: bool = True) -> Iterator[None]:
+        """Note since when something is being written, and that it was."""
+        mark = object()
+        with self._in_flight_lock:
+            self._in_flight[mark] = int(time.time() * 1000)
+        try:
+            yield
+        finally:
+            with self._in_flight_lock:
+                del self._in_flight[mark]
+                self.written += counted
+
+    @contextmanager
+    def judging(self) -> Iterator[FrameSession]:
+        """The judge's session, for one thread at a time."""
+        with self._judge_lock:
+            if self._closed:
+                raise EngineUnavailable("the store is closed")
+            yield self._judge_session
+
     def close(self) -> None:
         """Close the engine; safe to call twice. Queries still running are waited for."""
         if self._closed:
@@ -289,6 +257,8 @@ class Store:
             self._keeper.close()
         with self._scribe_lock:
             self._scribe.close()
+        with self._judge_lock:
+            self._judge.close()
         with self._write_lock:
             self._writer.close()
 
@@ -344,11 +314,6 @@ def _insert_settings() -> dict[str, Any]:
         # Spans are filed under at most two months of days; a batch may touch all of them.
         "max_partitions_per_insert_block": 0,
     }
-
-
-def _clause(settings: Mapping[str, Any]) -> str:
-    """Settings as part of a statement: handed over beside it they cost the embedded engine twenty statements more."""
-    return "SETTINGS " + ", ".join(f"{name} = '{value}'" for name, value in settings.items())
 
 
 def _words(error: BaseException) -> str:

@@ -52,14 +52,14 @@ class Upkeep:
         self._clocks_until: datetime | None = None
         self._retention_due = 0.0
 
-    def run(self) -> None:
-        """Do what is due now."""
+    def run(self) -> int:
+        """Do what is due now; return how many facts were given to other messages."""
         now = time.monotonic()
         if now >= self._long_due:
             self._long_due = now + _LONG_EVERY_S
-            self.settle_strangers(_LONG)
+            moved = self.settle_strangers(_LONG)
         else:
-            self.settle_strangers(_RECENT)
+            moved = self.settle_strangers(_RECENT)
         if now >= self._edges_due:
             self._edges_due = now + _EDGES_EVERY_S
             self.sum_edges()
@@ -72,6 +72,7 @@ class Upkeep:
         if now >= self._retention_due:
             self._retention_due = now + _RETENTION_EVERY_S
             self.drop_old()
+        return moved
 
     def settle_strangers(self, back: timedelta = _LONG) -> int:
         """Give facts that were told without a message id to the message they are about; return how many keys."""

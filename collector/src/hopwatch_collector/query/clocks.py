@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -72,6 +72,10 @@ class Clocks:
             "clock_slack": -(-max(map(abs, corrections.values())) // 1_000_000),
         }
 
+    def offsets_by_process(self) -> dict[int, int]:
+        """Return µs to take off the times of every process whose host's clock is known to be off."""
+        return {resource: self.of_process(resource) for resource in self.processes}
+
     def shown(self) -> ClockList:
         """Return the clocks as the API shows them, those furthest off first."""
         shown = sorted(
@@ -136,6 +140,11 @@ class ClockReader:
         except QueryLimit as limit:
             _log.warning("clocks not read: times stay as they were told", reason=str(limit))
             return NOTHING
+
+    def offsets_around(self, moment_us: int) -> dict[int, int]:
+        """Return µs to take off the times of processes, as known around a moment (µs since 1970)."""
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment_us)
+        return self.around(moment).offsets_by_process()
 
     def measured(self, moment: datetime | None = None) -> Clocks:
         """Return the same. Raises QueryLimit."""

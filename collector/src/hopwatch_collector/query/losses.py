@@ -24,10 +24,16 @@ _SILENT: Final = frozenset(
     }
 )
 _SAID: Final = frozenset(
-    {"overdue.held", "overdue.fetched", "lost.gone", "no_receiver.broker", "no_receiver.declared"}
+    {
+        "overdue.held",
+        "overdue.prefetched",
+        "lost.receiver_deleted",
+        "no_receiver.broker",
+        "no_receiver.declared",
+    }
 )
 """Causes on the broker's word alone: a service's silence adds nothing to them."""
-_CALLERS: Final = frozenset({"stuck.unanswered", "unknown.sender unseen"})
+_CALLERS: Final = frozenset({"stuck.unanswered", "unknown.sender_unseen"})
 """Causes that rest on the silence of whoever sent it."""
 
 Judged = TypeVar("Judged", Delivery, DeliveryDetail, Cause)

@@ -1,17 +1,20 @@
 """What /metrics shows of the stored spans and deliveries."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 
-from hopwatch_collector.api.models import ClockList
+from hopwatch_collector.api.models import ClockList, LagRow, Verdict
 from hopwatch_collector.engine import Row, Store
+from hopwatch_collector.query.ledger import Receiver
 from hopwatch_collector.query.losses import losses
-from hopwatch_collector.query.standing import Standing
 
 Sample = tuple[str, Mapping[str, str], float]
 """One exported number: sample name (with `_total`, `_bucket`, … where it has one), labels, value."""
+
+Family = tuple[str, Callable[[], Iterable[Sample]]]
+"""What a group of exported numbers is about, and what asks for them."""
 
 MAX_SERIES: Final = 500
 """Time series of one family that are asked of the engine; one more tells that some were left out."""
@@ -22,26 +25,40 @@ _BOUNDS_S: Final = tuple(2**power / 1000 for power in range(1, 15))
 """Upper bounds of the buckets of span_totals, in seconds; the last bucket has none."""
 
 
-def samples(store: Store, standing: Standing) -> Iterator[Sample]:
-    """Return every sample, family by family."""
-    totals = store.query("span_totals", {"top": MAX_SERIES + 1})
-    yield from _calls(totals)
-    yield from _latency(totals)
-    yield from _graph(store.query("edge_totals", {"top": MAX_SERIES + 1}))
-    for loss in losses(store, _BEGINNING, MAX_SERIES + 1):
-        for reason, spans in loss.reasons.items():
-            yield "hopwatch_service_spans_lost_total", {"service": loss.service, "reason": reason}, spans
-    for row in standing.lag:
+def of_spans(store: Store) -> tuple[Family, ...]:
+    """Return the families that are made of spans."""
+
+    def spans() -> Iterator[Sample]:
+        totals = store.query("span_totals", {"top": MAX_SERIES + 1})
+        yield from _calls(totals)
+        yield from _latency(totals)
+
+    def lost() -> Iterator[Sample]:
+        for loss in losses(store, _BEGINNING, MAX_SERIES + 1):
+            for reason, count in loss.reasons.items():
+                yield "hopwatch_service_spans_lost_total", {"service": loss.service, "reason": reason}, count
+
+    return (
+        ("spans", spans),
+        ("service graph", lambda: _graph(store.query("edge_totals", {"top": MAX_SERIES + 1}))),
+        ("losses", lost),
+    )
+
+
+def lag(rows: Iterable[LagRow]) -> Iterator[Sample]:
+    """Return how many messages wait for each receiver, and for how long the oldest has."""
+    for row in rows:
         labels = {"system": row.system, "destination": row.destination, "receiver": row.receiver}
         yield "hopwatch_lag_messages", labels, row.waiting
         yield "hopwatch_lag_seconds", labels, row.oldest_s
-    for (_, destination, receiver), verdicts in standing.receivers.items():
+
+
+def deliveries(standing: Mapping[Receiver, Mapping[Verdict, int]]) -> Iterator[Sample]:
+    """Return how many deliveries of each receiver have which verdict."""
+    for (_, destination, receiver), verdicts in standing.items():
         for verdict, count in verdicts.items():
-            yield (
-                "hopwatch_deliveries",
-                {"verdict": verdict.value, "destination": destination, "receiver": receiver},
-                count,
-            )
+            labels = {"verdict": verdict.value, "destination": destination, "receiver": receiver}
+            yield "hopwatch_deliveries", labels, count
 
 
 def clocks(known: ClockList) -> Iterator[Sample]:

@@ -1,15 +1,11 @@
-"""The questions the API and the terminal view ask."""
+"""The questions the API and the terminal view ask. What became of deliveries is read as the judge wrote it."""
 
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hopwatch_collector.api.models import (
-    UNDELIVERED,
-    Cause,
     CauseList,
     ClockList,
     DeliveryDetail,
@@ -19,6 +15,7 @@ from hopwatch_collector.api.models import (
     FlowState,
     FlowSummary,
     LagList,
+    LagRow,
     LinkedFlow,
     Live,
     LossList,
@@ -32,10 +29,10 @@ from hopwatch_collector.api.models import (
 from hopwatch_collector.engine import Row, Store
 from hopwatch_collector.query import lag as lagging
 from hopwatch_collector.query import metrics, search, why
-from hopwatch_collector.query.advice import advice_on
 from hopwatch_collector.query.clocks import ClockReader, Clocks
+from hopwatch_collector.query.ledger import Filters, Ledger
 from hopwatch_collector.query.losses import doubted, losses
-from hopwatch_collector.query.present import Judged, Present
+from hopwatch_collector.query.present import snapshot
 from hopwatch_collector.query.rows import (
     as_told,
     attempt,
@@ -44,46 +41,30 @@ from hopwatch_collector.query.rows import (
     edge,
     flow_summary,
     key_of,
-    lag_row,
     message_id,
     span,
     trace_of,
 )
-from hopwatch_collector.query.standing import Standing
 from hopwatch_collector.query.window import SearchQuery, Window
 
-GRACE_S: Final = 2.0
-"""Seconds in which a message without a known receiver is not yet called undelivered."""
-
 LAG_WINDOW: Final = timedelta(hours=1)
-"""How far back messages count as lag and as `hopwatch_deliveries`."""
+"""For how long a receiver that got something is listed though nothing waits for it, and settled deliveries are in /metrics."""
 
 MAX_SPANS: Final = 5_000
 MAX_HOPS: Final = 2_000
-MAX_FACTS: Final = 200_000
-"""Facts judged at once, about 3 s of CPU. A longer list is judged piece by piece, a sum over fewer seconds."""
-LIST_SECONDS: Final = 8.0
-"""Seconds in which a list is looked for; then it is cut off."""
-MAX_JUDGED: Final = 20_000
-"""Messages judged for one list of flows; those beyond are in no flow's state."""
 MAX_EDGES: Final = 1_000
 MAX_LAG_ROWS: Final = 1_000
 _STATE_CANDIDATES: Final = 1_000
-"""Flows looked at to find those in a given state, which is only known once their deliveries are judged."""
-
-_ANY_MOMENT: Final = Window(datetime(1970, 1, 2, tzinfo=UTC), datetime(2199, 1, 1, tzinfo=UTC))
+"""Flows looked at to find those in a given state."""
 
 
 class Queries:
     """Every method blocks, may be called from any thread, and raises QueryLimit where an answer would cost too much."""
 
-    def __init__(self, store: Store, deadline_s: float = 30.0, grace_s: float = GRACE_S) -> None:
-        """`deadline_s`: seconds after which what waits is overdue and what is in flight is stuck."""
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._deadline_s = deadline_s
-        self._grace_s = grace_s
         self._clocks = ClockReader(store)
-        self._present = Present(store, self._clocks, self._affordable, self._judge, self._held)
+        self._ledger = Ledger(store)
 
     def engine_version(self) -> str:
         """Return name and version of the engine."""
@@ -115,24 +96,13 @@ class Queries:
 
     def summaries(self, flow_ids: Sequence[str], window: Window) -> list[FlowSummary]:
         """Return the flows named in brief, those with the latest news first."""
-        return self.in_brief(flow_ids, window)[0]
-
-    def in_brief(
-        self, flow_ids: Sequence[str], window: Window, messages: Sequence[str] = (), top: int = 0
-    ) -> tuple[list[FlowSummary], list[Row]]:
-        """Return the same and rows of `deliveries` of some messages (hex), at most `top`: judged at once, at half the cost."""
+        if not flow_ids:
+            return []
         clocks = self._clocks.around(window.until)
         params = {"flows": flow_ids, "since": window.since, **clocks.parameters()}
-        rows = self._store.query("flow_summaries", params) if flow_ids else []
-        judged = [*messages, *[message for row in rows for message in row["messages"]][:MAX_JUDGED]]
-        asked = ["flow_verdicts", "deliveries_named"] if messages else ["flow_verdicts"]
-        params = self._judge(_ANY_MOMENT, clocks=clocks, messages=judged, named=messages, top=top)
-        counts, *deliveries = self._store.query_together(asked, params) if judged else [[]]
-        verdicts: dict[str, dict[Verdict, int]] = defaultdict(dict)
-        for row in counts:
-            verdicts[row["flow"].hex()][Verdict(row["verdict"])] = row["deliveries"]
-        flows = [flow_summary(row, verdicts.get(row["flow_id"], {})) for row in rows]
-        return flows, deliveries[0] if deliveries else []
+        rows = self._store.query("flow_summaries", params)
+        verdicts = self._ledger.of_flows(flow_ids, window.since)
+        return [flow_summary(row, verdicts.get(row["flow_id"], {})) for row in rows]
 
     def flow(self, flow_id: str) -> Flow | None:
         """Return one flow, whole; a trace id leads to the flow the trace belongs to. None: unknown."""
@@ -149,7 +119,7 @@ class Queries:
             return None
         messages = sorted({row["message"].hex() for row in shown if any(row["message"])})
         clocks = self._clocks.around(since)
-        hops = self.deliveries_of(messages, MAX_HOPS + 1, clocks)
+        hops = self.deliveries_of(messages, MAX_HOPS + 1)
         links = self._store.query(
             "flow_links", {"flow": flow, "since": since, "traces": sorted({row["trace_id"] for row in shown})}
         )
@@ -175,15 +145,9 @@ class Queries:
         heads = self._store.query("flow_of", {"id": trace_id})
         return str(heads[0]["flow_id"]) if heads else None
 
-    def deliveries_of(self, messages: Sequence[str], limit: int, clocks: Clocks | None = None) -> list[Row]:
-        """Return rows of `deliveries` for the messages named (32 hex digits each), oldest first.
-
-        Times are corrected by `clocks`, those of now where none are given.
-        """
-        if not messages:
-            return []
-        params = self._judge(_ANY_MOMENT, clocks=clocks, messages=messages, top=limit)
-        return self._store.query("deliveries_of", params)
+    def deliveries_of(self, messages: Sequence[str], limit: int) -> list[Row]:
+        """Return rows of `deliveries` for the messages named (32 hex digits each), oldest first."""
+        return self._ledger.of_messages(messages, limit)
 
     def message(self, id_or_alias: str) -> Message | None:
         """Return one message with all that is known of it, None if nothing is; of several, the latest."""
@@ -192,7 +156,7 @@ class Queries:
             return None
         key = keys[0]["message"].hex()
         clocks = self._clocks.around(keys[0]["first_at"])
-        rows = self.deliveries_of([key], MAX_HOPS, clocks)
+        rows = self.deliveries_of([key], MAX_HOPS)
         if not rows:
             return None
         params = {"message": key}
@@ -215,26 +179,24 @@ class Queries:
         receiver: str | None = None,
         service: str | None = None,
         limit: int = 100,
+        *,
+        causes: frozenset[str] | None = None,
+        cursor: str | None = None,
     ) -> DeliveryList:
-        """Return deliveries of messages that began in the window and match, newest first.
+        """Return deliveries of messages that began in the window and match, newest first, from behind `cursor` on.
 
-        A window with very many messages is looked through from its end until there are enough, or time is up.
+        Raises InvalidCursor where `cursor` is not one that an earlier answer gave.
         """
-        asked: dict[str, Any] = {
-            "verdicts": sorted(verdicts or ()),
-            "destination": destination or "",
-            "receiver": receiver or "",
-            "service": service or "",
-        }
-        end = time.monotonic() + LIST_SECONDS
-        rows: list[Row] = []
-        more = True
-        while more and len(rows) <= limit and time.monotonic() < end:
-            piece, more = self._affordable(window)
-            rows += self._store.query("deliveries", self._judge(piece, **asked, top=limit + 1 - len(rows)))
-            window = Window(window.since, piece.since - timedelta(microseconds=1))
-        found = doubted(self._store, [delivery(row) for row in rows[:limit]])
-        return DeliveryList(deliveries=found, truncated=more or len(rows) > limit)
+        filters = Filters(
+            verdicts=tuple(sorted(verdicts or ())),
+            causes=tuple(sorted(causes or ())),
+            destination=destination or "",
+            receiver=receiver or "",
+            service=service or "",
+        )
+        rows, following = self._ledger.newest(window, filters, limit, cursor)
+        found = doubted(self._store, [delivery(row) for row in rows])
+        return DeliveryList(deliveries=found, truncated=following is not None, next_cursor=following)
 
     def undelivered(
         self,
@@ -245,16 +207,10 @@ class Queries:
         limit: int = 100,
     ) -> CauseList:
         """Return what was not delivered in the window by cause, destination and receiver, the most frequent first."""
-        judged, cut = self._affordable(window)
-        asked: dict[str, Any] = {
-            "undelivered": sorted(UNDELIVERED),
-            "destination": destination or "",
-            "receiver": receiver or "",
-            "service": service or "",
-        }
-        rows = self._store.query("causes", self._judge(judged, **asked, top=limit + 1))
-        found = doubted(self._store, [_cause(row) for row in rows[:limit]])
-        return CauseList(causes=found, truncated=cut or len(rows) > limit)
+        filters = Filters(destination=destination or "", receiver=receiver or "", service=service or "")
+        causes = self._ledger.causes(window, filters, limit + 1)
+        found = doubted(self._store, causes[:limit])
+        return CauseList(causes=found, truncated=len(causes) > limit)
 
     def why(self, id_or_alias: str) -> Why | None:
         """Return every delivery of a message with its evidence, None if the message is unknown."""
@@ -264,26 +220,19 @@ class Queries:
         clocks = self._clocks.around(message.sent_at)
         return why.explain(self._store, message, clocks)
 
-    def _affordable(self, window: Window) -> tuple[Window, bool]:
-        """Return the latest part of a window that can be judged at once, and whether there is more of it."""
-        span = _span_of(window)
-        if self._store.query("facts_in_window", span)[0]["facts"] <= MAX_FACTS:
-            return window, False
-        return Window(
-            self._store.query("latest_facts", {**span, "top": MAX_FACTS})[0]["since"], window.until
-        ), True
+    def lag(self, since: datetime | None = None) -> LagList:
+        """Return how far each receiver is behind: those that have something waiting, or received something since then.
 
-    def lag(self) -> LagList:
-        """Return how far each receiver is behind, over messages of the last hour."""
+        `since`: an hour ago unless given.
+        """
         now = datetime.now(UTC)
-        window, cut = self._affordable(Window(now - LAG_WINDOW, now))
-        rows = self._store.query("lag", self._judge(window, now, top=MAX_LAG_ROWS + 1))
-        known = [lag_row(row, now) for row in rows[:MAX_LAG_ROWS]]
-        told = lagging.merged(known, self._held(now))
-        return LagList(rows=told[:MAX_LAG_ROWS], truncated=cut or max(len(rows), len(told)) > MAX_LAG_ROWS)
+        rows, more = self._lag(now, since or now - LAG_WINDOW)
+        return LagList(rows=rows[:MAX_LAG_ROWS], truncated=more or len(rows) > MAX_LAG_ROWS)
 
-    def _held(self, now: datetime) -> Mapping[lagging.Key, lagging.Held]:
-        return lagging.held(self._store.query("broker_lag", {"now": now, "back": lagging.TREND_S}), now)
+    def _lag(self, now: datetime, since: datetime) -> tuple[list[LagRow], bool]:
+        known = self._ledger.lag(now, since, MAX_LAG_ROWS + 1)
+        told = self._store.query("broker_lag", {"now": now, "back": lagging.TREND_S})
+        return lagging.merged(known, lagging.held(told, now)), len(known) > MAX_LAG_ROWS
 
     def losses(self, since: datetime, limit: int = 100) -> LossList:
         """Return what services told since then that they lost on its way here, the latest first."""
@@ -292,11 +241,8 @@ class Queries:
 
     def topology(self, window: Window) -> Topology:
         """Return who reached whom through what."""
-        window, cut = self._affordable(window)
-        rows = self._store.query(
-            "edges", self._judge(window, undelivered=sorted(UNDELIVERED), top=MAX_EDGES + 1)
-        )
-        return Topology(edges=[edge(row) for row in rows[:MAX_EDGES]], truncated=cut or len(rows) > MAX_EDGES)
+        rows = self._ledger.edges(window, MAX_EDGES + 1)
+        return Topology(edges=[edge(row) for row in rows[:MAX_EDGES]], truncated=len(rows) > MAX_EDGES)
 
     def search(self, query: SearchQuery) -> SearchResult:
         """Return messages and flows that match, the latest first."""
@@ -304,44 +250,24 @@ class Queries:
 
     def live(self, window_s: float) -> Live:
         """Return one snapshot of the last `window_s` seconds."""
-        return self.look(window_s, self.judge(window_s))
-
-    def judge(self, window_s: float) -> Judged:
-        """Return how the deliveries of the last `window_s` seconds stand now: the part of `live` that takes long."""
-        return self._present.judge(window_s)
-
-    def look(self, window_s: float, judged: Judged) -> Live:
-        """Return the newest flows as they are, the rest as it was judged. A flow yet to be judged is `active`."""
-        return self._present.look(window_s, judged)
-
-    def metrics(self) -> Iterable[metrics.Sample]:
-        """Return what /metrics shows of spans, service graph, lag and deliveries."""
         now = datetime.now(UTC)
-        window, _ = self._affordable(Window(now - LAG_WINDOW, now))
-        params = self._judge(window, now, flows=[], undelivered=[], top=0)
-        standing = Standing.read(self._store.query("standing", params), now)
-        rows = lagging.counted_once(lagging.merged(standing.lag, self._held(now)))
-        yield from metrics.samples(self._store, replace(standing, lag=rows))
-        yield from metrics.clocks(self._clocks.around().shown())
+        rows, _ = self._lag(now, now - timedelta(seconds=window_s))
+        return snapshot(self._store, self._ledger, self._clocks.around(), rows, now, window_s)
+
+    def metrics(self) -> Iterable[metrics.Family]:
+        """Return what /metrics shows of spans, service graph, lag and deliveries: families, each of which may fail alone."""
+        now = datetime.now(UTC)
+        since = now - LAG_WINDOW
+        return (
+            *metrics.of_spans(self._store),
+            ("lag", lambda: metrics.lag(lagging.counted_once(self._lag(now, since)[0]))),
+            ("deliveries", lambda: metrics.deliveries(self._ledger.standing(Window(since, now)))),
+            ("clocks", lambda: metrics.clocks(self._clocks.around().shown())),
+        )
 
     def clocks(self, at: datetime | None = None) -> ClockList:
         """Return how far the clocks of hosts are apart, now or around another moment."""
         return self._clocks.measured(at).shown()
-
-    def _judge(
-        self, window: Window, now: datetime | None = None, clocks: Clocks | None = None, **others: Any
-    ) -> dict[str, Any]:
-        """Return the parameters of verdicts.sql and `others`; `clocks`: those at the window's end unless given."""
-        clock = now or datetime.now(UTC)
-        known = clocks or self._clocks.around(window.until)
-        return {
-            **_span_of(window),
-            **known.parameters(),
-            "now": clock,
-            "deadline": self._deadline_s,
-            "grace": self._grace_s,
-            **others,
-        }
 
 
 def _span_of(window: Window) -> dict[str, Any]:
@@ -384,7 +310,7 @@ def _message(rows: Sequence[Row], aliases: list[str], history: Sequence[Row], cl
         partition=row["partition"],
         offset=row["offset"] if row["offset"] >= 0 else None,
         conversation_id=row["conversation"],
-        keys=dict(row["keys"]),
+        keys={key["name"]: key["value"] for key in row["keys"]},
         deliveries=[
             DeliveryDetail(
                 **delivery_fields(one),
@@ -396,20 +322,4 @@ def _message(rows: Sequence[Row], aliases: list[str], history: Sequence[Row], cl
             )
             for one in rows
         ],
-    )
-
-
-def _cause(row: Row) -> Cause:
-    return Cause(
-        cause=row["cause"],
-        verdict=Verdict(row["verdict"]),
-        reason=row["why"],
-        advice=advice_on(row["cause"]),
-        system=row["system"],
-        destination=row["destination"],
-        receiver=row["receiver"],
-        deliveries=row["deliveries"],
-        first_at=row["first_at"],
-        last_at=row["last_at"],
-        sample_message_ids=[message_id(key) for key in row["samples"]],
     )

@@ -19,7 +19,9 @@ from hopwatch_collector.api.models import (
     Verdict,
 )
 from hopwatch_collector.engine import Row
-from hopwatch_collector.query.advice import MISSING
+from hopwatch_collector.judge.histogram import quantiles
+from hopwatch_collector.judge.rules import sentence
+from hopwatch_collector.query.advice import missing_for
 from hopwatch_collector.query.clocks import Clocks
 from hopwatch_collector.query.text import json_object
 
@@ -28,6 +30,10 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 WAITING = frozenset({Verdict.WAITING, Verdict.OVERDUE})
 IN_FLIGHT = frozenset({Verdict.IN_FLIGHT, Verdict.STUCK})
+
+
+WITNESSES = {"producer": 1, "consumer": 2, "broker": 4}
+"""How `deliveries` writes down whose word a verdict rests on."""
 
 
 def moment(at: datetime) -> datetime | None:
@@ -79,11 +85,11 @@ def delivery_fields(row: Row) -> dict[str, Any]:
         "receiver": row["receiver"],
         "verdict": Verdict(row["verdict"]),
         "cause": row["cause"],
-        "reason": row["why"],
-        "witnesses": list(row["witnesses"]),
+        "reason": sentence(row["cause"], row["detail"]),
+        "witnesses": [name for name, bit in WITNESSES.items() if row["witnesses"] & bit],
         "since": row["since"],
         "deadline": moment(row["due_at"]),
-        "missing": MISSING.get(row["cause"], ""),
+        "missing": missing_for(row["cause"]),
         "declared": row["declared"] != "",
         "system": row["system"],
         "destination": row["destination"],
@@ -98,7 +104,7 @@ def delivery_fields(row: Row) -> dict[str, Any]:
         "attempts": row["attempts"],
         "flow_id": row["flow"].hex(),
         "trace_id": row["trace_id"].hex(),
-        "keys": dict(row["keys"]),
+        "keys": {key["name"]: key["value"] for key in row["keys"]},
     }
 
 
@@ -197,7 +203,7 @@ def flow_state(verdicts: Iterable[Verdict], errors: int) -> FlowState:
 
 
 def lag_row(row: Row, now: datetime) -> LagRow:
-    """Return a row of lag.sql as the API shows it."""
+    """Return what is known of a receiver's lag (query/ledger.py) as the API shows it."""
     return LagRow(
         system=row["system"],
         destination=row["destination"],
@@ -214,7 +220,7 @@ def lag_row(row: Row, now: datetime) -> LagRow:
 
 def edge(row: Row) -> Edge:
     """Return a row of edges.sql as the API shows it."""
-    p50, p99 = row["latency_us"] if row["timed"] else (None, None)
+    p50, p99 = quantiles(dict(zip(*row["waits"], strict=True)), 0.5, 0.99)
     return Edge(
         producer=row["producer"],
         system=row["system"],

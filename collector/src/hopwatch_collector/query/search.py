@@ -98,7 +98,8 @@ def _by_key(queries: "Queries", store: Store, query: SearchQuery, text: str) -> 
     why = {row["message"].lower(): f"key {row['key']}" for row in rows if row["message"].strip("0")}
     filtered = any((query.receiver, query.destination, query.verdicts))
     flows = [] if filtered else list(dict.fromkeys(row["flow_id"] for row in rows))[: query.limit + 1]
-    summaries, judged = queries.in_brief(flows, query.window, list(why)[:_CANDIDATES], _CANDIDATES * 10)
+    summaries = queries.summaries(flows, query.window)
+    judged = queries.deliveries_of(list(why)[:_CANDIDATES], _CANDIDATES * 10)
     hits = _messages(judged, query, why)
     return hits | _flows(summaries, query, f"key {rows[0]['key']}") if summaries else hits
 

@@ -203,7 +203,7 @@ class Watch:
             if repeat or written.positions.get(place) != position
         }
         if rows:
-            self._store.write("receivers", _CLAIM_COLUMNS, rows)
+            write_claims(self._store, rows)
         if look.sightings:
             self._store.write("sightings", _SIGHTING_COLUMNS, list(self._sighting_rows(look)))
         if look.told:
@@ -214,7 +214,7 @@ class Watch:
         gone = {place: position for place, position in gone.items() if place not in look.gone}
         if moved or gone or deleted:
             rows = [*deleted, *self._position_rows(at, {**moved, **gone})]
-            self._store.write("positions", _POSITION_COLUMNS, rows)
+            self._store.write("receiver_states", STATE_COLUMNS, rows)
         written.claims, written.looked_at = now, at
         written.positions = there
         if repeat:
@@ -280,8 +280,26 @@ class Watch:
             at.date(), self.system, self._witness.broker, at, int(look is not None), (trouble or "")[:512],
             look.requests if look else 0, int(took * 1000),
         ]  # fmt: skip
-        self._store.write("watches", _WATCH_COLUMNS, [row])
+        self._store.write("watches", POLL_COLUMNS, [row])
         written.trouble, written.watch_at = trouble, time.monotonic() + _WATCH_EVERY_S
+
+
+def write_claims(store: Writes, rows: Rows) -> None:
+    """Write claims, each by CLAIM_COLUMNS, into the table for those that last and the one for those that do not."""
+    durable, moment = CLAIM_COLUMNS.index("durable"), CLAIM_COLUMNS.index("span_of_time")
+    lasting = [row for row in rows if row[durable]]
+    brief = [row for row in rows if not row[durable]]
+    for table, left_out, some in (
+        ("durable_subscriptions", {durable, moment}, lasting),
+        ("brief_subscriptions", {durable}, brief),
+    ):
+        if some:
+            columns = [name for at, name in enumerate(CLAIM_COLUMNS) if at not in left_out]
+            store.write(
+                table,
+                columns,
+                [[value for at, value in enumerate(row) if at not in left_out] for row in some],
+            )
 
 
 def _began(claim: Claim, known: tuple[Claim, datetime] | None, at: datetime) -> datetime:
@@ -302,14 +320,14 @@ def _key(claim: Claim) -> _Key:
     return claim.pattern, claim.receiver, claim.durable
 
 
-_CLAIM_COLUMNS: Final = (
+CLAIM_COLUMNS: Final = (
     "day", "system", "pattern", "receiver", "durable", "resource", "span_of_time", "service", "first_at", "last_at",
     "unsubscribed_at",
 )  # fmt: skip
 _SIGHTING_COLUMNS: Final = (
     "day", "system", "receiver", "partition", "offset", "kind", "attempts", "at", "reason",
 )  # fmt: skip
-_POSITION_COLUMNS: Final = (
+STATE_COLUMNS: Final = (
     "day", "system", "destination", "receiver", "partition", "at", "first", "end", "next", "done", "waiting", "in_hand",
     "consumers", "oldest_at", "published", "handed", "acked", "ttl_ms", "max_length", "dead_letters", "state",
     "uncounted",
@@ -317,4 +335,4 @@ _POSITION_COLUMNS: Final = (
 )  # fmt: skip
 _TOLD_COLUMNS: Final = ("day", "message", "receiver", "kind", "at", "number")
 _SENT_COLUMNS: Final = ("day", "message", "started_at", "ended_at", "system", "destination", "outcome")
-_WATCH_COLUMNS: Final = ("day", "system", "broker", "at", "ok", "trouble", "requests", "took_ms")
+POLL_COLUMNS: Final = ("day", "system", "broker", "at", "ok", "trouble", "requests", "took_ms")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from hopwatch_collector.api.models import CauseList, DeliveryList
-from hopwatch_collector.api.params import DeliveriesAsked, UndeliveredAsked
+from hopwatch_collector.api.params import DeliveryPageAsked, UndeliveredAsked
 from hopwatch_collector.api.routes.base import PREFIX, Answering
 
 
@@ -19,7 +19,7 @@ def routes(answering: Answering) -> APIRouter:
         response_model=DeliveryList,
         summary="What became of messages, receiver by receiver, newest first",
     )
-    async def deliveries(asked: Annotated[DeliveriesAsked, Query()]) -> Response:
+    async def deliveries(asked: Annotated[DeliveryPageAsked, Query()]) -> Response:
         return await answering.answer(
             "deliveries",
             lambda: answering.queries.deliveries(
@@ -29,6 +29,8 @@ def routes(answering: Answering) -> APIRouter:
                 receiver=asked.receiver,
                 service=asked.service,
                 limit=asked.limit,
+                causes=asked.causes,
+                cursor=asked.cursor,
             ),
         )
 

@@ -31,7 +31,9 @@ def routes(answering: Answering, registry: CollectorRegistry, derived: QueryDeri
 
     async def refresh() -> None:
         try:
-            await answering.gate.run("metrics", lambda: derived.replace(answering.queries.metrics()))
+            failed = await answering.gate.run("metrics", lambda: derived.replace(answering.queries.metrics()))
+            if failed:
+                log.warning("metrics not renewed", groups=failed)
         except Exception as error:  # noqa: BLE001  the collector's own numbers matter most when queries fail
             log.warning("no newer query-derived metrics", reason=str(error))
 

@@ -45,7 +45,7 @@ seemed AS
     SELECT resource, 0, seen_at, dateDiff('microsecond', started_at, toDateTime64(seen_at, 6, 'UTC')) FROM told
     UNION ALL
     SELECT resource, 0, seen_at, dateDiff('microsecond', first_at, toDateTime64(seen_at, 6, 'UTC'))
-    FROM receivers
+    FROM subscriptions
     WHERE seen_at >= {since:DateTime64(6)} AND day >= toDate({since:DateTime64(6)}) - 1 AND first_at < toDateTime64('2299-01-01 00:00:00', 6, 'UTC')
 )
 SELECT

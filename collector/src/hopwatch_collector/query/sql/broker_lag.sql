@@ -13,7 +13,7 @@ told AS
     FROM
     (
         SELECT *, {now:DateTime64(6)} - toIntervalSecond({back:UInt32}) AS begin
-        FROM positions
+        FROM receiver_states
         WHERE at >= {now:DateTime64(6)} - INTERVAL 1 HOUR AND day >= toDate({now:DateTime64(6)} - INTERVAL 1 HOUR)
     ) AS p
     GROUP BY system, destination, receiver, partition, begin
@@ -30,7 +30,7 @@ grown AS
         SELECT
             p.system AS system, p.destination AS destination, p.receiver AS receiver, p.partition AS partition,
             maxIf(p.at, p.end <= t.following) AS short_at, minIf(p.at, p.end > t.following) AS long_at
-        FROM positions AS p
+        FROM receiver_states AS p
         INNER JOIN told AS t ON p.system = t.system AND p.destination = t.destination AND p.receiver = t.receiver AND p.partition = t.partition
         WHERE p.system = 'kafka' AND p.at >= {now:DateTime64(6)} - INTERVAL 1 HOUR AND p.day >= toDate({now:DateTime64(6)} - INTERVAL 1 HOUR)
         GROUP BY p.system, p.destination, p.receiver, p.partition

@@ -1,5 +1,5 @@
 -- Which services said that they are these receivers. Parameters: receivers.
 SELECT receiver, groupUniqArray(service) AS services
-FROM receivers
+FROM subscriptions
 WHERE receiver IN {receivers:Array(String)} AND service != ''
 GROUP BY receiver

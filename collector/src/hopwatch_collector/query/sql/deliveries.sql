@@ -1,13 +1,19 @@
--- Deliveries of messages whose first fact lies in the window, newest first.
--- Parameters besides those of the stages: verdicts, destination, receiver, service (empty: any); top.
--- stage: picked_in_window
--- stage: verdicts
-SELECT *
-FROM deliveries
-WHERE first_at BETWEEN {since:DateTime64(6)} AND {until:DateTime64(6)}
+-- Deliveries in some minutes that match, newest first, from behind a cursor on.
+-- Parameters: first_minute, last_minute (s); since, until; verdicts, causes (empty: any); destination, receiver, service (empty: any);
+-- after_at (s and fraction), after_message (hex), after_receiver: the last row already known, or a moment after all; top.
+SELECT
+-- include: delivery_columns
+FROM deliveries FINAL
+WHERE sign = 1
+    AND minute >= toDateTime({first_minute:Int64}, 'UTC') AND minute <= toDateTime({last_minute:Int64}, 'UTC')
+    AND first_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') AND first_at <= fromUnixTimestamp64Micro({until:Int64}, 'UTC')
     AND (empty({verdicts:Array(String)}) OR has({verdicts:Array(String)}, verdict))
+    AND (empty({causes:Array(String)}) OR has({causes:Array(String)}, cause))
     AND ({destination:String} = '' OR destination = {destination:String})
     AND ({receiver:String} = '' OR receiver = {receiver:String})
     AND ({service:String} = '' OR producer = {service:String} OR consumer = {service:String})
+    AND (first_at < fromUnixTimestamp64Micro({after_at:Int64}, 'UTC') OR first_at = fromUnixTimestamp64Micro({after_at:Int64}, 'UTC')
+        AND (message < toFixedString(unhex({after_message:String}), 16)
+            OR message = toFixedString(unhex({after_message:String}), 16) AND receiver > {after_receiver:String}))
 ORDER BY first_at DESC, message DESC, receiver
 LIMIT {top:UInt32}

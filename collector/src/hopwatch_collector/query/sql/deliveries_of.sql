@@ -1,7 +1,7 @@
--- Deliveries of the messages named, oldest first. Parameters besides those of the stages: messages (hex), top.
--- stage: picked_of_messages
--- stage: verdicts
-SELECT *
-FROM deliveries
+-- Deliveries of the messages named, oldest first. Parameters: messages (hex), top.
+SELECT
+-- include: delivery_columns
+FROM deliveries FINAL
+WHERE message IN (SELECT toFixedString(unhex(arrayJoin({messages:Array(String)})), 16)) AND sign = 1
 ORDER BY first_at, message, receiver
 LIMIT {top:UInt32}

@@ -1,6 +1,6 @@
--- How the deliveries of the messages named stand, per flow. Parameters besides those of the stages: messages (hex).
--- stage: picked_of_messages
--- stage: verdicts
+-- How the deliveries of flows stand. Parameters: flows (hex), since (the first day to look at, s).
 SELECT flow, verdict, count() AS deliveries
-FROM deliveries
+FROM deliveries FINAL
+WHERE flow IN (SELECT toFixedString(unhex(arrayJoin({flows:Array(String)})), 16)) AND sign = 1
+    AND day >= toDate(toDateTime({since:Int64}, 'UTC')) - 1
 GROUP BY flow, verdict

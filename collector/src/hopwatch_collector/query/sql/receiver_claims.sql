@@ -12,7 +12,7 @@ FROM
         receiver, pattern, if(resource IN (SELECT resource FROM resources), 'service', 'broker') AS told_by,
         if(c.first_at < toDateTime64('2299-01-01 00:00:00', 6, 'UTC'), c.first_at - off, c.first_at) AS first_at,
         c.last_at - off AS last_at, c.unsubscribed_at - off AS unsubscribed_at, service
-    FROM (SELECT *, toIntervalMicrosecond(transform(resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0))) AS off FROM receivers) AS c
+    FROM (SELECT *, toIntervalMicrosecond(transform(resource, {clock_processes:Array(UInt64)}, {clock_us:Array(Int64)}, toInt64(0))) AS off FROM subscriptions) AS c
     WHERE system = {system:String} AND receiver IN {receivers:Array(String)}
     UNION ALL
     SELECT

@@ -6,6 +6,6 @@ SELECT
         consumers Int64, oldest_at DateTime64(6, 'UTC'), published Int64, handed Int64, acked Int64, ttl_ms Int64, max_length Int64,
         dead_letters UInt8, state String) AS stands,
     max(p.at) AS at
-FROM positions AS p
+FROM receiver_states AS p
 WHERE system = {system:String} AND receiver IN {receivers:Array(String)}
 GROUP BY receiver, destination, partition

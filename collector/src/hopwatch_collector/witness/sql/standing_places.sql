@@ -3,8 +3,8 @@
 SELECT
     receiver, partition, destination,
     argMax((p.first, p.end, p.next, p.done, p.waiting, p.in_hand, p.consumers, p.heard_from), p.at) AS stands
-FROM positions AS p
+FROM receiver_states AS p
 WHERE system = {system:String}
-    AND receiver IN (SELECT receiver FROM receivers WHERE system = {system:String} AND resource = {resource:UInt64})
+    AND receiver IN (SELECT receiver FROM subscriptions WHERE system = {system:String} AND resource = {resource:UInt64})
 GROUP BY receiver, partition, destination
 HAVING argMax(state, at) != 'gone'

@@ -1,0 +1,252 @@
+"""What brokers add to every pair: how it stands with the receiver now, stood when the message was sent, said of this message."""
+
+from typing import Final
+
+import polars as pl
+
+from hopwatch_collector.judge.clocks import corrected, with_offset
+from hopwatch_collector.judge.evidence import Evidence
+from hopwatch_collector.judge.frames import SECOND, STATE_KEY
+
+GONE: Final = "gone"
+_REST_S: Final = 7
+"""Counters of a queue lag behind the messages by as much as the node's statistics do, five seconds by default."""
+_MAX_OFFSET: Final = 2**63 - 1
+_GROUP: Final = ["destination", "receiver", "partition"]
+
+_NOW: Final = (
+    "at", "first", "next", "done", "waiting", "in_hand", "published", "handed", "acked", "ttl_ms", "max_length",
+    "dead_letters", "state",
+)  # fmt: skip
+_THERE: Final = ("at", "first", "next", "done", "waiting", "in_hand", "handed")
+
+
+def with_broker_evidence(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
+    """Return the pairs with what brokers say of their receivers and messages. Where they say nothing, 0, -1 or ''."""
+    numbered = pairs.with_row_index("pair")
+    found = numbered.with_columns(
+        topic=pl.when(pl.col("system") == "kafka").then("destination").otherwise(pl.lit(""))
+    )
+    found = _with_states(found, evidence)
+    found = _with_counters_then(found, evidence.states)
+    found = _with_log_history(found, evidence.states)
+    found = _with_commits(found, evidence)
+    found = _with_seek(found, evidence)
+    found = _with_advisory(found, evidence.advisories)
+    return _with_polls(found, evidence).drop("pair", "topic")
+
+
+def _left(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+    return pairs.join(
+        states,
+        left_on=["system", "topic", "receiver", "partition"],
+        right_on=STATE_KEY,
+        how="left",
+        maintain_order="left",
+    )
+
+
+def _with_states(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
+    """How the receiver stands now; how it stood when it was last there; when it was last gone."""
+    every = pl.concat([evidence.states, evidence.latest_states]).unique().sort("at")
+    kind = pl.col("state")
+    last = every.group_by(STATE_KEY).agg(
+        *(pl.col(name).last().alias(f"now_{name}") for name in _NOW),
+        *(pl.col(name).filter(kind != GONE).last().alias(f"there_{name}") for name in _THERE),
+        gone_at=pl.col("at").filter(kind == GONE).max(),
+        # Once is enough: what came in uncounted then is still there, or dropped.
+        takes_dead_letters=pl.col("uncounted").max() > 0,
+    )
+    return (
+        _left(pairs, last)
+        .with_columns(
+            pl.col(name).fill_null(0 if kind == pl.Int64 else "")
+            for name, kind in last.schema.items()
+            if name not in STATE_KEY and kind in (pl.Int64, pl.String)
+        )
+        .with_columns(
+            pl.col("takes_dead_letters").fill_null(value=False),
+            tells=pl.col("receiver").is_in(list(evidence.telling))
+            # Of a message that its sender does not tell of, consumers tell under another name.
+            & ~(pl.col("sender_seen") & (pl.col("producer") == "")),
+        )
+    )
+
+
+def _with_counters_then(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+    """RabbitMQ's counters before the message was sent, and once they had surely counted it."""
+    queues = states.filter(pl.col("system") == "rabbitmq").sort("at")
+    before = queues.select(
+        "receiver", "at", "first", "published", "handed", "acked", "state",
+        held=pl.max_horizontal("waiting", 0) + pl.max_horizontal("in_hand", 0),
+    ).rename({name: f"before_{name}" for name in ("first", "published", "handed", "acked", "state", "held")})  # fmt: skip
+    after = queues.select("receiver", "at", published_then="published")
+    rabbit = pairs.filter(pl.col("system") == "rabbitmq").select(
+        "pair", "receiver", "sent_at", "confirmed_at"
+    )
+    then = (
+        rabbit.sort("sent_at")
+        .join_asof(
+            before,
+            left_on="sent_at",
+            right_on="at",
+            by="receiver",
+            strategy="backward",
+            check_sortedness=False,
+        )
+        .rename({"at": "before_at"})
+        .with_columns(counted_by=pl.max_horizontal("sent_at", "confirmed_at") + _REST_S * SECOND)
+        .sort("counted_by")
+        .join_asof(
+            after,
+            left_on="counted_by",
+            right_on="at",
+            by="receiver",
+            strategy="backward",
+            check_sortedness=False,
+        )
+        .drop("at", "receiver", "sent_at", "confirmed_at", "counted_by")
+    )
+    known = pl.col("before_at").is_not_null() & (pl.col("before_state") != GONE)
+    numbers = ["before_first", "before_published", "before_handed", "before_acked", "before_held"]
+    return (
+        pairs.join(then, on="pair", how="left", maintain_order="left")
+        .with_columns(known_before=known.fill_null(value=False))
+        .with_columns(
+            *(pl.when("known_before").then(name).otherwise(0).alias(name) for name in numbers),
+            pl.col("published_then").fill_null(0),
+        )
+        .drop("before_state", "before_at")
+    )
+
+
+def _with_log_history(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+    """Of logs: whether one began behind the message before the receiver had read it; what was heard of its end."""
+    logs = pairs.filter(pl.col("offset") >= 0).select(
+        "pair", "system", "topic", "receiver", "partition", "offset", "there_next"
+    )
+    begins = states.group_by(*STATE_KEY, "first", "heard_from").agg(
+        least_next=pl.col("next").min(), most_done=pl.col("done").max()
+    )
+    heard_from = pl.when(pl.col("heard_from") < 0).then(_MAX_OFFSET).otherwise("heard_from")
+    told = (
+        logs.join(begins, left_on=["system", "topic", "receiver", "partition"], right_on=STATE_KEY)
+        .group_by("pair")
+        .agg(
+            began_behind=(
+                (pl.col("first") > pl.col("offset")) & (pl.col("least_next") <= pl.col("offset"))
+            ).any(),
+            end_heard=((heard_from <= pl.col("offset")) & (pl.col("most_done") > pl.col("offset"))).any(),
+            least_read=pl.when(pl.col("first") < 0).then("there_next").otherwise("least_next").min(),
+        )
+    )
+    return pairs.join(told, on="pair", how="left", maintain_order="left").with_columns(
+        pl.col("began_behind", "end_heard").fill_null(value=False),
+        pl.col("least_read").fill_null(pl.col("there_next")),
+    )
+
+
+def _with_commits(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
+    """Where a Kafka group stands: the first commit past the message, and the latest of all."""
+    of_kafka = pairs.filter(pl.col("system") == "kafka").select("pair", *_GROUP, "offset")
+    told = with_offset(evidence.commits, evidence.clock_offsets).select(
+        *_GROUP,
+        next_commit="offset",
+        next_commit_at=corrected("at"),
+        next_commit_last_at=corrected("last_at"),
+    )
+    nearest = (
+        of_kafka.with_columns(beyond=pl.col("offset") + 1)
+        .sort("beyond")
+        .join_asof(
+            told.sort("next_commit"),
+            left_on="beyond",
+            right_on="next_commit",
+            by=_GROUP,
+            strategy="forward",
+            check_sortedness=False,
+        )
+        .select("pair", "next_commit", "next_commit_at", "next_commit_last_at")
+    )
+    heads = with_offset(evidence.commit_heads, evidence.clock_offsets).select(
+        *_GROUP, last_commit="offset", last_commit_at=corrected("last_at")
+    )
+    return (
+        pairs.join(nearest, on="pair", how="left", maintain_order="left")
+        .join(heads, on=_GROUP, how="left", maintain_order="left")
+        .with_columns(
+            pl.col("next_commit", "last_commit").fill_null(-1),
+            pl.col("next_commit_at", "next_commit_last_at", "last_commit_at").fill_null(0),
+        )
+    )
+
+
+def _with_seek(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
+    """The last time the receiver's consumer was moved over the message, forward or back."""
+    if evidence.seeks.is_empty():
+        return pairs.with_columns(seek_at=pl.lit(0, pl.Int64), seek_forward=pl.lit(value=False))
+    moves = with_offset(evidence.seeks, evidence.clock_offsets).with_columns(at=corrected("at"))
+    over = (
+        pairs.filter((pl.col("system") == "kafka") & (pl.col("offset") >= 0))
+        .select("pair", *_GROUP, "offset", "first_at")
+        .join(moves, on=_GROUP)
+        # Before that, it was in a topic of that name that is no more.
+        .filter(
+            (pl.col("at") >= pl.col("first_at") - 60 * SECOND)
+            & (pl.col("offset") >= pl.min_horizontal("from_offset", "to_offset"))
+            & (pl.col("offset") < pl.max_horizontal("from_offset", "to_offset"))
+        )
+        .sort("at", "from_offset", "to_offset")
+        .group_by("pair")
+        .agg(seek_at=pl.col("at").last(), seek_forward=(pl.col("to_offset") > pl.col("from_offset")).last())
+    )
+    return pairs.join(over, on="pair", how="left", maintain_order="left").with_columns(
+        pl.col("seek_at").fill_null(0), pl.col("seek_forward").fill_null(value=False)
+    )
+
+
+def _with_advisory(pairs: pl.DataFrame, advisories: pl.DataFrame) -> pl.DataFrame:
+    """What a broker said of the very message's offset."""
+    place = (
+        pl.when(pl.col("system") == "kafka")
+        .then(pl.concat_str("destination", pl.lit(":"), "partition"))
+        .otherwise("partition")
+    )
+    told = (
+        advisories.sort("kind")
+        .group_by("system", "receiver", "partition", "offset")
+        .agg(advised=pl.col("kind").first(), advised_at=pl.col("at").min())
+    )
+    return (
+        pairs.with_columns(place=place)
+        .join(
+            told,
+            left_on=["system", "receiver", "place", "offset"],
+            right_on=["system", "receiver", "partition", "offset"],
+            how="left",
+            maintain_order="left",
+        )
+        .with_columns(pl.col("advised").fill_null(""), pl.col("advised_at").fill_null(0))
+        .drop("place")
+    )
+
+
+def _with_polls(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
+    """When the broker could last be asked, and what it does not show."""
+    # Consumers of streams are seen without the endpoint that shows NATS's plain subscribers.
+    streams = (
+        pl.when(pl.col("blind").str.starts_with("plain subscribers")).then(pl.lit("")).otherwise("blind")
+    )
+    polls = evidence.polls.select(
+        "system",
+        watched=pl.lit(value=True),
+        polled_at="ok_at",
+        poll_trouble="trouble",
+        blind="blind",
+        blind_to_streams=streams,
+    )
+    return pairs.join(polls, on="system", how="left", maintain_order="left").with_columns(
+        pl.col("watched").fill_null(value=False),
+        pl.col("polled_at").fill_null(0),
+        pl.col("poll_trouble", "blind", "blind_to_streams").fill_null(""),
+    )

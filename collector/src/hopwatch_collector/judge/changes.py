@@ -1,0 +1,321 @@
+"""What is to be judged again: messages with new facts, those whose moment has come, and those that news of their receiver concerns.
+
+Everything is read from the store since a moment of the engine's clock. What is remembered between two looks (how receivers
+stood, what is known of subscriptions) only spares judging again what cannot have changed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import polars as pl
+
+from hopwatch_collector.judge.frames import SECOND, empty, shaped_or_empty
+from hopwatch_collector.judge.reading import Session
+from hopwatch_collector.judge.subscriptions import lets_through
+
+_TOUCHED: Final = {"message": pl.Binary, "at": pl.Int64}
+MOST: Final = 100_000
+"""Messages that one piece of news is followed up for at a time."""
+_REST: Final = 7 * SECOND
+_FIREHOSE_LAG: Final = 5 * SECOND
+_STALE: Final = 30 * SECOND
+_NEAR: Final = 30 * SECOND
+_FAR: Final = 2**62
+
+_STATE = tuple[str, str, str, str]
+_SUBSCRIPTION = tuple[str, str, str, bool, int]
+
+
+@dataclass(slots=True)
+class _Stood:
+    """How a receiver stood at a place when it was last looked at."""
+
+    first: int
+    next: int
+    done: int
+    other: str
+    counters: str
+    at: int
+    rest_due: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """Rows of `attention` that news is about, as a condition with its parameters."""
+
+    where: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Changes:
+    """Finds them, one look after the other. One thread at a time."""
+
+    session: Session
+    overlap_ms: int = 0
+    """For so long what was learnt is read again, where others write too: rows become visible a little after the moment they bear."""
+    states: dict[_STATE, _Stood] = field(default_factory=dict)
+    heads: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    subscriptions: dict[_SUBSCRIPTION, tuple[int, int, int]] = field(default_factory=dict)
+    polled: dict[str, tuple[bool, str]] = field(default_factory=dict)
+    declared: tuple[Any, ...] | None = None
+    offsets: dict[int, int] = field(default_factory=dict)
+    recent: pl.DataFrame = field(default_factory=lambda: empty(_TOUCHED))
+    """Messages judged lately, with the moment of what was learnt: within the overlap they are read again."""
+
+    def touched(self, after: int, upto: int, top: int) -> tuple[list[bytes], int, bool]:
+        """Return messages that something was learnt of between two moments (ms).
+
+        With them: up to which moment that is all of them, and whether there are more.
+        """
+        found = self._touched(max(0, after - self.overlap_ms), upto, top + len(self.recent))
+        if found.is_empty():
+            return [], max(after, upto), False
+        last = int(found["at"][-1])
+        more = len(found) >= top + len(self.recent)
+        if more:  # of the last millisecond there may be more than was read
+            found = found.filter(pl.col("at") < last)
+            last -= 1
+        reached = max(after, last if more else upto)
+        new = found.join(self.recent, on=["message", "at"], how="anti") if len(self.recent) else found
+        if self.overlap_ms:
+            self.recent = pl.concat([self.recent, new]).filter(pl.col("at") > reached - 2 * self.overlap_ms)
+        return new["message"].unique(maintain_order=True).to_list(), reached, more
+
+    def _touched(self, after: int, upto: int, top: int) -> pl.DataFrame:
+        while True:
+            parameters = {"after": after, "upto": upto, "top": top}
+            found = shaped_or_empty(self.session.frame("touched", parameters), _TOUCHED)
+            if len(found) < top or found["at"][0] < found["at"][-1]:
+                return found
+            top *= 4  # all of them are of one millisecond
+
+    def due(self, now: int) -> list[bytes]:
+        """Return messages whose verdict time alone may have changed by now (µs)."""
+        return _messages(self.session.frame("due", {"now": now, "top": MOST}))
+
+    def next_due(self, now: int) -> int:
+        """Return the next moment (µs) at which that may be so."""
+        return int(self.session.frame("next_due", {"now": now})["at"][0]) or _FAR
+
+    def concerned(self, after: int, now: int) -> list[bytes]:
+        """Return messages that are concerned by what was learnt of receivers after a moment (ms)."""
+        since = {"after": max(0, after - self.overlap_ms)}
+        concerns: list[Concern] = []
+        if self.session.in_use("receiver_states"):
+            concerns += self._by_states(since)
+        concerns += self._by_polls(now)
+        if self.session.in_use("commits"):
+            concerns += self._by_heads(since)
+        if self.session.in_use("moves"):
+            concerns += self._by_seeks(since)
+        if self.session.in_use("sightings"):
+            concerns += self._by_advisories(since)
+        found = [message for concern in concerns for message in self._of(concern)]
+        if self.session.in_use("durable_subscriptions") or self.session.in_use("brief_subscriptions"):
+            found += self._by_subscriptions(since, after)
+        return list(dict.fromkeys([*found, *self._by_declarations(now)]))
+
+    def skewed(self, offsets: Mapping[int, int], now: int) -> list[bytes]:
+        """Return messages told of by processes whose clocks are known otherwise than before: µs to take off by process."""
+        known = {resource: off for resource, off in offsets.items() if off}
+        before, self.offsets = self.offsets, known
+        moved = [
+            resource
+            for resource in {*known, *before}
+            if abs(known.get(resource, 0) - before.get(resource, 0)) > _CLOCK_STEP
+        ]
+        if not moved:
+            return []
+        furthest = max((abs(off) for off in (*known.values(), *before.values())), default=0)
+        since = max(1, (now - furthest) // SECOND - _CLOCK_BACK_S)
+        return _messages(
+            self.session.frame("messages_of_processes", {"resources": moved, "since": since, "top": MOST})
+        )
+
+    def _of(self, concern: Concern) -> list[bytes]:
+        return _messages(
+            self.session.frame("attention_of", {**concern.parameters, "top": MOST}, where=concern.where)
+        )
+
+    def _by_states(self, since: Mapping[str, int]) -> Iterable[Concern]:
+        for row in self.session.frame("changed_states", since).iter_rows(named=True):
+            key = (row["system"], row["destination"], row["receiver"], row["partition"])
+            before = self.states.get(key)
+            if before is not None and row["at"] <= before.at:
+                continue
+            stood = _Stood(
+                row["first"], row["next"], row["done"], row["other"], row["counters"], row["at"],
+                rest_due=row["system"] == "rabbitmq",
+            )  # fmt: skip
+            self.states[key] = stood
+            yield from _moved(key, before, stood)
+
+    def _by_polls(self, now: int) -> Iterable[Concern]:
+        if not self.session.in_use("watches"):
+            return
+        recently = max(0, now // SECOND - 3600)
+        polls = {
+            row["system"]: (row["ok_at"], row["blind"])
+            for row in self.session.frame("polls", {"since": recently}).iter_rows(named=True)
+        }
+        for system, (ok_at, blind) in polls.items():
+            sees = ok_at >= now - _STALE
+            if self.polled.get(system) != (sees, blind):
+                self.polled[system] = (sees, blind)
+                yield _open_rows("system = {system:String}", system=system)
+            yield Concern(
+                "system = {system:String} AND open AND cause IN ('waiting.no_receiver_yet', 'waiting.declared', 'unknown.broker_unreachable')"
+                " AND first_at < fromUnixTimestamp64Micro({until:Int64}, 'UTC')",
+                {"system": system, "until": ok_at},
+            )
+        yield from self._at_rest(
+            polls.get("rabbitmq", (0, ""))[0], polls.get("rabbitmq-firehose", (0, ""))[0]
+        )
+
+    def _at_rest(self, polled_at: int, firehose_until: int) -> Iterable[Concern]:
+        """Queues whose counters have stood still long enough to say something."""
+        rested = []
+        for key, stood in self.states.items():
+            heard = not firehose_until or firehose_until >= stood.at + _FIREHOSE_LAG
+            if stood.rest_due and polled_at >= stood.at + _REST and heard:
+                stood.rest_due = False
+                rested.append(key[2])
+        if rested:
+            yield _open_rows(
+                "system = 'rabbitmq' AND receiver IN {receivers:Array(String)}", receivers=rested
+            )
+
+    def _by_heads(self, since: Mapping[str, int]) -> Iterable[Concern]:
+        for destination, receiver, partition, offset in self.session.frame(
+            "changed_heads", since
+        ).iter_rows():
+            before = self.heads.get((destination, receiver, partition), -1)
+            self.heads[destination, receiver, partition] = offset
+            if offset > before:
+                yield _in_log("kafka", destination, receiver, partition, before, offset)
+
+    def _by_seeks(self, since: Mapping[str, int]) -> Iterable[Concern]:
+        for destination, receiver, partition, low, high in self.session.frame(
+            "changed_seeks", since
+        ).iter_rows():
+            yield _in_log("kafka", destination, receiver, partition, low, high)
+
+    def _by_advisories(self, since: Mapping[str, int]) -> Iterable[Concern]:
+        found = self.session.frame("changed_advisories", since)
+        if not found.is_empty():
+            yield Concern(
+                "receiver IN {receivers:Array(String)} AND offset IN {offsets:Array(Int64)}",
+                {
+                    "receivers": found["receiver"].unique().to_list(),
+                    "offsets": found["offset"].unique().to_list(),
+                },
+            )
+
+    def _by_subscriptions(self, since: Mapping[str, int], after: int) -> list[bytes]:
+        """Messages sent since somebody came who is owed them, or went."""
+        began: dict[str, dict[str, int]] = {}
+        for row in self.session.frame("changed_subscriptions", since).iter_rows(named=True):
+            key = (row["system"], row["pattern"], row["receiver"], bool(row["durable"]), row["resource"])
+            now = (row["first_at"], row["last_at"], row["unsubscribed_at"])
+            moment = _since_when(self.subscriptions.get(key), now, durable=key[3])
+            self.subscriptions[key] = now
+            if moment is None or (row["learnt_at"] <= after - self.overlap_ms and key[3] and not now[2]):
+                continue
+            patterns = began.setdefault(row["system"], {})
+            patterns[row["pattern"]] = min(moment, patterns.get(row["pattern"], moment))
+        return [message for system, patterns in began.items() for message in self._sent_to(system, patterns)]
+
+    def _sent_to(self, system: str, patterns: Mapping[str, int]) -> list[bytes]:
+        """Messages that went to what the patterns match, since the moments (µs) beside them."""
+        since = max(1, (min(patterns.values()) - _NEAR) // SECOND - 1)
+        sent = self.session.frame("messages_since", {"system": system, "since": since, "top": MOST})
+        if sent.is_empty():
+            return []
+        destinations = sent.select(pl.lit(system).alias("system"), "destination").unique()
+        reached = lets_through(
+            pl.DataFrame({"system": [system] * len(patterns), "pattern": list(patterns)}), destinations
+        )
+        return _messages(sent.join(reached.select("destination").unique(), on="destination", how="semi"))
+
+    def _by_declarations(self, now: int) -> list[bytes]:
+        """All that is open, where the team declares something else than before."""
+        if not (self.session.in_use("declared") or self.session.in_use("deadline_rules")):
+            return []
+        declared = tuple(
+            tuple(self.session.frame(name, {}).sort(pl.all()).iter_rows())
+            for name in ("expected_subscriptions", "deadline_rules")
+        )
+        before, self.declared = self.declared, declared
+        if before is None or before == declared:
+            return []
+        return self._of(_open_rows("1"))
+
+
+_CLOCK_STEP: Final = 1_000
+"""µs by which the correction of a clock has to differ for its messages to be judged again."""
+_CLOCK_BACK_S: Final = 900
+
+
+def _moved(key: _STATE, before: _Stood | None, now: _Stood) -> Iterable[Concern]:
+    """What a change of a receiver's state concerns: of a log the offsets that it passed, of a queue all that rests on counters."""
+    system, destination, receiver, partition = key
+    if before is None or before.other != now.other:
+        place = "receiver = {receiver:String} AND system = {system:String}"
+        yield _open_rows(place, receiver=receiver, system=system)
+        return
+    if now.next >= 0:
+        reached = max(now.first, now.next, now.done)
+        passed = (before.first, before.next, before.done) != (now.first, now.next, now.done)
+        if passed:
+            low = min(before.first, before.next, before.done) - 1
+            yield _in_log(system, destination, receiver, partition, low, reached)
+    elif before.counters != now.counters:
+        yield _open_rows(
+            "system = {system:String} AND receiver = {receiver:String} AND cause NOT IN ('waiting.held', 'overdue.held')"
+            " AND NOT startsWith(cause, 'unknown.')",
+            system=system,
+            receiver=receiver,
+        )
+
+
+def _since_when(
+    before: tuple[int, int, int] | None, now: tuple[int, int, int], *, durable: bool
+) -> int | None:
+    """From when on a subscription's news matters to messages (µs); None: it does not."""
+    first, last, left = now
+    if left > 0 and (before is None or left > before[2]):
+        return left
+    if before is None or first < before[0]:
+        return first
+    held = 3 * 15 * SECOND
+    if not durable and first > before[1] + held:
+        return first
+    return None if durable or last <= before[1] + held else before[1]
+
+
+def _in_log(system: str, destination: str, receiver: str, partition: str, low: int, high: int) -> Concern:
+    """Whatever is in `attention` between two offsets of a log."""
+    topic = " AND destination = {destination:String}" if system == "kafka" else ""
+    return Concern(
+        "system = {system:String} AND receiver = {receiver:String} AND partition = {partition:String}"
+        f" AND offset >= {{low:Int64}} AND offset < {{high:Int64}}{topic}",
+        {
+            "system": system, "destination": destination, "receiver": receiver, "partition": partition,
+            "low": low, "high": high,
+        },
+    )  # fmt: skip
+
+
+def _open_rows(where: str, **parameters: Any) -> Concern:
+    return Concern(f"open AND {where}", parameters)
+
+
+def _messages(found: pl.DataFrame) -> list[bytes]:
+    return [] if found.is_empty() else found["message"].to_list()
+
+
+def chunks(messages: Sequence[bytes], size: int) -> Iterable[Sequence[bytes]]:
+    """Cut a list into pieces."""
+    return (messages[start : start + size] for start in range(0, len(messages), size))

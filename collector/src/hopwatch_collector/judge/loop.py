@@ -1,0 +1,247 @@
+"""The judge at work: finds what is to be judged, judges it, writes what changed; again and again."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import polars as pl
+import structlog
+
+from hopwatch_collector.judge import ledger
+from hopwatch_collector.judge.changes import Changes, chunks
+from hopwatch_collector.judge.evaluation import Offsets, evaluate
+from hopwatch_collector.judge.frames import SECOND, shaped_or_empty
+from hopwatch_collector.judge.reading import Session as Reads
+
+_log = structlog.get_logger("hopwatch.judge")
+
+BATCH: Final = 20_000
+"""Messages judged at once."""
+_IDLE_S: Final = 1.0
+"""Pause between two looks while something comes in."""
+_QUIET_S: Final = 5.0
+"""Pause while nothing does: other collectors may write into the same store."""
+_DUTY: Final = 2.0
+"""A judge rests for so many times as long as a look took, so that it leaves the engine to others, but never longer than this."""
+_LONGEST_S: Final = 1.0
+_BACKOFF_S: Final = (0.5, 10.0)
+
+
+class Session(Reads, ledger.Writer, Protocol):
+    """Of the store, what the judge takes."""
+
+
+class Store(Protocol):
+    """Of the store, what the judge calls."""
+
+    @property
+    def written(self) -> int:
+        """How many times something was written by this process; grows."""
+
+    @property
+    def overlap_ms(self) -> int:
+        """For how long after its moment a row that others write may become visible."""
+
+    def complete_until(self) -> int:
+        """Return the moment (ms) up to which all that this process was writing can be read."""
+
+    def judging(self) -> AbstractContextManager[Session]:
+        """The judge's session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What one look came to."""
+
+    judged: int = 0
+    """Messages judged."""
+    changed: int = 0
+    """Rows written."""
+    more: bool = False
+    """Whether more waits to be judged."""
+
+
+class Judge:
+    """Judges what changed. `tick` may be called by one thread at a time; `start` has a thread of its own do so."""
+
+    def __init__(
+        self,
+        store: Store,
+        offsets: Offsets,
+        deadline_s: float = 30.0,
+        grace_s: float = 2.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`deadline_s`: seconds after which what waits is overdue and what is in flight is stuck; `clock`: seconds since 1970."""
+        self._store = store
+        self._offsets = offsets
+        self._deadline_s = deadline_s
+        self._grace_s = grace_s
+        self._clock = clock
+        self._changes: Changes | None = None
+        self._upto = 0
+        self._number = 0
+        self._pending: dict[bytes, None] = {}
+        self._written = -1
+        self._next_due = 0
+        self._looked_at = 0.0
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
+        self.on_news: Callable[[], None] | None = None
+        """Called whenever deliveries changed; must not raise or block."""
+        self.trouble = ""
+        """Why it cannot judge right now; empty when it can."""
+
+    def start(self) -> None:
+        """Judge in a thread of its own until `stop`."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the batch in hand; safe without `start`."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def wake(self) -> None:
+        """There is something new to be judged. Safe from any thread."""
+        self._wake.set()
+
+    def tick(self) -> Tick:
+        """Look once and judge what is to be judged, a batch at most. Raises EngineUnavailable; then nothing is lost."""
+        with self._store.judging() as session:
+            changes = self._begin(session)
+            now = int(self._clock() * SECOND)
+            written = self._store.written
+            touched, upto, more = self._look(changes, now, self._store.complete_until())
+            batch = touched[:]
+            while self._pending and len(batch) < BATCH:
+                batch.append(self._pending.popitem()[0])
+            judged = list(dict.fromkeys(batch))
+            try:
+                changed = self._judge(session, judged, now) if judged else 0
+            except BaseException:
+                self._pending |= dict.fromkeys(judged)
+                raise
+            self._upto = upto
+            if changed:
+                self._next_due = 0
+            if not more:
+                self._written = written
+            return Tick(len(judged), changed, more or bool(self._pending))
+
+    def settle(self, most: int = 1_000) -> int:
+        """Look until nothing is left to be judged now; return how many rows were written. For tests and tools."""
+        rows = 0
+        for _ in range(most):
+            tick = self.tick()
+            rows += tick.changed
+            if not tick.more:
+                break
+        return rows
+
+    def _begin(self, session: Session) -> Changes:
+        """At the first look: go on where the last judge stopped, and make both tables agree if it was stopped in the midst."""
+        session.pick([])
+        if self._changes is None:
+            found = session.frame("progress", {})
+            changes = Changes(session, self._store.overlap_ms)
+            if not found.is_empty():
+                self._upto, self._number = int(found["upto"][0]), int(found["number"][0])
+                unsure = found["messages"][0].to_list()
+                for some in chunks(unsure, BATCH):
+                    _reconcile(session, some)
+                self._pending = dict.fromkeys(unsure)
+            self._changes = changes
+        return self._changes
+
+    def _look(self, changes: Changes, now: int, until: int) -> tuple[list[bytes], int, bool]:
+        """Return messages with new facts, up to when that is all of them, whether there are more; put others into pending."""
+        touched, upto, more = changes.touched(self._upto, until, BATCH)
+        self._pending |= dict.fromkeys(changes.concerned(self._upto, now))
+        self._pending |= dict.fromkeys(changes.skewed(self._offsets(now), now))
+        if now >= self._next_due:
+            self._pending |= dict.fromkeys(changes.due(now))
+            self._next_due = changes.next_due(now)
+        return touched, upto, more
+
+    def _judge(self, session: Session, messages: Sequence[bytes], now: int) -> int:
+        judged = evaluate(session, messages, self._offsets, now, self._deadline_s, self._grace_s)
+        signed = ledger.changes(_current(session), judged)
+        if signed.is_empty():
+            return 0
+        self._number += 1
+        session.write("judge_progress", _progress(self._upto, ledger.messages_of(signed), self._number))
+        ledger.write(session, signed)
+        return len(signed)
+
+    def _run(self) -> None:
+        shortest, longest = _BACKOFF_S
+        pause = shortest
+        while not self._stopping.is_set():
+            self._wake.clear()
+            began = time.monotonic()
+            try:
+                tick = self.tick()
+            except Exception as error:  # noqa: BLE001 - nothing is lost: what was not judged is still to be judged
+                self.trouble = f"{type(error).__name__}: {error}"
+                _log.warning("deliveries not judged, trying again", error=self.trouble, pause_s=pause)
+                self._stopping.wait(pause)
+                pause = min(pause * 2, longest)
+                continue
+            self.trouble, pause = "", shortest
+            if tick.changed and self.on_news is not None:
+                self.on_news()
+            if not tick.more:
+                self._rest(time.monotonic() - began)
+
+    def _rest(self, took_s: float) -> None:
+        """Wait until there may be something to do, and a little longer, so that it is worth doing."""
+        self._stopping.wait(min(max(_DUTY * took_s, 0.1), _LONGEST_S))
+        until = time.monotonic() + _QUIET_S
+        while not self._stopping.is_set() and self._store.written == self._written:
+            due_s = self._next_due / SECOND - self._clock()
+            left = min(until - time.monotonic(), max(due_s, 0.05))
+            if left <= 0 or due_s <= 0:
+                return
+            self._wake.wait(min(left, _IDLE_S))
+            self._wake.clear()
+
+
+def _current(session: Session) -> pl.DataFrame:
+    found = session.frame("current", {})
+    return shaped_or_empty(found, ledger.STORED)
+
+
+def _progress(upto: int, messages: Sequence[bytes], number: int) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"judge": ["deliveries"], "upto": [upto], "messages": [messages], "number": [number]},
+        schema={"judge": pl.String, "upto": pl.Int64, "messages": pl.List(pl.Binary), "number": pl.UInt64},
+    ).with_columns(upto=pl.col("upto").cast(pl.Datetime("ms", "UTC")))
+
+
+def _reconcile(session: Session, messages: Sequence[bytes]) -> None:
+    """Make `attention` say of some messages what `deliveries` says: a crash may have come between the two."""
+    session.pick(messages)
+    wanted = ledger.wanted_attention(_current(session)).with_columns(rows=pl.lit(1, pl.Int8))
+    found = session.frame("attention_written", {})
+    columns = [name for name in wanted.columns if name != "rows"]
+    written = shaped_or_empty(found, dict(wanted.schema))
+    both = pl.concat([wanted, written.with_columns(rows=-pl.col("rows"))])
+    missing = both.group_by(columns).agg(pl.col("rows").sum()).filter(pl.col("rows") != 0)
+    ledger.write_attention(session, _repeated(missing))
+
+
+def _repeated(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row for each that is missing (sign 1) or too many (sign -1)."""
+    return (
+        rows.with_columns(sign=pl.col("rows").sign().cast(pl.Int8), times=pl.col("rows").abs())
+        .select(pl.exclude("rows", "times").repeat_by("times"))
+        .explode([name for name in rows.columns if name != "rows"] + ["sign"])
+        if not rows.is_empty()
+        else rows
+    )

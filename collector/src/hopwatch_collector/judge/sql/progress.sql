@@ -1,0 +1,4 @@
+-- How far the judge had come, and what it was about to write.
+SELECT toUnixTimestamp64Milli(upto) AS upto, messages, number
+FROM judge_progress FINAL
+WHERE judge = 'deliveries'
