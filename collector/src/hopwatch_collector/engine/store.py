@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -48,6 +49,10 @@ _EVALUATING: Final = {
     "max_block_size": 16_384,
     "max_joined_block_size_rows": 16_384,
 }
+
+_UTC: Final = {"session_timezone": "UTC"}
+"""Days are those of UTC everywhere: in bound moments, in `toDate` and `today()` of queries, views and upkeep. Without it they
+are those of the engine's host, the embedded engine's being ours."""
 
 _SCRIBE_SETTINGS: Final = {"max_partitions_per_insert_block": 0}
 
@@ -318,7 +323,12 @@ def _client(dsn: str, database: str | None) -> Client:
     # by side: a client is used by one thread at a time.
     # Parameters travel in the body: a list of messages is too long for an address.
     options: dict[str, Any] = {} if dsn.startswith("chdb") else {"form_encode_query_params": True}
-    return clickhouse_connect.get_client(dsn=dsn, database=database, tz_mode="aware", **options)
+    client = clickhouse_connect.get_client(
+        dsn=dsn, database=database, tz_mode="aware", tz_source="server", settings=_UTC, **options
+    )
+    # The driver writes moments that are bound, and reads those of no zone, in the zone it found before that setting held.
+    client.server_tz = UTC
+    return client
 
 
 def _hidden(target: str) -> str:
