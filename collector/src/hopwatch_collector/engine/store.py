@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -16,7 +16,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 
 from hopwatch_collector.engine import schema
 from hopwatch_collector.engine.sqlfiles import Stage, sql_text, stages
-from hopwatch_collector.engine.upkeep import Upkeep
+from hopwatch_collector.engine.upkeep import RetentionSettings, Upkeep
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable, QueryLimit
 
 Row = Mapping[str, Any]
@@ -57,18 +57,12 @@ are those of the engine's host, the embedded engine's being ours."""
 _SCRIBE_SETTINGS: Final = {"max_partitions_per_insert_block": 0}
 
 
-class RetentionSettings(Protocol):
-    """Of the collector's settings, what the store looks at."""
-
-    @property
-    def retention_days(self) -> int: ...
-
-
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
     """What the store may be told; the defaults suit tests and tools."""
 
     retention_days: int = 14
+    drop_days: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +113,7 @@ class Store:
         self._columns: dict[Stage, str] = {}
         self._in_use: frozenset[str] = frozenset()
         self._insert_settings = _insert_settings()
-        self._upkeep = Upkeep(keeper, settings.retention_days)
+        self._upkeep = Upkeep(keeper, settings)
         self.version = f"ClickHouse {writer.server_version}"
 
     @classmethod
@@ -145,7 +139,9 @@ class Store:
             lambda statement: writer.command(statement, settings={"flatten_nested": 0}),
             lambda: {row[0] for row in writer.query("SELECT number FROM migrations").result_rows},
         )
-        return cls(writer, keeper, scribe, readers, settings or StoreSettings())
+        store = cls(writer, keeper, scribe, readers, settings or StoreSettings())
+        store._upkeep.name_foreign_tables()
+        return store
 
     def insert_otlp(self, payload: bytes, token: str) -> None:
         """Insert concatenated ExportTraceServiceRequests, all of their rows exactly once per `token`.
@@ -250,6 +246,11 @@ class Store:
                 self._upkeep.run()
         except ClickHouseError as error:
             raise EngineUnavailable(f"upkeep failed: {_words(error)}") from error
+
+    @property
+    def held_days(self) -> tuple[str, ...]:
+        """Days older than the retention that are kept until `drop_days` lets that many go at once."""
+        return self._upkeep.held_days
 
     def write(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Insert rows into a table: what witnesses saw, what is declared. Raises EngineUnavailable."""
