@@ -1,5 +1,6 @@
 """`hopwatch collect` as a process: how it starts, what it refuses, how it ends."""
 
+import json
 import os
 import signal
 import socket
@@ -12,8 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ledger_support import sent, take
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+
+from hopwatch_collector.engine import Store
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -32,15 +36,19 @@ def refused(*arguments: str) -> tuple[int, str]:
 
 
 @contextmanager
-def running(data: Path) -> Iterator[subprocess.Popen[str]]:
-    """A collector that has said it is ready."""
+def running(data: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """A collector that has said it is ready, and where."""
     with subprocess.Popen(
-        command("--data", str(data), *ANY_PORTS), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command("--data", str(data), *ANY_PORTS, *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline().startswith("hopwatch collector ready: otlp-grpc=127.0.0.1:")
-            yield process
+            line = process.stdout.readline()
+            assert line.startswith("hopwatch collector ready: otlp-grpc=127.0.0.1:")
+            yield process, dict(word.split("=") for word in line.split() if "=" in word)
         finally:
             process.kill()
 
@@ -82,7 +90,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 
 def test_one_collector_per_data_directory(tmp_path: Path) -> None:
     """A second one on the same directory is refused while the first goes on; the first ends with 0 on SIGINT."""
-    with running(tmp_path) as first:
+    with running(tmp_path) as (first, _):
         code, text = refused("--data", str(tmp_path), *ANY_PORTS)
         assert code == 1
         assert "another collector uses" in text
@@ -115,6 +123,23 @@ def test_it_leaves_nothing_where_it_was_started(tmp_path: Path) -> None:
             process.kill()
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     assert (tmp_path / "data" / "__cache__").is_dir(), "the engine took the span, and keeps its schemas here"
+
+
+def test_old_days_wait_for_consent(tmp_path: Path) -> None:
+    """Back after a week, with more old days than may go at once, it keeps them, and log and metrics say so; --drop-days lets them go."""
+    store = Store.open(str(tmp_path / "engine"))
+    for number in range(7):
+        take(store, sent(start=-86_400.0 * (20 + number)))
+    store.close()
+    for options, held in (((), 7), (("--drop-days", "7"), 0)):
+        with running(tmp_path, *options) as (process, ready):
+            wanted = f"hopwatch_retention_held_days {held}.0"
+            last_word = "old days kept" if held else "old days dropped"
+            assert process.stderr is not None
+            line = next(line for line in process.stderr if last_word in line)
+            assert len(json.loads(line)["days"]) == 7
+            with urllib.request.urlopen(f"http://{ready['api']}/metrics", timeout=30) as answer:
+                assert wanted in answer.read().decode().splitlines()
 
 
 def test_a_data_directory_that_cannot_be_is_named(tmp_path: Path) -> None:

@@ -91,6 +91,15 @@ def command(
             rich_help_panel=_ENGINE,
         ),
     ] = None,
+    drop_days: Annotated[
+        int | None,
+        typer.Option(
+            help="Days that may be dropped at once. Where more are too old (the collector was away, the retention was "
+            "shortened, a clock jumped) they are kept, and the log says so, until this allows it. Default: 2.",
+            envvar="HOPWATCH_DROP_DAYS",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(

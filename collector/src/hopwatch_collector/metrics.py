@@ -83,6 +83,11 @@ class Metrics:
             ("kind",),
             registry=self.registry,
         )
+        self.retention_held = Gauge(
+            "hopwatch_retention_held_days",
+            "Days older than the retention that are kept because they are more than may be dropped at once (--drop-days).",
+            registry=self.registry,
+        )
         self.quarantined = Counter(
             "hopwatch_engine_quarantined_spans",
             "Spans in requests the engine refuses, set aside in the quarantine directory.",

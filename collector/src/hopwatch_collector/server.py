@@ -72,6 +72,7 @@ async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[R
         listener = stack.enter_context(listening(settings.listen, settings.api_port, "the API"))
         store = await asyncio.to_thread(Store.open, settings.engine_url or str(settings.engine_dir), settings)
         stack.push_async_callback(asyncio.to_thread, store.close)
+        metrics.retention_held.set_function(lambda: len(store.held_days))
         await asyncio.to_thread(declare, store, declared)
         queries = Queries(store)
         clocks = ClockReader(store)

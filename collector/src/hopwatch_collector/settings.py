@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """Seconds after which a message that waits is overdue and one in flight is stuck."""
     retention_days: int = Field(default=14, ge=1)
     """Whole days kept; older ones are dropped."""
+    drop_days: int = Field(default=2, ge=1)
+    """Days that may be dropped at once; where more are older than the retention, all of them are kept until this allows it."""
 
     config: Path | None = None
     """File of what the team declares: `expects`, `asyncapi`, `deadlines`."""

@@ -1,7 +1,7 @@
-"""The store: batches exactly once, limits on queries, migrations, retention, hostile values."""
+"""The store: batches exactly once, limits on queries, migrations, hostile values."""
 
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -263,15 +263,6 @@ def test_many_threads_may_ask_and_insert(store: Store) -> None:
         thread.join()
     assert failures == []
     assert rows_of(store)["spans"] == 5
-
-
-def test_old_days_are_dropped(store: Store) -> None:
-    """What is older than the retention goes, by whole days; the rest stays."""
-    take(store, sent(start=-20 * 86_400.0), sent())
-    store._upkeep.drop_old()
-    assert rows_of(store)["spans"] == 1
-    days = store._writer.query("SELECT DISTINCT day FROM ledger").result_rows
-    assert days[0][0] >= datetime.now(UTC).date() - timedelta(days=1)
 
 
 def test_migrations_may_be_run_again(store: Store) -> None:

@@ -1,7 +1,9 @@
 """The numbered migrations: what they are made of and how they are applied."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Final
 
@@ -41,6 +43,13 @@ DEDUPLICATION_WINDOW: Final = 4096
 
 _MERGES: Final = "merge_selector_base = 10, auto_statistics_types = ''"
 """Half as many merges for twice as many parts; and no statistics, which nothing here asks for."""
+
+
+_MADE: Final = re.compile(
+    r"^CREATE (?P<kind>TABLE|VIEW|MATERIALIZED VIEW) (?:IF NOT EXISTS )?(?P<name>\w+)", re.MULTILINE
+)
+_JOURNAL: Final = "migrations"
+"""The table that says which migrations have been applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +101,26 @@ def statements(text: str) -> Iterator[str]:
             yield statement.strip()
 
 
+@cache
+def _made() -> Mapping[str, str]:
+    """What the migrations make: kinds by names."""
+    return {found["name"]: found["kind"] for one in migrations() for found in _MADE.finditer(one.text)}
+
+
+def own_tables() -> tuple[str, ...]:
+    """Return the names of the tables that hold what the collector keeps: all of ours but the one that says which migrations were applied."""
+    return tuple(sorted(name for name, kind in _made().items() if kind == "TABLE"))
+
+
+def own_names() -> tuple[str, ...]:
+    """Return the names of all that is ours in the database, tables and views."""
+    return (*sorted(_made()), _JOURNAL)
+
+
 def apply(run: Callable[[str], object], done: Callable[[], set[int]]) -> None:
     """Apply what is missing, oldest first. A crash half-way through one is mended by applying it again."""
     run(
-        "CREATE TABLE IF NOT EXISTS migrations (number UInt32, name String, applied_at DateTime('UTC') DEFAULT now()) "
+        f"CREATE TABLE IF NOT EXISTS {_JOURNAL} (number UInt32, name String, applied_at DateTime('UTC') DEFAULT now()) "
         f"ENGINE = {placeholders()['ReplacingMergeTree']} ORDER BY number"
     )
     applied = done()
@@ -104,4 +129,4 @@ def apply(run: Callable[[str], object], done: Callable[[], set[int]]) -> None:
             continue
         for statement in statements(migration.text):
             run(statement)
-        run(f"INSERT INTO migrations (number, name) VALUES ({migration.number}, '{migration.name}')")
+        run(f"INSERT INTO {_JOURNAL} (number, name) VALUES ({migration.number}, '{migration.name}')")

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -17,7 +18,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 from hopwatch_collector.engine import schema
 from hopwatch_collector.engine.session import FrameSession
 from hopwatch_collector.engine.sqlfiles import sql_text
-from hopwatch_collector.engine.upkeep import Upkeep
+from hopwatch_collector.engine.upkeep import RetentionSettings, Upkeep
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable, QueryLimit
 
 Row = Mapping[str, Any]
@@ -45,14 +46,11 @@ _PLANNING: Final = {
 
 _OTHERS_TAKE_MS: Final = 10_000
 
+_UTC: Final = {"session_timezone": "UTC"}
+"""Days are those of UTC everywhere: in bound moments, in `toDate` and `today()` of queries, views and upkeep. Without it they
+are those of the engine's host, the embedded engine's being ours."""
+
 _SCRIBE_SETTINGS: Final = {"max_partitions_per_insert_block": 0}
-
-
-class RetentionSettings(Protocol):
-    """Of the collector's settings, what the store looks at."""
-
-    @property
-    def retention_days(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,7 @@ class StoreSettings:
     """What the store may be told; the defaults suit tests and tools."""
 
     retention_days: int = 14
+    drop_days: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ class Store:
         self._embedded = embedded
         self._closed = False
         self._insert_settings = _insert_settings()
-        self._upkeep = Upkeep(keeper, settings.retention_days)
+        self._upkeep = Upkeep(keeper, settings)
         self.version = f"ClickHouse {writer.server_version}"
 
     @classmethod
@@ -144,7 +143,9 @@ class Store:
             lambda: {row[0] for row in writer.query("SELECT number FROM migrations").result_rows},
         )
         embedded = dsn.startswith("chdb")
-        return cls(writer, keeper, scribe, judge, readers, settings or StoreSettings(), embedded=embedded)
+        store = cls(writer, keeper, scribe, judge, readers, settings or StoreSettings(), embedded=embedded)
+        store._upkeep.name_foreign_tables()
+        return store
 
     def insert_otlp(self, payload: bytes, token: str) -> None:
         """Insert concatenated ExportTraceServiceRequests, all of their rows exactly once per `token`.
@@ -182,6 +183,11 @@ class Store:
             self.written += moved
         except ClickHouseError as error:
             raise EngineUnavailable(f"upkeep failed: {_words(error)}") from error
+
+    @property
+    def held_days(self) -> tuple[str, ...]:
+        """Days older than the retention that are kept until `drop_days` lets that many go at once."""
+        return self._upkeep.held_days
 
     def write(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Insert rows into a table: what witnesses saw, what is declared. Raises EngineUnavailable."""
@@ -288,7 +294,12 @@ def _client(dsn: str, database: str | None) -> Client:
     # by side: a client is used by one thread at a time.
     # Parameters travel in the body: a list of messages is too long for an address.
     options: dict[str, Any] = {} if dsn.startswith("chdb") else {"form_encode_query_params": True}
-    return clickhouse_connect.get_client(dsn=dsn, database=database, tz_mode="aware", **options)
+    client = clickhouse_connect.get_client(
+        dsn=dsn, database=database, tz_mode="aware", tz_source="server", settings=_UTC, **options
+    )
+    # The driver writes moments that are bound, and reads those of no zone, in the zone it found before that setting held.
+    client.server_tz = UTC
+    return client
 
 
 def _hidden(target: str) -> str:

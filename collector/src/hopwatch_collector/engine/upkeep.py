@@ -3,11 +3,15 @@
 import socket
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+import structlog
 from clickhouse_connect.driver.client import Client
 
+from hopwatch_collector.engine import schema
 from hopwatch_collector.engine.sqlfiles import sql_text
+
+_log = structlog.get_logger("hopwatch.engine")
 
 _RECENT: Final = timedelta(minutes=10)
 _LONG: Final = timedelta(days=1)
@@ -39,12 +43,28 @@ _SETTINGS: Final = {
 }
 
 
+_NAMED_AT_MOST: Final = 10
+
+
+class RetentionSettings(Protocol):
+    """Of the collector's settings, what the store looks at."""
+
+    @property
+    def retention_days(self) -> int: ...
+
+    @property
+    def drop_days(self) -> int: ...
+
+
 class Upkeep:
     """Does what is due. One call at a time; the store sees to that. What it remembers is only when it did what."""
 
-    def __init__(self, client: Client, retention_days: int) -> None:
+    def __init__(self, client: Client, settings: RetentionSettings) -> None:
         self._client = client
-        self._retention_days = retention_days
+        self._retention_days = settings.retention_days
+        self._drop_days = settings.drop_days
+        self.held_days: tuple[str, ...] = ()
+        """Older than the retention and kept all the same: more than may go at once."""
         self._long_due = 0.0
         self._edges_due = 0.0
         self._edges_until: datetime | None = None
@@ -128,15 +148,56 @@ class Upkeep:
         self._clocks_until = now
 
     def drop_old(self) -> None:
-        """Drop the days before the retention; whole partitions, so that it costs nothing."""
-        oldest = datetime.now(UTC).date() - timedelta(days=self._retention_days)
+        """Drop the days before the retention from our tables, whole partitions; keep all of them where they are too many.
+
+        More days at once than time has let pass are a clock that jumped, a retention that was shortened or a collector
+        that was away: which of these, and whether the days may go, only somebody else knows.
+        """
         found = self._client.query(
-            "SELECT DISTINCT table, partition FROM system.parts "
-            "WHERE database = currentDatabase() AND active AND match(partition, '^[0-9]{4}-[0-9]{2}-[0-9]{2}$')"
+            _statement("old_days"),
+            parameters={"tables": list(schema.own_tables()), "retention_days": self._retention_days},
         ).result_rows
-        for table, partition in found:
-            if partition < str(oldest):
-                self._client.command(f"ALTER TABLE `{table}` DROP PARTITION '{partition}'")
+        days = tuple(day for day, _, _ in found)
+        if len(days) > self._drop_days:
+            self._hold(days, found[0][2])
+            return
+        self.held_days = ()
+        for day, tables, _ in found:
+            for table in tables:
+                self._client.command(f"ALTER TABLE `{table}` DROP PARTITION '{day}'")
+        if days:
+            _log.info("old days dropped", days=days)
+
+    def _hold(self, days: tuple[str, ...], today: str) -> None:
+        """Say that these days stay and what would let them go; again only when they have become others."""
+        if days == self.held_days:
+            return
+        self.held_days = days
+        _log.warning(
+            "old days kept",
+            days=days,
+            today=today,
+            retention_days=self._retention_days,
+            drop_days=self._drop_days,
+            reason=f"{len(days)} days are older than --retention-days {self._retention_days} and no more than --drop-days "
+            f"{self._drop_days} are dropped at once: the collector was away, the retention was shortened, or the engine's "
+            f"clock, by which it is {today}, is wrong",
+            advice=f"if they may go, start the collector once with --drop-days {len(days)} or more "
+            f"(HOPWATCH_DROP_DAYS={len(days)}); to keep them, raise --retention-days",
+        )
+
+    def name_foreign_tables(self) -> None:
+        """Say which tables in our database are not ours: nothing here touches them, their owner may not know that."""
+        found = self._client.query(
+            _statement("foreign_tables"), parameters={"ours": list(schema.own_names())}
+        ).result_rows
+        if found:
+            _log.warning(
+                "tables in the database are not hopwatch's",
+                tables=[name for (name,) in found[:_NAMED_AT_MOST]],
+                count=len(found),
+                advice="they are left alone; better give hopwatch a database of its own: --engine-url http://…/database",
+            )
 
     def _run(self, name: str, parameters: dict[str, Any]) -> None:
         self._client.command(_statement(name), parameters=parameters, settings=_SETTINGS)
