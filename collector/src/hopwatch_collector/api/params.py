@@ -189,6 +189,16 @@ class SearchAsked(DeliveriesAsked):
     )
 
 
+class LagAsked(Asked):
+    """Parameters of /lag."""
+
+    since: Since | None = Field(
+        default=None,
+        description="Receivers for which something waits that was sent since then, or that received something since "
+        f"then; none given: all of the last hour; {ACCEPTED_TIMES}",
+    )
+
+
 class TopologyAsked(TimeAsked):
     """Parameters of /topology."""
 

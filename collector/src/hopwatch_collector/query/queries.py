@@ -273,13 +273,18 @@ class Queries:
             self._store.query("latest_facts", {**span, "top": MAX_FACTS})[0]["since"], window.until
         ), True
 
-    def lag(self) -> LagList:
-        """Return how far each receiver is behind, over messages of the last hour."""
+    def lag(self, since: datetime | None = None) -> LagList:
+        """Return how far each receiver is behind, over messages of the last hour.
+
+        With `since`: over messages from then on, and only receivers that something waits for or that received something.
+        """
         now = datetime.now(UTC)
-        window, cut = self._affordable(Window(now - LAG_WINDOW, now))
+        window, cut = self._affordable(Window(since or now - LAG_WINDOW, now))
         rows = self._store.query("lag", self._judge(window, now, top=MAX_LAG_ROWS + 1))
         known = [lag_row(row, now) for row in rows[:MAX_LAG_ROWS]]
         told = lagging.merged(known, self._held(now))
+        if since is not None:  # brokers name every receiver they know, however long it has been idle
+            told = [row for row in told if row.waiting or row.in_flight or row.last_received_at]
         return LagList(rows=told[:MAX_LAG_ROWS], truncated=cut or max(len(rows), len(told)) > MAX_LAG_ROWS)
 
     def _held(self, now: datetime) -> Mapping[lagging.Key, lagging.Held]:
