@@ -105,6 +105,13 @@ async def test_undelivered_stands_for_its_verdicts(client, answers):
     assert asked["verdicts"] == UNDELIVERED | {Verdict.SETTLED}
 
 
+async def test_causes_may_be_asked_for_by_verdict(client, answers):
+    """The verdicts reach the query; none: all that count as undelivered."""
+    await client.get("/api/v1/undelivered?verdict=stuck")
+    await client.get("/api/v1/undelivered")
+    assert [asked["verdicts"] for _, asked in answers.asked] == [{Verdict.STUCK}, None]
+
+
 async def test_an_unknown_verdict_is_told_which_there_are(client):
     """The error lists them."""
     response = await client.get("/api/v1/search?verdict=gone")

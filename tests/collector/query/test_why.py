@@ -155,3 +155,11 @@ def test_causes_are_cut_off_at_the_limit_and_say_so(store: Store) -> None:
     assert [cause.destination for cause in Queries(store).undelivered(WINDOW, destination="b").causes] == [
         "b"
     ]
+
+
+def test_causes_of_single_verdicts(store: Store) -> None:
+    """Asked for some verdicts, causes of others are left out; a verdict that is no failure has no cause."""
+    take(store, sent("a", outcome="returned"), sent("b", outcome="refused"))
+    asked = frozenset({Verdict.REFUSED, Verdict.SETTLED})
+    found = Queries(store).undelivered(WINDOW, verdicts=asked)
+    assert [cause.destination for cause in found.causes] == ["b"]

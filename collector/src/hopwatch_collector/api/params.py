@@ -146,8 +146,8 @@ class FlowsAsked(TimeAsked):
     limit: Limit = DEFAULT_LIMIT
 
 
-class UndeliveredAsked(TimeAsked):
-    """Parameters of /undelivered."""
+class DeliveriesAsked(TimeAsked):
+    """Parameters of /deliveries."""
 
     destination: Text | None = Field(
         default=None, description="Where it was sent", examples=["orders.placed"]
@@ -157,11 +157,6 @@ class UndeliveredAsked(TimeAsked):
         default=None, description="Its producer or its consumer", examples=["orders"]
     )
     limit: Limit = DEFAULT_LIMIT
-
-
-class DeliveriesAsked(UndeliveredAsked):
-    """Parameters of /deliveries."""
-
     verdict: list[VerdictAsked] = Field(
         default=[],
         max_length=len(Verdict) + 1,
@@ -176,6 +171,10 @@ class DeliveriesAsked(UndeliveredAsked):
             return None
         single = frozenset(Verdict(one) for one in self.verdict if one != "undelivered")
         return single | UNDELIVERED if "undelivered" in self.verdict else single
+
+
+class UndeliveredAsked(DeliveriesAsked):
+    """Parameters of /undelivered; of the verdicts asked for, those count that mean undelivered."""
 
 
 class SearchAsked(DeliveriesAsked):

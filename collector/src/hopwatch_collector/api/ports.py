@@ -62,6 +62,7 @@ class QueryPort(Protocol):
         self,
         window: Window,
         *,
+        verdicts: frozenset[Verdict] | None,
         destination: str | None,
         receiver: str | None,
         service: str | None,

@@ -243,11 +243,12 @@ class Queries:
         receiver: str | None = None,
         service: str | None = None,
         limit: int = 100,
+        verdicts: frozenset[Verdict] | None = None,
     ) -> CauseList:
         """Return what was not delivered in the window by cause, destination and receiver, the most frequent first."""
         judged, cut = self._affordable(window)
         asked: dict[str, Any] = {
-            "undelivered": sorted(UNDELIVERED),
+            "undelivered": sorted(UNDELIVERED if verdicts is None else verdicts & UNDELIVERED),
             "destination": destination or "",
             "receiver": receiver or "",
             "service": service or "",
