@@ -201,7 +201,7 @@ def test_undelivered_lists_what_reached_nobody_with_reasons(
     """The unroutable message and the request without responders are listed, each with the broker's own words."""
     sender = f"{shop.name}-orders"
     collector.api.await_deliveries(lambda them: len(them) == 2, verdict="returned", service=sender)
-    answer = hopwatch("undelivered", "--service", sender, "--json")
+    answer = hopwatch("undelivered", "--each", "--service", sender, "--json")
     assert answer.status == FOUND, answer
     found = {one.destination: one for one in DeliveryList.model_validate(answer.data).deliveries}
     found.pop(f"{shop.name}-backlog", None)  # overdue by now, on a slow machine

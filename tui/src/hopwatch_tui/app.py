@@ -47,11 +47,18 @@ class HopwatchApp(App[None]):
         self._wake = asyncio.Event()
         self._announced = False
         self._heard = time.monotonic()
+        self.broken: Exception | None = None
         for theme in (themes.DARK, themes.LIGHT):
             self.register_theme(theme)
         self.ansi_theme_dark = themes.ansi(themes.DARK)
         self.ansi_theme_light = themes.ansi(themes.LIGHT)
         self.theme = themes.DARK.name
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Note what broke. Textual would print a traceback with local variables, a token among them."""
+        self.broken = self.broken or error
+        super()._handle_exception(error)
+        self._exit_renderables.clear()
 
     @property
     def host(self) -> str:
