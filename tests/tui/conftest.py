@@ -174,6 +174,7 @@ def shop_flow() -> models.Flow:
             receiver="mail",
             consumer="",
             verdict="overdue",
+            cause="overdue.unseen",
             reason="no sign of delivery yet (no broker evidence)",
             received_at=None,
             settled_at=None,
