@@ -78,6 +78,22 @@ def test_printed_numbers_ages_and_verdicts_are_whole(make: Any, name: str, width
     assert LONG in "".join(drawn(table, 10_000))
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [
+        ("causes", "00000000-0000-0000-0000-000000000002"),
+        ("each", "00000000-0000-0000-0000-000000000001"),
+        ("flows", f"{1:032x}"),
+        ("find", "01890a5d-ac96-774b-bcce-b302099a8057"),
+    ],
+)
+def test_ids_are_in_one_piece(make: Any, name: str, id: str, width: int) -> None:
+    """An id can be copied from a terminal of any width, to go on with."""
+    table, _ = tables(make)[name]
+    assert any(id in line for line in drawn(table, width)), drawn(table, width)
+
+
 @pytest.mark.parametrize("name", ["causes", "lag", "topology"])
 def test_where_there_is_no_room_at_all_an_ellipsis_says_so(make: Any, name: str) -> None:
     """A number is never shown without its last digits as if it were another."""

@@ -20,7 +20,7 @@ from hopwatch_tui.answers import (
     Live,
     SearchHit,
 )
-from hopwatch_tui.fitting import WIDE, Field, Fitted, number, stacked, table
+from hopwatch_tui.fitting import WIDE, Cell, Field, Fitted, noted, number, stacked, table
 from hopwatch_tui.format import Sign, Tone
 from hopwatch_tui.report import facts, one_line, receiver_text, sign_text, styled, verdict_counts
 from hopwatch_tui.text import fit_middle
@@ -38,28 +38,34 @@ def _causes(causes: Sequence[Cause], now: datetime | None, width: int) -> Render
         number("COUNT"),
         _VERDICT,
         Field("DESTINATION → RECEIVER"),
-        Field("WHY, AND WHAT TO DO", wide_from=WIDE),
+        Field("WHY, AND WHAT TO DO", wide_from=WIDE + 20),
         number("OLDEST"),
         number("NEWEST"),
     )
-    return table(fields, width, [_cause(cause, now, stack=width < WIDE) for cause in causes])
+    rows = [_cause(cause, now) for cause in causes]
+    if width >= WIDE + 20:
+        return table(fields, width, rows)
+    return noted(fields, width, rows, [_why(cause) for cause in causes])
 
 
-def _cause(cause: Cause, now: datetime | None, *, stack: bool) -> Sequence[RenderableType]:
-    place = Text(f"{cause.destination} → {cause.receiver or 'nobody'}")
+def _cause(cause: Cause, now: datetime | None) -> Sequence[Cell]:
+    return (
+        fmt.count(cause.deliveries),
+        sign_text(fmt.verdict(cause.verdict)),
+        Text(f"{cause.destination} → {cause.receiver or 'nobody'}"),
+        _why(cause),
+        fmt.age(cause.first_at, now),
+        fmt.age(cause.last_at, now),
+    )
+
+
+def _why(cause: Cause) -> Text:
     sample = next(iter(cause.sample_message_ids), "")
-    why = stacked(
+    return stacked(
         Text(one_line(cause.reason)),
         styled((cause.advice, Tone.DIM)),
-        styled((f"{cause.cause}, for example {sample}" if sample else cause.cause, Tone.DIM)),
-    )
-    return (
-        Text(fmt.count(cause.deliveries)),
-        sign_text(fmt.verdict(cause.verdict)),
-        stacked(place, why) if stack else place,
-        why,
-        Text(fmt.age(cause.first_at, now)),
-        Text(fmt.age(cause.last_at, now)),
+        styled((cause.cause, Tone.DIM)),
+        styled((sample and f"for example {sample}", Tone.DIM)),
     )
 
 
@@ -76,20 +82,23 @@ def _undelivered(deliveries: Sequence[Delivery], now: datetime | None, width: in
         number("AGE"),
         Field("MESSAGE", whole=True, wide_from=WIDE),
     )
-    rows = []
-    for delivery in deliveries:
-        place = Text(f"{delivery.destination} → {receiver_text(delivery)}")
-        reason, message = Text(one_line(delivery.reason)), styled((delivery.message_id, Tone.DIM))
-        rows.append(
-            (
-                sign_text(fmt.verdict(delivery.verdict)),
-                stacked(place, reason, message) if width < WIDE else place,
-                reason,
-                Text(fmt.age(clocks.sent(delivery) or delivery.since, now)),
-                styled((fit_middle(delivery.message_id, 36), Tone.DIM)),
-            )
+    rows = [
+        (
+            sign_text(fmt.verdict(delivery.verdict)),
+            Text(f"{delivery.destination} → {receiver_text(delivery)}"),
+            Text(one_line(delivery.reason)),
+            fmt.age(clocks.sent(delivery) or delivery.since, now),
+            styled((fit_middle(delivery.message_id, 36), Tone.DIM)),
         )
-    return table(fields, width, rows)
+        for delivery in deliveries
+    ]
+    if width >= WIDE:
+        return table(fields, width, rows)
+    notes = [
+        stacked(Text(one_line(delivery.reason)), styled((delivery.message_id, Tone.DIM)))
+        for delivery in deliveries
+    ]
+    return noted(fields, width, rows, notes)
 
 
 def undelivered_summary(deliveries: Sequence[Delivery]) -> RenderableType:
@@ -130,7 +139,7 @@ def lag_table(rows: Sequence[LagRow]) -> RenderableType:
     return Fitted(lambda width: table(fields, width, [_lag(row) for row in behind]))
 
 
-def _lag(row: LagRow) -> Sequence[RenderableType]:
+def _lag(row: LagRow) -> Sequence[Cell]:
     behind = Tone.WARN if row.waiting else Tone.PLAIN
     return (
         styled((row.system, Tone.DIM)),
@@ -190,7 +199,7 @@ def clocks_table(known: ClockList) -> RenderableType:
 
 
 def flows_table(flows: Sequence[FlowSummary], now: datetime | None) -> RenderableType:
-    """Flows, one line each; on narrow terminals their ids on a second."""
+    """Flows, one line each; on narrow terminals their ids below."""
     return Fitted(lambda width: _flows(flows, now, width))
 
 
@@ -205,22 +214,21 @@ def _flows(flows: Sequence[FlowSummary], now: datetime | None, width: int) -> Re
         number("TOOK", wide_from=70),
         Field("ID", whole=True, wide_from=WIDE + 10),
     )
-    rows = []
-    for flow in flows:
-        id = styled((fit_middle(flow.flow_id, 32), Tone.DIM))
-        rows.append(
-            (
-                sign_text(fmt.state(flow.state)),
-                stacked(Text(flow.name), id) if width < WIDE + 10 else Text(flow.name),
-                Text(flow.service),
-                fmt.count(flow.hops),
-                styled((fmt.count(flow.undelivered), Tone.WARN if flow.undelivered else Tone.DIM)),
-                fmt.age(flow.started_at, now),
-                fmt.duration(flow.duration_ms),
-                id,
-            )
+    ids = [styled((fit_middle(flow.flow_id, 32), Tone.DIM)) for flow in flows]
+    rows = [
+        (
+            sign_text(fmt.state(flow.state)),
+            Text(flow.name),
+            Text(flow.service),
+            fmt.count(flow.hops),
+            styled((fmt.count(flow.undelivered), Tone.WARN if flow.undelivered else Tone.DIM)),
+            fmt.age(flow.started_at, now),
+            fmt.duration(flow.duration_ms),
+            id,
         )
-    return table(fields, width, rows)
+        for flow, id in zip(flows, ids, strict=True)
+    ]
+    return table(fields, width, rows) if width >= WIDE + 10 else noted(fields, width, rows, ids)
 
 
 def hits_table(hits: Sequence[SearchHit], now: datetime | None) -> RenderableType:
@@ -242,13 +250,15 @@ def _hits(hits: Sequence[SearchHit], now: datetime | None, width: int) -> Render
             hit.kind,
             sign_text(fmt.state(hit.state)),
             styled((hit.why, Tone.DIM)),
-            stacked(Text(hit.title), Text(hit.id)) if width < WIDE else Text(hit.title),
+            Text(hit.title),
             fmt.age(hit.at, now),
             Text(hit.id),
         )
         for hit in hits
     ]
-    return table(fields, width, rows)
+    if width >= WIDE:
+        return table(fields, width, rows)
+    return noted(fields, width, rows, [styled((hit.id, Tone.DIM)) for hit in hits])
 
 
 def topology_table(edges: Sequence[Edge]) -> RenderableType:

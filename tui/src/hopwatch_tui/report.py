@@ -19,7 +19,7 @@ from hopwatch_tui.answers import (
     Message,
     Why,
 )
-from hopwatch_tui.fitting import Field, Fitted, bare, number, table
+from hopwatch_tui.fitting import Cell, Field, Fitted, bare, number, table
 from hopwatch_tui.format import ANSI, Sign, Tone
 from hopwatch_tui.hops import HopNode, MessageNode, hop_tree
 from hopwatch_tui.text import clean, fit_middle
@@ -243,7 +243,7 @@ def attempts_table(attempts: Sequence[Attempt]) -> RenderableType:
     return Fitted(lambda width: table(fields, width, [_attempt(one) for one in attempts]))
 
 
-def _attempt(attempt: Attempt) -> Sequence[RenderableType]:
+def _attempt(attempt: Attempt) -> Sequence[Cell]:
     took = None
     if attempt.received_at and attempt.ended_at:
         took = (attempt.ended_at - attempt.received_at).total_seconds() * 1000

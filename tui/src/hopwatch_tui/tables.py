@@ -256,6 +256,23 @@ DELIVERIES: Final = Table[Delivery](
 )
 
 
+MESSAGES: Final = Table[Delivery](
+    columns=(
+        Column("MESSAGE", lambda one, _: _plain(one.message_id), share=3, middle=True),
+        Column("FROM", lambda one, _: _dim(one.producer), share=1),
+        Column("KEYS", lambda one, _: _plain(keys_text(one.keys)), share=3, wide_from=80),
+        Column("REASON", lambda one, _: _dim(one_line(one.reason)), share=3, wide_from=120),
+        Column("TRIES", lambda one, _: _number(one.attempts, Tone.PLAIN), width=5, right=True),
+        Column(
+            "AGE", lambda one, now: _plain(fmt.age(clocks.sent(one) or one.since, now)), width=6, right=True
+        ),
+    ),
+    key_of=DELIVERIES.key_of,
+    text_of=DELIVERIES.text_of,
+)
+"""Deliveries that have verdict, destination and receiver in common: what tells them apart."""
+
+
 def _receiver(delivery: Delivery) -> Piece:
     return (
         _plain(delivery.receiver or delivery.consumer)

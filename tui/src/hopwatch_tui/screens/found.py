@@ -18,7 +18,7 @@ from hopwatch_tui.format import Tone
 from hopwatch_tui.model import Filter
 from hopwatch_tui.report import one_line
 from hopwatch_tui.screens.base import BaseScreen, trouble_line, trouble_words
-from hopwatch_tui.tables import DELIVERIES, HITS, Line, Piece, Table
+from hopwatch_tui.tables import DELIVERIES, HITS, MESSAGES, Line, Piece, Table
 from hopwatch_tui.widgets.bars import Bar
 from hopwatch_tui.widgets.filter import FilterLine
 from hopwatch_tui.widgets.keys import bindings
@@ -227,6 +227,7 @@ class LagScreen(DeliveriesScreen):
 class CauseScreen(DeliveriesScreen):
     """The messages that one receiver did not get for one cause."""
 
+    table = MESSAGES
     gone = "Nothing is undelivered for this cause any more."
 
     def __init__(self, cause: Cause) -> None:
