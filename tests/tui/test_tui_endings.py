@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hopwatch_tui import printing
+from hopwatch_tui import commands, printing
 from hopwatch_tui.app import HopwatchApp
 from hopwatch_tui.screens.live import LiveScreen
 
@@ -85,3 +85,16 @@ def test_a_live_view_that_breaks_prints_no_traceback(
     told = "".join(capfd.readouterr())
     assert "secret" not in told
     assert "Traceback" not in told
+
+
+def test_a_live_view_that_broke_ends_as_other_commands_do(hopwatch: Run, monkeypatch: Any) -> None:
+    """One sentence and the exit code of hopwatch's own errors."""
+
+    def run(app: HopwatchApp) -> None:
+        app.broken = ZeroDivisionError("so it is")
+
+    monkeypatch.setattr(HopwatchApp, "run", run)
+    monkeypatch.setattr(commands, "_on_a_terminal", lambda: True)
+    done = hopwatch("live")
+    assert done.returncode == 70
+    assert b"an error of its own, ZeroDivisionError: so it is" in done.stderr

@@ -68,7 +68,7 @@ def live(
 
     Exit codes: 0 left, 2 usage or no terminal, 3 no collector's address, 70 an error of its own.
     """
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # textual draws on stderr
+    if not _on_a_terminal():
         fail(
             "hopwatch live needs a terminal",
             "Into a pipe, `hopwatch undelivered` and `hopwatch find` print rows.",
@@ -85,6 +85,10 @@ def live(
         internal(app.broken)
     if app.return_code:
         raise typer.Exit(Exit.INTERNAL)
+
+
+def _on_a_terminal() -> bool:
+    return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))  # textual draws on stderr
 
 
 @guarded
