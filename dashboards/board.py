@@ -124,7 +124,7 @@ def _overview(board: Dashboard) -> None:
             101,
             "Undelivered",
             "Deliveries of the last hour that a person should look at: dead-lettered, returned, refused, stuck, "
-            "overdue, without a receiver, and so on. `hopwatch undelivered` lists them one by one.",
+            "overdue, without a receiver, and so on. `hopwatch undelivered` tells their causes.",
             "short",
             f"sum({missed}) or vector(0)",
             alarming_from=1,

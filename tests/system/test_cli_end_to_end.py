@@ -1,4 +1,4 @@
-"""`hopwatch find`, `show`, `undelivered` and `lag` as a person types them, against a collector fed by real services."""
+"""The commands as a person types them, against a collector fed by real services."""
 
 import json
 import socket
@@ -15,11 +15,14 @@ from support.process import HOPWATCH, SERVICES, Process, environment
 from support.waiting import eventually
 
 from hopwatch_collector.api.models import (
+    CauseList,
     DeliveryList,
     Flow,
+    FlowList,
     LagList,
     Message,
     SearchResult,
+    Topology,
     Verdict,
 )
 
@@ -201,7 +204,7 @@ def test_undelivered_lists_what_reached_nobody_with_reasons(
     """The unroutable message and the request without responders are listed, each with the broker's own words."""
     sender = f"{shop.name}-orders"
     collector.api.await_deliveries(lambda them: len(them) == 2, verdict="returned", service=sender)
-    answer = hopwatch("undelivered", "--service", sender, "--json")
+    answer = hopwatch("undelivered", "--each", "--service", sender, "--json")
     assert answer.status == FOUND, answer
     found = {one.destination: one for one in DeliveryList.model_validate(answer.data).deliveries}
     found.pop(f"{shop.name}-backlog", None)  # overdue by now, on a slow machine
@@ -210,6 +213,70 @@ def test_undelivered_lists_what_reached_nobody_with_reasons(
     assert "NO_ROUTE" in found[f"{shop.name}-nowhere"].reason
     assert "NoResponders" in found[f"{shop.name}.anyone"].reason
     assert {one.witnesses[0] for one in found.values()} == {"producer"}
+
+
+def test_undelivered_groups_by_cause(hopwatch: Commands, collector: Collector, shop: Shop) -> None:
+    """Each cause of one verdict is a line with how many, and its samples are the messages that --each lists."""
+    sender = f"{shop.name}-orders"
+    collector.api.await_deliveries(lambda them: len(them) == 2, verdict="returned", service=sender)
+    asked = ("undelivered", "--service", sender, "--verdict", "returned", "--json")
+    answer = hopwatch(*asked)
+    assert answer.status == FOUND, answer
+    causes = CauseList.model_validate_json(answer.out).causes
+    assert [(one.deliveries, one.verdict) for one in causes] == [(1, Verdict.RETURNED)] * 2
+    each = DeliveryList.model_validate_json(hopwatch(*asked, "--each").out).deliveries
+    assert {id for one in causes for id in one.sample_message_ids} == {one.message_id for one in each}
+    assert {one.cause for one in causes} == {one.cause for one in each}
+
+
+def test_flows_and_topology_are_those_of_the_shop(hopwatch: Commands, shop: Shop) -> None:
+    """The order's flow is listed by service and destination; every edge leads from its producer to its receiver."""
+    flows = hopwatch(
+        "flows", "--service", f"{shop.name}-billing", "--destination", f"{shop.name}.placed", "--json"
+    )
+    assert flows.status == FOUND, flows
+    assert shop.trace_id in {flow.flow_id for flow in FlowList.model_validate_json(flows.out).flows}
+    edges = Topology.model_validate_json(hopwatch("topology", "--json").out).edges
+    (edge,) = [one for one in edges if one.destination == f"{shop.name}.placed"]
+    assert (edge.producer, edge.receiver) == (f"{shop.name}-orders", f"{shop.name}-billing")
+    assert hopwatch("flows", "--service", f"{shop.name}-nobody").status == NOTHING
+
+
+def test_status_is_ok(hopwatch: Commands) -> None:
+    """A collector that works says so, and which version it is."""
+    answer = hopwatch("status", "--json")
+    assert answer.status == FOUND, answer
+    assert answer.data["health"]["status"] == "ok"
+    assert answer.data["health"]["version"]
+    assert answer.data["live"]["window_s"] == 300
+
+
+def test_find_by_time_alone(hopwatch: Commands, shop: Shop) -> None:
+    """`--since` lists what there was, without a query."""
+    assert shop.placed in ids(hopwatch("find", "--since", "1h", "--limit", "1000", "--json"))
+
+
+def test_lag_since_tells_what_waits(hopwatch: Commands, shop: Shop) -> None:
+    """A queue whose messages were sent within that time is told; the collector takes the times that others take."""
+    answer = hopwatch("lag", "--since", "1h", "--json")
+    assert answer.status == FOUND, answer
+    assert f"{shop.name}-backlog" in {row.receiver for row in LagList.model_validate_json(answer.out).rows}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("find", "x", "--since", "1m", "--until", "2m"),
+        ("flows", "--since", "now", "--until", "2h"),
+        ("topology", "--since", "1m", "--until", "2m"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_what_the_collector_refuses_is_usage(hopwatch: Commands, arguments: tuple[str, ...]) -> None:
+    """A stretch of time that ends before it begins is told by the option's name."""
+    answer = hopwatch(*arguments)
+    assert (answer.status, answer.out) == (USAGE, "")
+    assert "--until: until must be after since" in answer.err
 
 
 def test_lag_counts_what_waits_in_a_queue_nobody_reads(

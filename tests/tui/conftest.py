@@ -174,6 +174,7 @@ def shop_flow() -> models.Flow:
             receiver="mail",
             consumer="",
             verdict="overdue",
+            cause="overdue.unseen",
             reason="no sign of delivery yet (no broker evidence)",
             received_at=None,
             settled_at=None,
@@ -234,6 +235,54 @@ def lag_row(**fields: Any) -> models.LagRow:
     return models.LagRow(**defaults | fields)
 
 
+def cause(**fields: Any) -> models.Cause:
+    """Many messages that one receiver has not got, for one reason."""
+    defaults: dict[str, Any] = {
+        "cause": "overdue.held",
+        "verdict": "overdue",
+        "reason": "the broker has held it for longer than the deadline",
+        "advice": "Start the receiver.",
+        "system": "kafka",
+        "destination": "orders.placed",
+        "receiver": "billing",
+        "deliveries": 2375,
+        "first_at": ago(12_000),
+        "last_at": ago(12),
+        "sample_message_ids": [str(uuid.UUID(int=2)), str(uuid.UUID(int=3))],
+    }
+    return models.Cause(**defaults | fields)
+
+
+def edge(**fields: Any) -> models.Edge:
+    """Orders that reach billing."""
+    defaults: dict[str, Any] = {
+        "producer": "orders",
+        "system": "kafka",
+        "destination": "orders.placed",
+        "receiver": "billing",
+        "consumer": "billing-worker",
+        "deliveries": 1812,
+        "undelivered": 3,
+        "errors": 1,
+        "p50_ms": 12.5,
+        "p99_ms": None,
+    }
+    return models.Edge(**defaults | fields)
+
+
+def health(**fields: Any) -> models.Health:
+    """A collector that is well and watches one broker."""
+    defaults: dict[str, Any] = {
+        "status": "ok",
+        "reason": "",
+        "version": "0.1.0",
+        "journal_backlog_bytes": 4096,
+        "engine": "chdb 3.6.0",
+        "witnesses": [models.WitnessHealth(system="kafka", broker="kafka:9092", trouble="")],
+    }
+    return models.Health(**defaults | fields)
+
+
 def live(flows: list[models.FlowSummary] | None = None, **fields: Any) -> models.Live:
     """A snapshot."""
     defaults: dict[str, Any] = {
@@ -260,6 +309,9 @@ MAKE = SimpleNamespace(
     span=span,
     shop_flow=shop_flow,
     lag_row=lag_row,
+    cause=cause,
+    edge=edge,
+    health=health,
     live=live,
 )
 
@@ -275,6 +327,11 @@ class StubApi:
         self.hits: list[models.SearchHit] = []
         self.whys: dict[str, models.Why] = {}
         self.causes: list[models.Cause] = []
+        self.summaries: list[models.FlowSummary] = []
+        self.edges: list[models.Edge] = []
+        self.health = health()
+        self.invalid: list[models.InvalidParameter] = []
+        self.failing_paths: dict[str, str] = {}
         self.clocks = models.ClockList(
             reference="here", collector="here", left_out=[], clocks=[], truncated=False
         )
@@ -305,7 +362,7 @@ class StubApi:
     def start(self) -> None:
         """Answer, from a thread of its own, at the same address as ever."""
         ready = threading.Event()
-        app = Starlette(routes=[Route("/api/v1/{path:path}", self._answer)])
+        app = Starlette(routes=[Route("/healthz", self._healthz), Route("/api/v1/{path:path}", self._answer)])
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app, host="127.0.0.1", port=self.port, log_level="error", lifespan="off", ws="none"
@@ -338,8 +395,22 @@ class StubApi:
             return problem(401, "Unauthorized", "A read token is wanted")
         if self.failing:
             return problem(503, "Service Unavailable", self.failing)
+        if self.invalid:
+            return problem(
+                422,
+                "Unprocessable Content",
+                "; ".join(one.detail for one in self.invalid),
+                type="urn:hopwatch:problem:invalid-parameter",
+                errors=[one.model_dump() for one in self.invalid],
+            )
         kind, _, name = request.path_params["path"].partition("/")
+        if kind in self.failing_paths:
+            return problem(503, "Service Unavailable", self.failing_paths[kind])
         match kind:
+            case "flows" if not name:
+                return found(models.FlowList(flows=self.summaries, truncated=False))
+            case "topology":
+                return found(models.Topology(edges=self.edges, truncated=False))
             case "flows":
                 return found(self.flows.get(name))
             case "messages":
@@ -358,9 +429,16 @@ class StubApi:
             case "search":
                 query = request.query_params.get("q", "")
                 return found(models.SearchResult(query=query, hits=self.hits, truncated=False))
+            case "live" if name == "snapshot":
+                return found(self._snapshot)
             case "live":
                 return StreamingResponse(self._stream(), media_type="text/event-stream")
         return problem(404, "Not Found", "There is nothing at this path")
+
+    async def _healthz(self, request: Request) -> Response:
+        self.asked.append(("healthz", []))
+        status = 503 if self.health.status == "failing" else 200
+        return Response(self.health.model_dump_json(), status_code=status, media_type="application/json")
 
     async def _stream(self) -> AsyncIterator[bytes]:
         event = asyncio.Event()
@@ -385,9 +463,9 @@ def found(answer: Any) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def problem(status: int, title: str, detail: str) -> Response:
+def problem(status: int, title: str, detail: str, **more: Any) -> Response:
     """Problem details."""
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
     return Response(json.dumps(body), status_code=status, media_type="application/problem+json")
 
 

@@ -75,6 +75,14 @@ def shop(api: Any, make: Any) -> Any:
     api.flows[flow.summary.flow_id] = flow
     for number in (1, 2, 3):
         api.messages[str(number)] = make.message(number)
+    api.causes = [
+        make.cause(
+            cause="overdue.unseen",
+            system="nats",
+            receiver="mail",
+            reason="no sign of delivery yet (no broker evidence)",
+        )
+    ]
     api.deliveries = [hop for hop in flow.hops if hop.verdict == "overdue"]
     api.show(
         make.live(

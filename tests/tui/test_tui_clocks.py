@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from hopwatch_collector.api import models
-from hopwatch_tui import clocks, report
+from hopwatch_tui import clocks, lists, report
 from hopwatch_tui.answers import Clock, ClockList, Delivery, Flow, Message, parse
 from hopwatch_tui.drawings import HopSequence, Waterfall
 from hopwatch_tui.hops import in_order, waterfall
@@ -160,7 +160,7 @@ def test_clocks_on_a_terminal_say_what_is_assumed() -> None:
         clock("shop-1", -300.0), clock("web", 0.0), clock("db", uncertainty_s=None, corrected_s=0.0), clock("here", 0.0),
         reference="web", left_out=["browser"],
     )  # fmt: skip
-    text = printed(report.clocks_table(answer(ClockList, told)))
+    text = printed(lists.clocks_table(answer(ClockList, told)))
     for said in (
         "off: 5m behind", "taken to be right", "may be right, seen from one side", "the collector's", "1,204",
         "it is taken to agree with that of web", "not compared, as their hops contradict each other (clock set, or several machines of one name): browser",

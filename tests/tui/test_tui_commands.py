@@ -34,7 +34,7 @@ def hit(**fields: Any) -> models.SearchHit:
 def test_undelivered_prints_rows_for_pipes(api: Any, make: Any, hopwatch: Run) -> None:
     """Into a pipe: a header, one line per row, tabs between columns, ids whole, nothing else."""
     api.deliveries = [make.shop_flow().hops[2]]
-    done = hopwatch("undelivered", "--destination", "orders.placed", "--since", "2h")
+    done = hopwatch("undelivered", "--each", "--destination", "orders.placed", "--since", "2h")
     header, row = [line.split("\t") for line in done.stdout.decode().splitlines()]
     assert dict(zip(header, row, strict=True)) == {
         "verdict": "overdue",
@@ -93,8 +93,16 @@ def test_find_prints_what_matched(api: Any, hopwatch: Run) -> None:
     assert ("q", "order_id=4711") in asked
 
 
+def test_find_lists_what_there_was_in_a_stretch_of_time(api: Any, hopwatch: Run) -> None:
+    """A time alone is enough to ask for."""
+    api.hits = [hit()]
+    assert hopwatch("find", "--since", "2m").returncode == 0
+    assert hopwatch("find", "--until", "10m").returncode == 0
+    assert [("since", "2m") in asked for _, asked in api.asked] == [True, False]
+
+
 def test_find_needs_something_to_find(hopwatch: Run) -> None:
-    """Neither query nor filter is a usage error with an example."""
+    """Neither query nor filter nor time is a usage error with an example."""
     done = hopwatch("find")
     assert done.returncode == 2
     assert b"hopwatch find order_id=4711" in done.stderr
@@ -212,12 +220,17 @@ def test_hostile_names_stay_in_their_column(api: Any, make: Any, hopwatch: Run) 
     assert row.split("\t")[1] == "a b␊c␛[31m�[red]"
 
 
-@pytest.mark.parametrize("command", ["live", "find", "show", "undelivered", "lag"])
+@pytest.mark.parametrize(
+    "command",
+    ["live", "find", "show", "why", "undelivered", "lag", "clocks", "flows", "topology", "status"],
+)
 def test_help_teaches_by_example(hopwatch: Run, command: str) -> None:
-    """--help holds an example one can type."""
+    """--help holds an example one can type, names the exit codes, and can be printed in any encoding."""
     done = hopwatch(command, "--help")
     assert done.returncode == 0
     assert f"  hopwatch {command}".encode() in done.stdout
+    assert b"Exit codes: 0" in done.stdout
+    assert done.stdout.isascii()
 
 
 def test_live_needs_a_terminal(hopwatch: Run) -> None:
@@ -234,7 +247,7 @@ def test_colours_on_a_terminal_unless_declined(
     """A terminal gets a coloured table; NO_COLOR is honoured."""
     api.deliveries = [make.shop_flow().hops[2]]
     ours, theirs = pty.openpty()
-    command = [Path(sys.executable).with_name("hopwatch"), "undelivered", "--collector", api.url]
+    command = [Path(sys.executable).with_name("hopwatch"), "undelivered", "--each", "--collector", api.url]
     inherited = {
         name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "COLORTERM", "CI"}
     }

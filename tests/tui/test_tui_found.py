@@ -7,15 +7,42 @@ from live_support import running
 from hopwatch_collector.api import models
 
 
-async def test_a_hop_opens_its_message(shop: Any, make: Any) -> None:
-    """Enter on a hop shows the message with attempts and evidence; f opens its flow."""
+async def test_a_cause_opens_its_messages_and_they_open(shop: Any, make: Any) -> None:
+    """Enter on a cause lists its messages; Enter on one shows it with attempts and evidence; f opens its flow."""
     async with running(shop) as live:
         await live.press("2")
-        await live.sees("VERDICT")
+        await live.sees("2,375")
+        await live.press("enter")
+        await live.sees("! overdue  orders.placed → mail", "0002", "TRIES")
         await live.press("enter")
         await live.sees("evidence", "producer, consumer", "ATTEMPT", "alias-2")
         await live.press("f")
         await live.sees("1 Waterfall 7")
+
+
+async def test_a_cause_opens_no_message_of_another(shop: Any, make: Any) -> None:
+    """What the collector cannot be asked for is left out here: other causes, other receivers where nobody was owed it."""
+    nobody = {"verdict": "no_receiver", "cause": "no_receiver", "system": "kafka"}
+    shop.causes = [make.cause(**nobody, receiver="")]
+    shop.deliveries = [
+        make.delivery(7, **nobody, receiver="", consumer=""),
+        make.delivery(8, **nobody, receiver="billing"),
+        make.delivery(9, **nobody | {"cause": "no_receiver.declared"}, receiver="", consumer=""),
+    ]
+    async with running(shop, size=(140, 24)) as live:
+        await live.press("2")
+        await live.sees("2,375")
+        await live.press("enter")
+        await live.sees("00000007")
+        assert "00000008" not in live.screen()
+        assert "00000009" not in live.screen()
+        path, asked = shop.asked[-1]
+        assert path == "deliveries"
+        assert {("verdict", "no_receiver"), ("destination", "orders.placed"), ("since", "300s")} <= set(asked)
+        assert "receiver" not in dict(asked)
+        shop.deliveries = []
+        await live.press("r")
+        await live.sees("Nothing is undelivered for this cause any more.")
 
 
 async def test_a_lag_opens_what_waits(shop: Any) -> None:

@@ -26,6 +26,7 @@ async def test_hostile_names_are_harmless(api: Any, make: Any) -> None:
     )
     api.flows[flow.summary.flow_id] = flow
     api.messages["1"] = make.message(1, destination=evil, aliases=[evil], publish_reason=evil)
+    api.causes = [make.cause(destination=evil, receiver=evil, reason=evil, advice=evil, cause=evil)]
     api.show(
         make.live([flow.summary], undelivered=flow.hops, lag=[make.lag_row(destination=evil, receiver=evil)])
     )

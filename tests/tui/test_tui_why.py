@@ -1,4 +1,4 @@
-"""`hopwatch why` and `hopwatch undelivered --causes`, against a real HTTP server."""
+"""`hopwatch why`, against a real HTTP server."""
 
 import json
 from datetime import UTC, datetime
@@ -83,31 +83,3 @@ def test_why_of_an_unknown_message(api: Any, hopwatch: Any) -> None:
     done = hopwatch("why", "order-7/é")
     assert done.returncode == 1
     assert b"hopwatch find" in done.stderr
-
-
-def test_causes_are_rows_for_a_pipe(api: Any, hopwatch: Any) -> None:
-    """One line per cause with counts, times, reason, advice and samples; filters reach the collector."""
-    api.causes = [
-        models.Cause(
-            cause="returned", verdict=models.Verdict.RETURNED, reason="there was nowhere to route it", advice="Bind a queue.",
-            system="rabbitmq", destination="shop:parcel", receiver="", deliveries=4, first_at=AT, last_at=AT,
-            sample_message_ids=[MESSAGE],
-        )
-    ]  # fmt: skip
-    done = hopwatch("undelivered", "--causes", "--destination", "shop:parcel", "--since", "2h")
-    assert done.returncode == 0
-    header, row = done.stdout.decode().splitlines()
-    assert dict(zip(header.split("\t"), row.split("\t"), strict=True)) == {
-        "deliveries": "4", "verdict": "returned", "destination": "shop:parcel", "receiver": "",
-        "first_at": "2026-01-31T08:00:00.250Z", "last_at": "2026-01-31T08:00:00.250Z",
-        "reason": "there was nowhere to route it", "advice": "Bind a queue.", "sample": MESSAGE,
-    }  # fmt: skip
-    path, asked = api.asked[-1]
-    assert path == "undelivered"
-    assert {("destination", "shop:parcel"), ("since", "2h")} <= set(asked)
-
-
-def test_no_causes_is_nothing_found(api: Any, hopwatch: Any) -> None:
-    """Exit code 1; --verdict does not go with --causes."""
-    assert hopwatch("undelivered", "--causes").returncode == 1
-    assert hopwatch("undelivered", "--causes", "--verdict", "stuck").returncode == 2

@@ -16,6 +16,7 @@ from rich.text import Text
 from hopwatch_demo.expect import Course
 from hopwatch_demo.ledger import Row
 from hopwatch_demo.verify import Agreement
+from hopwatch_tui import lists
 from hopwatch_tui import report as drawn
 from hopwatch_tui.answers import Delivery, DeliveryList, Flow, FlowSummary, LagList, LagRow, parse
 from hopwatch_tui.client import Client, Refused
@@ -133,12 +134,12 @@ def _sections(
     now: datetime,
 ) -> Iterable[tuple[str, RenderableType]]:
     behind = [row for row in lag if row.waiting or row.in_flight]
-    yield f"the latest {len(flows)} of {result.flows} flows", drawn.flows_table(flows, now)
+    yield f"the latest {len(flows)} of {result.flows} flows", lists.flows_table(flows, now)
     yield "one of them", drawn.flow_tree(tree)
-    yield "lag", drawn.lag_table(behind) if behind else Text("nobody is behind")
+    yield "lag", lists.lag_table(behind) if behind else Text("nobody is behind")
     yield (
         f"{result.undelivered} undelivered, by reason",
-        drawn.undelivered_summary(bad) if bad else Text("everything was delivered"),
+        lists.undelivered_summary(bad) if bad else Text("everything was delivered"),
     )
     verdicts = Counter(row.verdict for row in result.rows)
     yield "all deliveries", drawn.verdict_counts(verdicts.most_common())

@@ -17,6 +17,9 @@ _ELSEWHERE = {
     "lag": "hopwatch[tui]",
     "why": "hopwatch[tui]",
     "clocks": "hopwatch[tui]",
+    "flows": "hopwatch[tui]",
+    "topology": "hopwatch[tui]",
+    "status": "hopwatch[tui]",
 }
 
 

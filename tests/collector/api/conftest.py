@@ -84,8 +84,8 @@ class Answers:
         self._note("why", id_or_alias)
         return None
 
-    def lag(self) -> LagList:
-        self._note("lag", None)
+    def lag(self, since: datetime | None = None) -> LagList:
+        self._note("lag", since)
         return LagList(truncated=False, rows=[])
 
     def losses(self, since: datetime, **rest: object) -> LossList:

@@ -88,11 +88,28 @@ async def test_until_must_come_after_since(client):
     assert [error["parameter"] for error in response.json()["errors"]] == ["until"]
 
 
+async def test_lag_may_be_asked_since(client, answers):
+    """Without `since` the question is as it was; with it the moment reaches the query."""
+    await client.get("/api/v1/lag")
+    await client.get("/api/v1/lag?since=2h")
+    (_, whole), (_, since) = answers.asked
+    assert whole is None
+    assert datetime.now(UTC) - since == pytest.approx(timedelta(hours=2), abs=timedelta(seconds=9))
+    assert (await client.get("/api/v1/lag?since=2x")).status_code == 422
+
+
 async def test_undelivered_stands_for_its_verdicts(client, answers):
     """It may be mixed with single ones."""
     await client.get("/api/v1/deliveries?verdict=undelivered&verdict=settled")
     [(_, asked)] = answers.asked
     assert asked["verdicts"] == UNDELIVERED | {Verdict.SETTLED}
+
+
+async def test_causes_may_be_asked_for_by_verdict(client, answers):
+    """The verdicts reach the query; none: all that count as undelivered."""
+    await client.get("/api/v1/undelivered?verdict=stuck")
+    await client.get("/api/v1/undelivered")
+    assert [asked["verdicts"] for _, asked in answers.asked] == [{Verdict.STUCK}, None]
 
 
 async def test_an_unknown_verdict_is_told_which_there_are(client):

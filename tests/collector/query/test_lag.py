@@ -182,6 +182,18 @@ async def test_what_the_ledger_knows_to_wait_is_no_younger_for_a_clock_ahead(sto
     assert 19 < row.oldest_s < 60
 
 
+async def test_since_leaves_out_receivers_that_are_idle(store: Store) -> None:
+    """Brokers name receivers that have had nothing for days; with `since` only those with something to do are told."""
+    await see(
+        store,
+        "rabbitmq",
+        {Place("mail"): Position(waiting=0, in_hand=0), Place("bills"): Position(waiting=2, in_hand=0)},
+    )
+    queries = asked(store)
+    assert {row.receiver for row in queries.lag().rows} == {"mail", "bills"}
+    assert {row.receiver for row in queries.lag(datetime.now(UTC) - timedelta(hours=2)).rows} == {"bills"}
+
+
 async def test_a_receiver_that_is_gone_has_no_lag(store: Store) -> None:
     """A deleted durable is behind no longer."""
     witness = Scripted("nats", {Place("EVENTS/billing", "EVENTS"): Position(waiting=3)})

@@ -143,3 +143,11 @@ def test_causes_are_cut_off_at_the_limit_and_say_so(store: Store) -> None:
     assert [cause.destination for cause in found.causes] == ["a"]
     assert found.truncated
     assert [cause.destination for cause in asked(store).undelivered(WINDOW, destination="b").causes] == ["b"]
+
+
+def test_causes_of_single_verdicts(store: Store) -> None:
+    """Asked for some verdicts, causes of others are left out; a verdict that is no failure has no cause."""
+    take(store, sent("a", outcome="returned"), sent("b", outcome="refused"))
+    wanted = frozenset({Verdict.REFUSED, Verdict.SETTLED})
+    found = asked(store).undelivered(WINDOW, verdicts=wanted)
+    assert [cause.destination for cause in found.causes] == ["b"]

@@ -53,7 +53,7 @@ LIVE: Final = (
     Action("pause", "space", "pause", "Pause", "hold the screen still; again: catch up", True, "Space"),
     Action("retry", "r", "retry", "Retry", "connect again now", False, "r"),
     Action("view.1", "1", "view(0)", "Flows", "what is happening: one line per flow", False, "1"),
-    Action("view.2", "2", "view(1)", "Undelivered", "what did not arrive, and why", False, "2"),
+    Action("view.2", "2", "view(1)", "Undelivered", "what did not arrive, by cause", False, "2"),
     Action("view.3", "3", "view(2)", "Lag", "who is behind, and by how much", False, "3"),
     Action("view.next", "tab,right_square_bracket", "next_view(1)", "Next view", "next view", False, "Tab ]"),
     Action(
@@ -94,6 +94,9 @@ FLOW: Final = (
 )
 """On an opened flow."""
 
+FOUND: Final = (Action("found.reload", "r", "reload", "Reload", "ask the collector again", False, "r"),)
+"""On the messages behind a cause or a lag."""
+
 MESSAGE: Final = (
     Action("message.flow", "f", "open_flow", "Its flow", "open the flow this message belongs to", True, "f"),
     Action("message.reload", "r", "reload", "Reload", "ask the collector again", False, "r"),
@@ -129,6 +132,7 @@ GROUPS: Final[dict[str, tuple[Action, ...]]] = {
     "Live screen": LIVE,
     "A flow": FLOW,
     "A message": MESSAGE,
+    "Behind a number": FOUND,
     "Lists": MOTIONS,
 }
 

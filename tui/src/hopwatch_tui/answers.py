@@ -238,6 +238,14 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowList:
+    """Flows in brief, those with the latest news first."""
+
+    flows: tuple[FlowSummary, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryList:
     """Deliveries, newest first."""
 
@@ -281,6 +289,51 @@ class LagList:
 
     rows: tuple[LagRow, ...]
     truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Calls or messages from one service to another through a destination."""
+
+    producer: str
+    system: str
+    destination: str
+    receiver: str
+    consumer: str
+    deliveries: int
+    undelivered: int
+    errors: int
+    p50_ms: float | None
+    p99_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Who reached whom through what."""
+
+    edges: tuple[Edge, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessHealth:
+    """One broker that the collector asks what it holds."""
+
+    system: str
+    broker: str
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the collector itself is."""
+
+    status: str
+    reason: str
+    version: str
+    journal_backlog_bytes: int
+    engine: str
+    witnesses: tuple[WitnessHealth, ...]
 
 
 @dataclass(frozen=True, slots=True)

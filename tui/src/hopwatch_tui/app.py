@@ -14,12 +14,12 @@ from textual.screen import Screen
 
 from hopwatch_tui import feed, themes
 from hopwatch_tui.actions import MOTIONS, PAGE, all_actions
-from hopwatch_tui.answers import LagRow
+from hopwatch_tui.answers import Cause, LagRow
 from hopwatch_tui.client import DEFAULT_COLLECTOR, ApiError, AsyncClient
 from hopwatch_tui.model import LiveModel
 from hopwatch_tui.screens.base import BaseScreen
 from hopwatch_tui.screens.flow import FlowScreen
-from hopwatch_tui.screens.found import LagScreen, SearchScreen
+from hopwatch_tui.screens.found import CauseScreen, LagScreen, SearchScreen
 from hopwatch_tui.screens.help import HelpScreen
 from hopwatch_tui.screens.live import LiveScreen
 from hopwatch_tui.screens.message import MessageScreen
@@ -47,11 +47,18 @@ class HopwatchApp(App[None]):
         self._wake = asyncio.Event()
         self._announced = False
         self._heard = time.monotonic()
+        self.broken: Exception | None = None
         for theme in (themes.DARK, themes.LIGHT):
             self.register_theme(theme)
         self.ansi_theme_dark = themes.ansi(themes.DARK)
         self.ansi_theme_light = themes.ansi(themes.LIGHT)
         self.theme = themes.DARK.name
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Note what broke. Textual would print a traceback with local variables, a token among them."""
+        self.broken = self.broken or error
+        super()._handle_exception(error)
+        self._exit_renderables.clear()
 
     @property
     def host(self) -> str:
@@ -113,6 +120,10 @@ class HopwatchApp(App[None]):
     def open_lag(self, row: LagRow) -> None:
         """Show what waits behind a lag."""
         self.push_screen(LagScreen(row))
+
+    def open_cause(self, cause: Cause) -> None:
+        """Show the deliveries that a cause stands for."""
+        self.push_screen(CauseScreen(cause))
 
     def open_search(self) -> None:
         """Search, anew."""

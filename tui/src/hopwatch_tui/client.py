@@ -6,7 +6,8 @@ ApiError
 ├── Unreachable      nobody answers at the address, or the answer broke off
 ├── NotAllowed       the collector wants a token, or another one
 ├── NotFound         there is no such thing
-├── Refused          the collector says no, in its own words (bad query, over a limit, fault)
+├── Refused          the collector says no, in its own words (over a limit, fault)
+│   └── Invalid      what was asked makes no sense, parameter by parameter
 └── UnexpectedAnswer what answers is not a collector, or not one of this age
 """
 
@@ -20,12 +21,14 @@ from urllib.parse import SplitResult, quote, urlsplit
 import httpx
 
 from hopwatch_tui import answers
-from hopwatch_tui.answers import DeliveryList, Flow, LagList, Live, Message, SearchResult
+from hopwatch_tui.answers import CauseList, DeliveryList, Flow, LagList, Live, Message, SearchResult
 from hopwatch_tui.text import clean
 
 DEFAULT_COLLECTOR: Final = "http://127.0.0.1:4319"
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Largest answer read; a collector's limits are far below, so a larger one comes from something else."""
+
+_INVALID: Final = "urn:hopwatch:problem:invalid-parameter"
 
 Params = Mapping[str, str | int | Sequence[str] | None]
 T = TypeVar("T")
@@ -55,6 +58,14 @@ class NotFound(ApiError):
 
 class Refused(ApiError):
     """The collector says no, in its own words."""
+
+
+class Invalid(Refused):
+    """What was asked makes no sense; `parameters` are names and what would have been accepted."""
+
+    def __init__(self, title: str, message: str, parameters: Sequence[tuple[str, str]]) -> None:
+        super().__init__(title, message)
+        self.parameters = tuple((clean(name), clean(detail)) for name, detail in parameters)
 
 
 class UnexpectedAnswer(ApiError):
@@ -143,6 +154,8 @@ class _Endpoint:
                 detail,
                 "It may be older than what the collector keeps, or not have arrived yet: try again.",
             )
+        if is_problem and str(problem.get("type")) == _INVALID:
+            return Invalid(title, detail, _parameters(problem))
         if is_problem:
             return Refused(title, detail, "" if status < 500 else "Try again, or ask for a shorter time.")
         return UnexpectedAnswer(
@@ -167,6 +180,12 @@ class _Endpoint:
             f"It is over {MAX_ANSWER_BYTES // 1024**2} MiB.",
             "Ask for less, e.g. with --limit or --since.",
         )
+
+
+def _parameters(problem: Mapping[str, Any]) -> list[tuple[str, str]]:
+    errors = problem.get("errors")
+    told = [one for one in errors if isinstance(one, dict)] if isinstance(errors, list) else []
+    return [(str(one.get("parameter") or ""), str(one.get("detail") or "")) for one in told]
 
 
 def _parts(url: str) -> SplitResult | None:
@@ -210,22 +229,42 @@ class Client:
 
     def get(self, path: str, params: Params | None = None) -> Raw:
         """The answer to `GET /api/v1/{path}`, as it came and decoded."""
+        return self._endpoint.check(*self._fetch(path, params or {}))
+
+    def _fetch(self, path: str, params: Params) -> tuple[int, str, bytes]:
+        """Status, content type and body."""
         body = bytearray()
         try:
-            with self._http.stream("GET", path, params=_given(params or {})) as response:
+            with self._http.stream("GET", path, params=_given(params)) as response:
                 for chunk in response.iter_bytes():
                     body += chunk
                     if len(body) > MAX_ANSWER_BYTES:
                         raise self._endpoint.too_large()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._endpoint.unreachable(error) from error
-        return self._endpoint.check(
-            response.status_code, response.headers.get("content-type", ""), bytes(body)
-        )
+        return response.status_code, response.headers.get("content-type", ""), bytes(body)
 
     def parse(self, cls: type[T], raw: Raw) -> T:
         """An answer as a value."""
         return self._endpoint.parse(cls, raw)
+
+    def health(self) -> Raw:
+        """How the collector itself is; it answers this without a token, and with 503 where it is failing."""
+        status, content_type, body = self._fetch(f"{self._endpoint.url}/healthz", {})
+        tells = status == 503 and content_type.startswith("application/json")
+        return self._endpoint.check(200 if tells else status, content_type, body)
+
+    def snapshot(self, window_s: int) -> Raw:
+        """The last seconds, as the live view shows them."""
+        return self.get("live/snapshot", {"window": window_s})
+
+    def flows(self, **filters: str | int | None) -> Raw:
+        """Flows of a stretch of time in brief."""
+        return self.get("flows", filters)
+
+    def topology(self, **filters: str | None) -> Raw:
+        """Who reached whom through what."""
+        return self.get("topology", filters)
 
     def flow(self, flow_id: str) -> Raw:
         """One flow, whole."""
@@ -251,9 +290,9 @@ class Client:
         """What was not delivered, by cause."""
         return self.get("undelivered", filters)
 
-    def lag(self) -> Raw:
-        """How far each receiver is behind."""
-        return self.get("lag")
+    def lag(self, since: str = "") -> Raw:
+        """How far each receiver is behind; with `since` only those that had something to do since then."""
+        return self.get("lag", {"since": since})
 
     def clocks(self, at: str = "") -> Raw:
         """How far each host's clock is off, now or around another moment."""
@@ -306,6 +345,10 @@ class AsyncClient:
     async def deliveries(self, **filters: str | int | Sequence[str] | None) -> DeliveryList:
         """Deliveries by verdict."""
         return self._endpoint.parse(DeliveryList, await self.get("deliveries", filters))
+
+    async def undelivered(self, **filters: str | int | Sequence[str] | None) -> CauseList:
+        """What was not delivered, by cause."""
+        return self._endpoint.parse(CauseList, await self.get("undelivered", filters))
 
     async def lag(self) -> LagList:
         """How far each receiver is behind."""

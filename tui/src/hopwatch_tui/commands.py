@@ -1,30 +1,29 @@
-"""What a person types: `live`, `find`, `show`, `why`, `undelivered`, `lag`, `clocks`; plain functions that `hopwatch` registers.
+"""What a person types about messages: `live`, `find`, `show`, `why`, `undelivered`; functions that `hopwatch` registers.
 
-Exit codes: 0 found, 1 nothing found, 2 usage, 3 the collector is not reachable or failed. On a terminal they draw; into
-a pipe they write one line per row, columns apart by tabs, with full ids and UTC times.
+Exit codes: 0 found, 1 nothing found, 2 usage, 3 the collector is not reachable or failed, 70 an error of hopwatch's own.
+On a terminal they draw; into a pipe they write one line per row, columns apart by tabs, with full ids and UTC times.
 """
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from hopwatch_tui import clocks as clocking
-from hopwatch_tui import report
+from hopwatch_tui import lists, report
 from hopwatch_tui.answers import (
+    Cause,
     CauseList,
-    ClockList,
     Delivery,
     DeliveryList,
     Flow,
-    LagList,
     Message,
     SearchResult,
     Why,
 )
 from hopwatch_tui.client import DEFAULT_COLLECTOR, Client, NotFound, Raw
+from hopwatch_tui.endings import Exit, fail, guarded, internal, nothing_found, reported
 from hopwatch_tui.options import (
     CollectorOption,
     DestinationOption,
@@ -34,28 +33,28 @@ from hopwatch_tui.options import (
     ServiceOption,
     SinceOption,
     TokenOption,
+    UndeliveredVerdictOption,
     UntilOption,
     VerdictOption,
+    check_text,
+    number_in,
 )
-from hopwatch_tui.printing import (
-    Exit,
-    fail,
-    finish,
-    nothing_found,
-    now,
-    print_drawing,
-    print_raw,
-    reported,
-    utc,
-)
+from hopwatch_tui.printing import finish, in_words, now, print_drawing, print_raw, utc
 from hopwatch_tui.text import clean
 
 
+@guarded
 def live(
     collector: CollectorOption = DEFAULT_COLLECTOR,
     token: TokenOption = "",
     window: Annotated[
-        int, typer.Option("--window", min=1, max=86_400, metavar="SECONDS", help="How far back it looks.")
+        int,
+        typer.Option(
+            "--window",
+            metavar="SECONDS",
+            parser=number_in(1, 86_400),
+            help="How far back it looks, at most a day (86400).",
+        ),
     ] = 300,
 ) -> None:
     """Watch messages travel, live, and see which were not delivered.
@@ -66,8 +65,10 @@ def live(
       hopwatch live --collector http://10.0.0.7:4319 --window 900
 
     Inside: 1 2 3 switch between flows, undelivered and lag; Enter opens; / filters; s searches; ? lists all keys.
+
+    Exit codes: 0 left, 2 usage or no terminal, 3 no collector's address, 70 an error of its own.
     """
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):  # textual draws on stderr
+    if not _on_a_terminal():
         fail(
             "hopwatch live needs a terminal",
             "Into a pipe, `hopwatch undelivered` and `hopwatch find` print rows.",
@@ -80,14 +81,24 @@ def live(
     with reported():
         app = HopwatchApp(collector, token=token, window_s=window)
     app.run()
-    raise typer.Exit(app.return_code or 0)
+    if app.broken is not None:
+        internal(app.broken)
+    if app.return_code:
+        raise typer.Exit(Exit.INTERNAL)
 
 
+def _on_a_terminal() -> bool:
+    return all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))  # textual draws on stderr
+
+
+@guarded
 def find(
+    context: typer.Context,
     query: Annotated[
         str,
         typer.Argument(
-            metavar="[QUERY]",
+            metavar="QUERY",
+            callback=check_text,
             help="A message id, alias, trace or flow id, or a business key.",
             show_default=False,
         ),
@@ -103,19 +114,22 @@ def find(
     collector: CollectorOption = DEFAULT_COLLECTOR,
     token: TokenOption = "",
 ) -> None:
-    """Find messages and flows by id, business key, service, destination, receiver or verdict.
+    """Find messages and flows by id, business key, service, destination, receiver, verdict or time.
 
     \b
     Examples:
       hopwatch find order_id=4711
       hopwatch find 0199c1f2-7f7e-7c3a-9d53-5a1f0c7be001
       hopwatch find --destination orders.placed --verdict stuck --since 2h
+      hopwatch find --since 2m
 
     Exit codes: 0 found, 1 nothing found, 2 usage, 3 collector not reachable or failed.
     """
     filters = {"service": service, "destination": destination, "receiver": receiver, "verdict": verdict}
-    if not query and not any(filters.values()):
-        fail("find needs a QUERY or a filter", "For example: hopwatch find order_id=4711", Exit.USAGE)
+    if not query and not any(filters.values()) and not _given(context, "since", "until"):
+        fail(
+            "find needs a QUERY, a filter or --since", "For example: hopwatch find order_id=4711", Exit.USAGE
+        )
     with reported(), Client(collector, token) as client:
         raw = client.search(query, **filters, since=since, until=until, limit=limit)
         result = client.parse(SearchResult, raw)
@@ -123,22 +137,24 @@ def find(
         raw,
         json,
         result.hits,
-        draw=lambda: report.hits_table(result.hits, now()),
+        draw=lambda: lists.hits_table(result.hits, now()),
         header=("kind", "id", "state", "matched", "title", "at", "flow_id"),
         row=lambda hit: (hit.kind, hit.id, hit.state, hit.why, hit.title, utc(hit.at), hit.flow_id),
-        nothing=f"nothing found in the last {since}"
-        if not until
-        else f"nothing found from {since} to {until}",
+        nothing=f"nothing found {in_words(since, until)}",
         hint="Look further back with --since 7d.",
         truncated=result.truncated,
     )
 
 
+@guarded
 def show(
     id: Annotated[
         str,
         typer.Argument(
-            metavar="MESSAGE-OR-FLOW", help="A message id or alias, a flow or trace id.", show_default=False
+            metavar="MESSAGE-OR-FLOW",
+            callback=check_text,
+            help="A message id or alias, a flow or trace id.",
+            show_default=False,
         ),
     ],
     json: JsonOption = False,
@@ -170,8 +186,14 @@ def show(
         print_drawing(report.message_view(answer))
 
 
+@guarded
 def why(
-    id: Annotated[str, typer.Argument(metavar="MESSAGE", help="A message id or alias.", show_default=False)],
+    id: Annotated[
+        str,
+        typer.Argument(
+            metavar="MESSAGE", callback=check_text, help="A message id or alias.", show_default=False
+        ),
+    ],
     receiver: ReceiverOption = "",
     json: JsonOption = False,
     collector: CollectorOption = DEFAULT_COLLECTOR,
@@ -205,201 +227,101 @@ def why(
         print_drawing(report.why_view(answer, told))
 
 
+@guarded
 def undelivered(
     destination: DestinationOption = "",
     receiver: ReceiverOption = "",
     service: ServiceOption = "",
-    verdict: VerdictOption = None,
+    verdict: UndeliveredVerdictOption = None,
     since: SinceOption = "1h",
     until: UntilOption = "",
     limit: LimitOption = 100,
-    causes: Annotated[
-        bool, typer.Option("--causes", help="Grouped by cause, destination and receiver, with what to do.")
+    each: Annotated[
+        bool, typer.Option("--each", help="One line per message and receiver, not per cause.")
     ] = False,
     json: JsonOption = False,
     collector: CollectorOption = DEFAULT_COLLECTOR,
     token: TokenOption = "",
 ) -> None:
-    """List messages that did not reach a receiver they were owed to, each with its reason.
+    """Tell which messages did not reach a receiver they were owed to, by cause, and what to do about it.
+
+    Messages with a verdict, a cause, a destination and a receiver in common are one line.
 
     \b
     Examples:
       hopwatch undelivered
-      hopwatch undelivered --causes
       hopwatch undelivered --destination orders.placed --since 2h
-      hopwatch undelivered --verdict dead_lettered --json | jq '.deliveries[].reason'
+      hopwatch undelivered --json | jq '.causes[].advice'
+      hopwatch undelivered --each --verdict dead_lettered
 
     Exit codes: 0 some are, 1 none is, 2 usage, 3 collector not reachable or failed.
     """
-    if causes:
-        if verdict:
-            fail(
-                "--causes and --verdict do not go together", "Causes are of all undelivered ones.", Exit.USAGE
-            )
-        asked = {"destination": destination, "receiver": receiver, "service": service}
-        _causes(
-            collector, token, json, since, until, {**asked, "since": since, "until": until, "limit": limit}
-        )
-        return
+    filters: dict[str, str | int | Sequence[str]] = {
+        "destination": destination,
+        "receiver": receiver,
+        "service": service,
+        "since": since,
+        "until": until,
+        "limit": limit,
+    }
+    nothing = f"nothing undelivered {in_words(since, until)}"
     with reported(), Client(collector, token) as client:
-        raw = client.deliveries(
-            verdict=verdict or ["undelivered"],
-            destination=destination,
-            receiver=receiver,
-            service=service,
-            since=since,
-            until=until,
-            limit=limit,
-        )
-        result = client.parse(DeliveryList, raw)
+        if each:
+            _each(client, json, nothing, {**filters, "verdict": verdict or ["undelivered"]})
+        else:
+            _causes(client, json, nothing, {**filters, "verdict": verdict or []})
+
+
+def _each(client: Client, json: bool, nothing: str, filters: Mapping[str, str | int | Sequence[str]]) -> None:
+    raw = client.deliveries(**filters)
+    result = client.parse(DeliveryList, raw)
     finish(
         raw,
         json,
         result.deliveries,
-        draw=lambda: report.undelivered_table(result.deliveries, now()),
+        draw=lambda: lists.undelivered_table(result.deliveries, now()),
         header=("verdict", "message_id", "destination", "receiver", "since", "attempts", "reason", "flow_id"),
         row=_delivery_row,
-        nothing="nothing undelivered "
-        + (f"in the last {since}" if not until else f"from {since} to {until}"),
+        nothing=nothing,
         hint="",
         truncated=result.truncated,
     )
 
 
 def _causes(
-    collector: str, token: str, json: bool, since: str, until: str, filters: dict[str, str | int]
+    client: Client, json: bool, nothing: str, filters: Mapping[str, str | int | Sequence[str]]
 ) -> None:
-    with reported(), Client(collector, token) as client:
-        raw = client.undelivered(**filters)
-        result = client.parse(CauseList, raw)
+    raw = client.undelivered(**filters)
+    result = client.parse(CauseList, raw)
     finish(
         raw,
         json,
         result.causes,
-        draw=lambda: report.causes_view(result.causes, now()),
+        draw=lambda: lists.causes_table(result.causes, now()),
         header=(
             "deliveries",
             "verdict",
+            "cause",
             "destination",
             "receiver",
-            "first_at",
-            "last_at",
             "reason",
             "advice",
-            "sample",
+            "first_at",
+            "last_at",
+            "sample_message_ids",
+            "system",
         ),
-        row=lambda cause: (
-            str(cause.deliveries),
-            cause.verdict,
-            cause.destination,
-            cause.receiver,
-            utc(cause.first_at),
-            utc(cause.last_at),
-            cause.reason,
-            cause.advice,
-            " ".join(cause.sample_message_ids),
-        ),
-        nothing="nothing undelivered "
-        + (f"in the last {since}" if not until else f"from {since} to {until}"),
+        row=_cause_row,
+        nothing=nothing,
         hint="",
         truncated=result.truncated,
     )
 
 
-def lag(
-    json: JsonOption = False,
-    collector: CollectorOption = DEFAULT_COLLECTOR,
-    token: TokenOption = "",
-) -> None:
-    """List how many messages wait for each receiver, and how long the oldest has.
-
-    \b
-    Examples:
-      hopwatch lag
-      hopwatch lag | awk -F'\\t' '$4 > 100'
-
-    Exit codes: 0 receivers are known, 1 none is, 2 usage, 3 collector not reachable or failed.
-    """
-    with reported(), Client(collector, token) as client:
-        raw = client.lag()
-        result = client.parse(LagList, raw)
-    finish(
-        raw,
-        json,
-        result.rows,
-        draw=lambda: report.lag_table(result.rows),
-        header=(
-            "system",
-            "destination",
-            "receiver",
-            "waiting",
-            "in_flight",
-            "oldest_s",
-            "growth_per_s",
-            "drain_s",
-            "told_by",
-        ),
-        row=lambda row: (
-            row.system,
-            row.destination,
-            row.receiver,
-            str(row.waiting),
-            str(row.in_flight),
-            f"{row.oldest_s:.3f}",
-            "" if row.growth_per_s is None else f"{row.growth_per_s:.3f}",
-            "" if row.drain_s is None else f"{row.drain_s:.1f}",
-            "broker" if row.by_broker else "services",
-        ),
-        nothing="no receiver is known yet",
-        hint="Receivers appear when a service with hopwatch turned on subscribes or receives.",
-        truncated=result.truncated,
-    )
-
-
-def clocks(
-    at: Annotated[
-        str, typer.Option("--at", metavar="TIME", help="Around when: 2h, 7d or an RFC 3339 time.")
-    ] = "now",
-    json: JsonOption = False,
-    collector: CollectorOption = DEFAULT_COLLECTOR,
-    token: TokenOption = "",
-) -> None:
-    """List how far each host's clock is off, measured by what its messages show.
-
-    Nothing is received before it was sent: hops in both directions bound a clock from both sides. Where a clock is
-    off by more than it is uncertain, times are corrected for display; `--json` of the other commands keeps the originals.
-
-    \b
-    Examples:
-      hopwatch clocks
-      hopwatch clocks --at 2h
-      hopwatch clocks | awk -F'\\t' '$6 != 0'
-
-    Exit codes: 0 clocks are known, 1 none is, 2 usage, 3 collector not reachable or failed.
-    """
-    with reported(), Client(collector, token) as client:
-        raw = client.clocks(at)
-        result = client.parse(ClockList, raw)
-    finish(
-        raw,
-        json,
-        result.clocks,
-        draw=lambda: report.clocks_table(result),
-        header=(
-            "host",
-            "offset_s",
-            "uncertainty_s",
-            "at_least_s",
-            "at_most_s",
-            "corrected_s",
-            "hops",
-            "since",
-        ),
-        row=lambda clock: (*clocking.cells(clock), utc(clock.since)),
-        nothing="no clock is known yet",
-        hint="Clocks are compared once messages pass between hosts.",
-        truncated=result.truncated,
-    )
+def _given(context: typer.Context, *names: str) -> bool:
+    """Whether one of these options was typed, rather than left at its default."""
+    sources = [context.get_parameter_source(name) for name in names]
+    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
 
 
 def _message_or_flow(client: Client, id: str) -> tuple[Raw, Message | Flow] | None:
@@ -438,4 +360,20 @@ def _delivery_row(delivery: Delivery) -> tuple[str, ...]:
         str(delivery.attempts),
         delivery.reason,
         delivery.flow_id,
+    )
+
+
+def _cause_row(cause: Cause) -> tuple[str, ...]:
+    return (
+        str(cause.deliveries),
+        cause.verdict,
+        cause.cause,
+        cause.destination,
+        cause.receiver,
+        cause.reason,
+        cause.advice,
+        utc(cause.first_at),
+        utc(cause.last_at),
+        " ".join(cause.sample_message_ids),
+        cause.system,
     )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Generic, TypeVar
 
-from hopwatch_tui.answers import Delivery, FlowSummary, LagRow, Live
+from hopwatch_tui.answers import Cause, CauseList, FlowSummary, LagRow, Live
 from hopwatch_tui.client import ApiError
 from hopwatch_tui.format import DELIVERED
 
@@ -63,6 +63,9 @@ class LiveModel:
     connection: Connection = Connection.CONNECTING
     trouble: ApiError | None = None
     retry_in_s: float = 0.0
+    caused: CauseList | None = None
+    causes_trouble: ApiError | None = None
+    causes_as_of: datetime | None = None
     _ordered: tuple[Live | None, Sequence[FlowSummary]] = (None, ())
 
     def receive(self, live: Live) -> bool:
@@ -105,16 +108,39 @@ class LiveModel:
         return self._ordered[1]
 
     @property
-    def undelivered(self) -> Sequence[Delivery]:
-        """Undelivered, newest first."""
-        return self.snapshot.undelivered if self.snapshot else ()
+    def judged_at(self) -> datetime | None:
+        """As of when the snapshot's verdicts are."""
+        return (self.snapshot.judged_at or self.snapshot.at) if self.snapshot else None
+
+    @property
+    def causes_wanted(self) -> bool:
+        """Whether the snapshot knows of undelivered deliveries that the causes at hand do not tell of yet."""
+        if self.snapshot is None or self.connection is Connection.LOST:
+            return False
+        if self.caused is not None and (self.paused or self.causes_as_of == self.judged_at):
+            return False
+        return self.undelivered_count > 0
+
+    def explain(self, causes: CauseList | ApiError, as_of: datetime | None) -> None:
+        """Take in the causes of what was undelivered at a moment; where they could not be had, those before stay."""
+        if isinstance(causes, ApiError):
+            self.causes_trouble = causes
+        else:
+            self.caused, self.causes_trouble = causes, None
+        self.causes_as_of = as_of
+
+    @property
+    def causes(self) -> Sequence[Cause]:
+        """What was not delivered by cause, destination and receiver, the most frequent first."""
+        return self.caused.causes if self.caused and self.undelivered_count else ()
 
     @property
     def undelivered_count(self) -> int:
         """How many there are in the window, also where the list of them is cut off."""
-        counts = self.snapshot.verdicts if self.snapshot else ()
-        counted = sum(one.deliveries for one in counts if one.verdict not in DELIVERED)
-        return max(counted, len(self.undelivered))
+        if self.snapshot is None:
+            return 0
+        counted = sum(one.deliveries for one in self.snapshot.verdicts if one.verdict not in DELIVERED)
+        return max(counted, len(self.snapshot.undelivered))
 
     @property
     def lag(self) -> Sequence[LagRow]:

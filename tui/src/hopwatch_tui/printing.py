@@ -1,25 +1,15 @@
-"""How answers leave: drawn on a terminal, as lines into a pipe, as the API's JSON; and how a command ends."""
+"""How answers leave: drawn on a terminal, as lines into a pipe, as the API's JSON."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from enum import IntEnum
-from typing import Any, NoReturn
+from typing import Any
 
-import typer
 from rich.console import Console, RenderableType
 
-from hopwatch_tui.client import ApiError, Raw
+from hopwatch_tui.client import Raw
+from hopwatch_tui.endings import nothing_found
 from hopwatch_tui.text import clean
-
-
-class Exit(IntEnum):
-    """What a command's exit code says."""
-
-    FOUND = 0
-    NOTHING = 1
-    USAGE = 2
-    COLLECTOR = 3
 
 
 def finish(
@@ -33,20 +23,25 @@ def finish(
     nothing: str,
     hint: str,
     truncated: bool,
+    narrower: str = "--limit or a shorter time",
 ) -> None:
     """Show an answer: `raw` as it is, or its `rows` drawn or in lines. Exit code 1, after `nothing` and `hint`, without any."""
     if json:
         print_raw(raw)
-    elif rows and sys.stdout.isatty():
-        print_drawing(draw())
     elif rows:
-        print_rows(header, (row(one) for one in rows))
+        show((row(one) for one in rows), draw=draw, header=header)
     if not rows:
         nothing_found(nothing, hint)
     if truncated:
-        sys.stderr.write(
-            f"hopwatch: only the first {len(rows)} are shown; --limit or a shorter time changes that\n"
-        )
+        sys.stderr.write(f"hopwatch: only the first {len(rows)} are shown; {narrower} changes that\n")
+
+
+def show(rows: Iterable[Sequence[str]], *, draw: Callable[[], RenderableType], header: Sequence[str]) -> None:
+    """Draw on a terminal; into a pipe write rows."""
+    if sys.stdout.isatty():
+        print_drawing(draw())
+    else:
+        print_rows(header, rows)
 
 
 def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -82,6 +77,14 @@ def print_drawing(what: RenderableType) -> None:
     sys.stdout.write("\n".join(line.rstrip() for line in drawn.get().split("\n")))
 
 
+def in_words(since: str, until: str) -> str:
+    """A stretch of time as it was asked for."""
+    if until:
+        return f"from {since} to {until}"
+    ago = since[:1].isdigit() and since[-1] in "smhdw"
+    return f"in the last {since}" if ago else f"since {since or 'an hour ago'}"
+
+
 def now() -> datetime:
     """The moment, in UTC."""
     return datetime.now(UTC)
@@ -90,27 +93,3 @@ def now() -> datetime:
 def utc(moment: datetime | None) -> str:
     """RFC 3339 in UTC, to the millisecond; nothing for no moment."""
     return "" if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-class reported:  # noqa: N801  a context manager used like a function
-    """Turns an API error into a few lines on stderr and exit code 3."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: object, error: object, _traceback: object) -> None:
-        if isinstance(error, ApiError):
-            fail(error.title, error.message, Exit.COLLECTOR, error.hint)
-
-
-def nothing_found(message: str, hint: str) -> NoReturn:
-    """Say so, with what to do next, and end with exit code 1."""
-    sys.stderr.write(f"hopwatch: {message}\n" + (f"  {hint}\n" if hint else ""))
-    raise typer.Exit(Exit.NOTHING)
-
-
-def fail(title: str, message: str, code: Exit, hint: str = "") -> NoReturn:
-    """Say what went wrong, with what to do next, and end."""
-    lines = [f"hopwatch: {title}", *(f"  {part}" for part in (message, hint) if part)]
-    sys.stderr.write("\n".join(lines) + "\n")
-    raise typer.Exit(code)

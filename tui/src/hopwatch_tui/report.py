@@ -1,7 +1,6 @@
-"""Answers drawn for print: rich renderables for the commands, the flow view and the demo's closing report."""
+"""Answers of one thing drawn for print: rich renderables for the commands, the flow view and the demo's closing report."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -13,18 +12,14 @@ from hopwatch_tui import clocks
 from hopwatch_tui import format as fmt
 from hopwatch_tui.answers import (
     Attempt,
-    Cause,
-    ClockList,
     Delivery,
     DeliveryDetail,
     Explanation,
     Flow,
-    FlowSummary,
-    LagRow,
     Message,
-    SearchHit,
     Why,
 )
+from hopwatch_tui.fitting import Cell, Field, Fitted, bare, number, table
 from hopwatch_tui.format import ANSI, Sign, Tone
 from hopwatch_tui.hops import HopNode, MessageNode, hop_tree
 from hopwatch_tui.text import clean, fit_middle
@@ -83,7 +78,7 @@ def _add_message(tree: Tree, node: MessageNode) -> None:
 def _add_hop(tree: Tree, hop: HopNode, label: Text) -> None:
     delivery = hop.delivery
     sign = fmt.verdict(delivery.verdict)
-    line = label + styled(" " if label else "", ("→ ", Tone.DIM), _receiver_text(delivery), "  ")
+    line = label + styled(" " if label else "", ("→ ", Tone.DIM), receiver_text(delivery), "  ")
     line.append_text(sign_text(sign))
     if delivery.latency_ms is not None:
         line.append(f" {clocks.latency(delivery)}", ANSI[Tone.DIM])
@@ -96,7 +91,7 @@ def _add_hop(tree: Tree, hop: HopNode, label: Text) -> None:
         _add_message(branch, message)
 
 
-def _receiver_text(delivery: Delivery) -> str:
+def receiver_text(delivery: Delivery) -> str:
     receiver, consumer = delivery.receiver, delivery.consumer
     if not receiver:
         return consumer or "nobody"
@@ -107,14 +102,6 @@ def one_line(value: str) -> str:
     """The first line of a text of several."""
     first, more, _ = value.strip().partition("\n")
     return first + (" …" if more else "")
-
-
-def _table(*columns: tuple[str, str] | str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        name, justify = column if isinstance(column, tuple) else (column, "left")
-        table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
-    return table
 
 
 def why_view(answer: Why, explanations: Sequence[Explanation]) -> RenderableType:
@@ -130,13 +117,16 @@ def _explained(one: Explanation) -> RenderableType:
     line = styled(("→ ", Tone.DIM), one.receiver or "nobody", "  ")
     line.append_text(sign_text(fmt.verdict(one.verdict)))
     line.append(f"  {one_line(one.reason)}")
-    table = _table("", "", "")
-    table.show_header = False
-    for evidence in one.evidence:
-        table.add_row(
-            styled((evidence.at.strftime("%H:%M:%S.%f")[:-3] if evidence.at else "", Tone.DIM)),
-            styled((evidence.witness, Tone.KEY)),
-            Text(one_line(evidence.says)),
+    evidence = bare()
+    evidence.show_header = False
+    evidence.add_column(no_wrap=True)
+    evidence.add_column(no_wrap=True)
+    evidence.add_column(overflow="fold")
+    for seen in one.evidence:
+        evidence.add_row(
+            styled((seen.at.strftime("%H:%M:%S.%f")[:-3] if seen.at else "", Tone.DIM)),
+            styled((seen.witness, Tone.KEY)),
+            Text(one_line(seen.says)),
         )
     notes = [
         styled((f"{name}: ", Tone.STRONG), text)
@@ -147,186 +137,15 @@ def _explained(one: Explanation) -> RenderableType:
         )
         if text
     ]
-    return Padding(Group(line, Padding(Group(table, *notes), (0, 0, 0, 2))), (1, 0, 0, 0))
-
-
-def causes_view(causes: Sequence[Cause], now: datetime | None) -> RenderableType:
-    """Undelivered messages by cause, destination and receiver, each with when, a sample, and what to do."""
-    table = _table(
-        ("COUNT", "right"),
-        "VERDICT",
-        "DESTINATION → RECEIVER",
-        "WHY, AND WHAT TO DO",
-        ("FIRST", "right"),
-        ("LAST", "right"),
-        "SAMPLE",
-    )
-    table.columns[1].no_wrap = True
-    table.columns[6].overflow = "ellipsis"
-    table.columns[6].no_wrap = True
-    table.columns[6].min_width = 12
-    for cause in causes:
-        words = Text(one_line(cause.reason))
-        if cause.advice:
-            words.append(f"\n{cause.advice}", ANSI[Tone.DIM])
-        table.add_row(
-            fmt.count(cause.deliveries),
-            sign_text(fmt.verdict(cause.verdict)),
-            Text(f"{cause.destination} → {cause.receiver or 'nobody'}"),
-            words,
-            Text(fmt.age(cause.first_at, now)),
-            Text(fmt.age(cause.last_at, now)),
-            styled((fit_middle(next(iter(cause.sample_message_ids), ""), 36), Tone.DIM)),
-        )
-    return table
-
-
-def undelivered_table(deliveries: Sequence[Delivery], now: datetime | None) -> RenderableType:
-    """Deliveries somebody should look at, with the reason of each."""
-    table = _table("VERDICT", "DESTINATION → RECEIVER", "REASON", ("AGE", "right"), "MESSAGE")
-    table.columns[0].no_wrap = True
-    table.columns[4].overflow = "ellipsis"
-    table.columns[4].no_wrap = True
-    table.columns[4].min_width = 12
-    for delivery in deliveries:
-        table.add_row(
-            sign_text(fmt.verdict(delivery.verdict)),
-            Text(f"{delivery.destination} → {_receiver_text(delivery)}"),
-            Text(one_line(delivery.reason)),
-            Text(fmt.age(clocks.sent(delivery) or delivery.since, now)),
-            styled((fit_middle(delivery.message_id, 36), Tone.DIM)),
-        )
-    return table
-
-
-def undelivered_summary(deliveries: Sequence[Delivery]) -> RenderableType:
-    """Undelivered by destination, receiver, verdict and reason: how many of each, the most frequent first."""
-    counts: dict[tuple[str, str, str, str], int] = {}
-    for delivery in deliveries:
-        group = (delivery.verdict, delivery.destination, _receiver_text(delivery), one_line(delivery.reason))
-        counts[group] = counts.get(group, 0) + 1
-    table = _table(("COUNT", "right"), "VERDICT", "DESTINATION → RECEIVER", "REASON")
-    for (verdict, destination, receiver, reason), number in sorted(counts.items(), key=lambda item: -item[1]):
-        table.add_row(
-            fmt.count(number),
-            sign_text(fmt.verdict(verdict)),
-            Text(f"{destination} → {receiver}"),
-            Text(reason),
-        )
-    return table
-
-
-def lag_table(rows: Sequence[LagRow]) -> RenderableType:
-    """How far each receiver is behind, the furthest first; where its broker tells, all that it holds."""
-    table = _table(
-        "SYSTEM",
-        "DESTINATION",
-        "RECEIVER",
-        ("WAITING", "right"),
-        ("IN FLIGHT", "right"),
-        ("OLDEST", "right"),
-        ("PER MIN", "right"),
-        ("DRAINED IN", "right"),
-        "TOLD BY",
-    )
-    for row in sorted(rows, key=lambda row: (-row.waiting, -row.oldest_s)):
-        behind = Tone.WARN if row.waiting else Tone.PLAIN
-        table.add_row(
-            styled((row.system, Tone.DIM)),
-            Text(row.destination or "(all)"),
-            Text(row.receiver),
-            styled((fmt.count(row.waiting), behind)),
-            fmt.count(row.in_flight),
-            styled((fmt.duration(row.oldest_s * 1000) if row.waiting and row.oldest_s else "–", behind)),
-            "–" if row.growth_per_s is None else f"{row.growth_per_s * 60:+.0f}",
-            _drained(row),
-            styled(("broker" if row.by_broker else "services", Tone.DIM)),
-        )
-    return table
-
-
-def _drained(row: LagRow) -> Text:
-    if not row.waiting:
-        return Text("–")
-    if row.drain_s is not None:
-        return Text(fmt.duration(row.drain_s * 1000))
-    if row.consumers == 0:
-        return styled(("nobody reads", Tone.WARN))
-    return styled(("growing", Tone.WARN)) if row.growth_per_s else Text("–")
-
-
-def clocks_table(known: ClockList) -> RenderableType:
-    """How far each host's clock is off, the furthest first, and what the word of none could settle."""
-    table = _table("HOST", ("AHEAD BY", "right"), ("±", "right"), "", ("HOPS", "right"), "SINCE")
-    for clock in known.clocks:
-        table.add_row(
-            Text(clock.host),
-            fmt.duration(clock.offset_s * 1000),
-            fmt.duration(None if clock.uncertainty_s is None else clock.uncertainty_s * 1000),
-            styled((clocks.verdict(clock, known), Tone.WARN if clock.corrected_s else Tone.DIM)),
-            fmt.count(clock.hops),
-            styled((fmt.clock(clock.since)[:8], Tone.DIM)),
-        )
-    notes = []
-    if known.reference != known.collector:
-        notes.append(
-            f"nothing shows whether the collector's clock is right: it is taken to agree with that of {known.reference}"
-        )
-    if known.left_out:
-        why = "their hops contradict each other (clock set, or several machines of one name)"
-        notes.append(f"not compared, as {why}: {', '.join(known.left_out)}")
-    return Group(table, *(styled((note, Tone.DIM)) for note in notes))
-
-
-def flows_table(flows: Sequence[FlowSummary], now: datetime | None) -> RenderableType:
-    """Flows, one line each."""
-    table = _table(
-        "STATE",
-        "FLOW",
-        "SERVICE",
-        ("HOPS", "right"),
-        ("UNDELIVERED", "right"),
-        ("AGE", "right"),
-        ("TOOK", "right"),
-        "ID",
-    )
-    for flow in flows:
-        table.add_row(
-            sign_text(fmt.state(flow.state)),
-            Text(flow.name),
-            Text(flow.service),
-            fmt.count(flow.hops),
-            styled((fmt.count(flow.undelivered), Tone.WARN if flow.undelivered else Tone.DIM)),
-            fmt.age(flow.started_at, now),
-            fmt.duration(flow.duration_ms),
-            styled((fit_middle(flow.flow_id, 32), Tone.DIM)),
-        )
-    return table
-
-
-def hits_table(hits: Sequence[SearchHit], now: datetime | None) -> RenderableType:
-    """What a search found: what it is, why it matched, its state and its full id to go on with."""
-    table = _table("FOUND", "STATE", "MATCHED", "WHAT", ("AGE", "right"), "ID")
-    table.columns[5].no_wrap = True
-    table.columns[5].overflow = "ignore"
-    for hit in hits:
-        table.add_row(
-            hit.kind,
-            sign_text(fmt.state(hit.state)),
-            styled((hit.why, Tone.DIM)),
-            Text(hit.title),
-            fmt.age(hit.at, now),
-            Text(hit.id),
-        )
-    return table
+    return Padding(Group(line, Padding(Group(evidence, *notes), (0, 0, 0, 2))), (1, 0, 0, 0))
 
 
 def verdict_counts(counts: Iterable[tuple[str, int]]) -> Text:
     """Numbers of deliveries by verdict, on one line."""
     text = Text()
-    for name, number in counts:
+    for name, times in counts:
         sign = fmt.verdict(name)
-        text.append(("  " if text else "") + f"{sign.glyph} {fmt.count(number)} {sign.word}", ANSI[sign.tone])
+        text.append(("  " if text else "") + f"{sign.glyph} {fmt.count(times)} {sign.word}", ANSI[sign.tone])
     return text
 
 
@@ -383,7 +202,7 @@ def message_body(message: Message) -> RenderableType:
 
 def delivery_view(delivery: DeliveryDetail) -> RenderableType:
     """One delivery: verdict, why, on whose word, and its attempts."""
-    head = styled(("→ ", Tone.DIM), (_receiver_text(delivery), Tone.STRONG), "  ")
+    head = styled(("→ ", Tone.DIM), (receiver_text(delivery), Tone.STRONG), "  ")
     head.append_text(sign_text(fmt.verdict(delivery.verdict)))
     about = facts(
         (
@@ -413,18 +232,26 @@ def delivery_view(delivery: DeliveryDetail) -> RenderableType:
 
 def attempts_table(attempts: Sequence[Attempt]) -> RenderableType:
     """Handings-over of a message to one receiver, oldest first."""
-    table = _table(("ATTEMPT", "right"), "SERVICE", "RECEIVED", ("TOOK", "right"), "SETTLED", "ERROR")
-    for attempt in attempts:
-        took = None
-        if attempt.received_at and attempt.ended_at:
-            took = (attempt.ended_at - attempt.received_at).total_seconds() * 1000
-        where = f"{attempt.service}  {fit_middle(attempt.instance, 13)}".rstrip()
-        table.add_row(
-            str(attempt.number),
-            Text(where),
-            clocks.mark(attempt.clock_offset_s) + fmt.clock(clocks.taken(attempt)),
-            fmt.duration(took) if took is not None else styled(("still open", Tone.WARN)),
-            Text(attempt.settle_outcome or "–"),
-            styled((attempt.error, Tone.BAD)),
-        )
-    return table
+    fields = (
+        number("ATTEMPT"),
+        Field("SERVICE"),
+        Field("RECEIVED", whole=True),
+        number("TOOK"),
+        Field("SETTLED"),
+        Field("ERROR"),
+    )
+    return Fitted(lambda width: table(fields, width, [_attempt(one) for one in attempts]))
+
+
+def _attempt(attempt: Attempt) -> Sequence[Cell]:
+    took = None
+    if attempt.received_at and attempt.ended_at:
+        took = (attempt.ended_at - attempt.received_at).total_seconds() * 1000
+    return (
+        str(attempt.number),
+        Text(f"{attempt.service}  {fit_middle(attempt.instance, 13)}".rstrip()),
+        clocks.mark(attempt.clock_offset_s) + fmt.clock(clocks.taken(attempt)),
+        fmt.duration(took) if took is not None else styled(("still open", Tone.WARN)),
+        Text(attempt.settle_outcome or "–"),
+        styled((attempt.error, Tone.BAD)),
+    )

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
 
+from rich.cells import cell_len, set_cell_size
+
 from hopwatch_tui import clocks
 from hopwatch_tui import format as fmt
-from hopwatch_tui.answers import Delivery, FlowSummary, LagRow, SearchHit
+from hopwatch_tui.answers import Cause, Delivery, FlowSummary, LagRow, SearchHit
 from hopwatch_tui.format import Sign, Tone
 from hopwatch_tui.report import keys_text, one_line
-from hopwatch_tui.text import fit, fit_middle
+from hopwatch_tui.text import ELLIPSIS, fit, fit_middle
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -115,7 +117,33 @@ class Table(Generic[T]):
                 layout.append((column, column.width + part))
             else:
                 layout.append((column, column.width))
-        return layout
+        return _within(layout, width)
+
+
+def _within(layout: Sequence[tuple[Column[T], int]], width: int) -> list[tuple[Column[T], int]]:
+    """What of the columns there is room for: a cell that is too long for the last of them ends in an ellipsis."""
+    within = []
+    for column, cells in layout:
+        if min(cells, width) > 0:
+            within.append((column, min(cells, width)))
+            width -= cells + 2
+    return within
+
+
+def cut(line: Line, width: int) -> Line:
+    """A line of at most `width` cells; where something is missing, an ellipsis says so."""
+    if sum(cell_len(text) for text, _ in line) <= width:
+        return line
+    kept: list[Piece] = []
+    left = width - 1
+    for text, tone in line:
+        size = min(cell_len(text), left)
+        left -= size
+        kept.append((set_cell_size(text, size), tone))
+        if not left:
+            break
+    text, tone = kept.pop()
+    return (*kept, (text.rstrip() + ELLIPSIS, tone))
 
 
 def _sign(sign: Sign) -> Piece:
@@ -165,6 +193,38 @@ FLOWS: Final = Table[FlowSummary](
     ),
 )
 
+CAUSES: Final = Table[Cause](
+    columns=(
+        Column("COUNT", lambda one, _: (fmt.count(one.deliveries), Tone.STRONG), width=7, right=True),
+        Column("VERDICT", lambda one, _: _sign(fmt.verdict(one.verdict)), width=15),
+        Column("DESTINATION", lambda one, _: _plain(one.destination), share=2, middle=True),
+        Column(
+            "RECEIVER",
+            lambda one, _: _plain(one.receiver) if one.receiver else _dim("nobody"),
+            share=2,
+            middle=True,
+        ),
+        Column("REASON", lambda one, _: _dim(one_line(one.reason)), share=4, wide_from=92),
+        Column("OLDEST", lambda one, now: _plain(fmt.age(one.first_at, now)), width=6, right=True),
+        Column(
+            "NEWEST", lambda one, now: _plain(fmt.age(one.last_at, now)), width=6, right=True, wide_from=64
+        ),
+    ),
+    key_of=lambda one: "\n".join((one.verdict, one.cause, one.system, one.destination, one.receiver)),
+    text_of=lambda one: " ".join(
+        (
+            fmt.verdict(one.verdict).word,
+            one.cause,
+            one.destination,
+            one.receiver or "nobody",
+            one.reason,
+            one.advice,
+            one.system,
+            *one.sample_message_ids,
+        )
+    ),
+)
+
 DELIVERIES: Final = Table[Delivery](
     columns=(
         Column("VERDICT", lambda one, _: _sign(fmt.verdict(one.verdict)), width=15),
@@ -194,6 +254,23 @@ DELIVERIES: Final = Table[Delivery](
         )
     ),
 )
+
+
+MESSAGES: Final = Table[Delivery](
+    columns=(
+        Column("MESSAGE", lambda one, _: _plain(one.message_id), share=3, middle=True),
+        Column("FROM", lambda one, _: _dim(one.producer), share=1),
+        Column("KEYS", lambda one, _: _plain(keys_text(one.keys)), share=3, wide_from=80),
+        Column("REASON", lambda one, _: _dim(one_line(one.reason)), share=3, wide_from=120),
+        Column("TRIES", lambda one, _: _number(one.attempts, Tone.PLAIN), width=5, right=True),
+        Column(
+            "AGE", lambda one, now: _plain(fmt.age(clocks.sent(one) or one.since, now)), width=6, right=True
+        ),
+    ),
+    key_of=DELIVERIES.key_of,
+    text_of=DELIVERIES.text_of,
+)
+"""Deliveries that have verdict, destination and receiver in common: what tells them apart."""
 
 
 def _receiver(delivery: Delivery) -> Piece:

@@ -146,8 +146,8 @@ class FlowsAsked(TimeAsked):
     limit: Limit = DEFAULT_LIMIT
 
 
-class UndeliveredAsked(TimeAsked):
-    """Parameters of /undelivered."""
+class DeliveriesAsked(TimeAsked):
+    """Parameters of /deliveries."""
 
     destination: Text | None = Field(
         default=None, description="Where it was sent", examples=["orders.placed"]
@@ -157,29 +157,12 @@ class UndeliveredAsked(TimeAsked):
         default=None, description="Its producer or its consumer", examples=["orders"]
     )
     limit: Limit = DEFAULT_LIMIT
-
-
-class DeliveriesAsked(UndeliveredAsked):
-    """Parameters of /deliveries."""
-
     verdict: list[VerdictAsked] = Field(
         default=[],
         max_length=len(Verdict) + 1,
         description="Repeatable; `undelivered` stands for every verdict a person should look at",
         examples=[["undelivered"]],
     )
-
-    cause: list[Text] = Field(
-        default=[],
-        max_length=100,
-        description="Repeatable: causes as answers have them",
-        examples=[["overdue.held"]],
-    )
-
-    @property
-    def causes(self) -> frozenset[str] | None:
-        """The causes asked for; None: any."""
-        return frozenset(self.cause) or None
 
     @property
     def verdicts(self) -> frozenset[Verdict] | None:
@@ -193,9 +176,25 @@ class DeliveriesAsked(UndeliveredAsked):
 class DeliveryPageAsked(DeliveriesAsked):
     """Parameters of /deliveries, one page of them."""
 
+    cause: list[Text] = Field(
+        default=[],
+        max_length=100,
+        description="Repeatable: causes as answers have them",
+        examples=[["overdue.held"]],
+    )
+
     cursor: Annotated[str, Field(max_length=4 * MAX_TEXT)] | None = Field(
         default=None, description="`next_cursor` of the page before"
     )
+
+    @property
+    def causes(self) -> frozenset[str] | None:
+        """The causes asked for; None: any."""
+        return frozenset(self.cause) or None
+
+
+class UndeliveredAsked(DeliveriesAsked):
+    """Parameters of /undelivered; of the verdicts asked for, those count that mean undelivered."""
 
 
 class SearchAsked(DeliveriesAsked):
@@ -206,6 +205,16 @@ class SearchAsked(DeliveriesAsked):
         description="Message id, alias, trace id, flow id or the value of a business key; "
         "`key=value` asks for one business key. May be empty where another parameter is given.",
         examples=["order_id=4711"],
+    )
+
+
+class LagAsked(Asked):
+    """Parameters of /lag."""
+
+    since: Since | None = Field(
+        default=None,
+        description="Receivers for which something waits that was sent since then, or that received something since "
+        f"then; none given: all of the last hour; {ACCEPTED_TIMES}",
     )
 
 

@@ -67,6 +67,7 @@ class QueryPort(Protocol):
         self,
         window: Window,
         *,
+        verdicts: frozenset[Verdict] | None,
         destination: str | None,
         receiver: str | None,
         service: str | None,
@@ -75,7 +76,7 @@ class QueryPort(Protocol):
 
     def why(self, id_or_alias: str) -> Why | None: ...
 
-    def lag(self) -> LagList: ...
+    def lag(self, since: datetime | None = None) -> LagList: ...
 
     def losses(self, since: datetime, *, limit: int) -> LossList: ...
 

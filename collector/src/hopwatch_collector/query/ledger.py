@@ -155,7 +155,7 @@ class Ledger:
         asked = {
             "since": _minute(window.since),
             "until": _seconds(window.until),
-            "undelivered": sorted(UNDELIVERED),
+            "undelivered": list(filters.verdicts),
             "destination": filters.destination,
             "receiver": filters.receiver,
             "service": filters.service,

@@ -205,9 +205,15 @@ class Queries:
         receiver: str | None = None,
         service: str | None = None,
         limit: int = 100,
+        verdicts: frozenset[Verdict] | None = None,
     ) -> CauseList:
         """Return what was not delivered in the window by cause, destination and receiver, the most frequent first."""
-        filters = Filters(destination=destination or "", receiver=receiver or "", service=service or "")
+        filters = Filters(
+            verdicts=tuple(sorted(UNDELIVERED if verdicts is None else verdicts & UNDELIVERED)),
+            destination=destination or "",
+            receiver=receiver or "",
+            service=service or "",
+        )
         causes = self._ledger.causes(window, filters, limit + 1)
         found = doubted(self._store, causes[:limit])
         return CauseList(causes=found, truncated=len(causes) > limit)
@@ -223,10 +229,12 @@ class Queries:
     def lag(self, since: datetime | None = None) -> LagList:
         """Return how far each receiver is behind: those that have something waiting, or received something since then.
 
-        `since`: an hour ago unless given.
+        `since`: an hour ago unless given; given, receivers that only their broker knows to be idle are left out.
         """
         now = datetime.now(UTC)
         rows, more = self._lag(now, since or now - LAG_WINDOW)
+        if since is not None:
+            rows = [row for row in rows if row.waiting or row.in_flight or row.last_received_at]
         return LagList(rows=rows[:MAX_LAG_ROWS], truncated=more or len(rows) > MAX_LAG_ROWS)
 
     def _lag(self, now: datetime, since: datetime) -> tuple[list[LagRow], bool]:

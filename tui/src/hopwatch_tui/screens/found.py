@@ -1,6 +1,8 @@
-"""Lists that are asked for: what a search finds, and the messages behind a lag."""
+"""Lists that are asked for: what a search finds, and the messages behind a lag or a cause."""
 
 import asyncio
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from textual import work
@@ -9,14 +11,17 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Footer, Input
 
 from hopwatch_tui import format as fmt
-from hopwatch_tui.answers import Delivery, DeliveryList, LagRow, SearchHit, SearchResult
+from hopwatch_tui.actions import FOUND
+from hopwatch_tui.answers import Cause, Delivery, DeliveryList, LagRow, SearchHit, SearchResult
 from hopwatch_tui.client import ApiError
 from hopwatch_tui.format import Tone
 from hopwatch_tui.model import Filter
-from hopwatch_tui.screens.base import BaseScreen, trouble_words
-from hopwatch_tui.tables import DELIVERIES, HITS, Table
+from hopwatch_tui.report import one_line
+from hopwatch_tui.screens.base import BaseScreen, trouble_line, trouble_words
+from hopwatch_tui.tables import DELIVERIES, HITS, MESSAGES, Line, Piece, Table
 from hopwatch_tui.widgets.bars import Bar
 from hopwatch_tui.widgets.filter import FilterLine
+from hopwatch_tui.widgets.keys import bindings
 from hopwatch_tui.widgets.lines import Heading, Lines
 
 _HINTS = (
@@ -24,6 +29,8 @@ _HINTS = (
     "order_id=4711 · a message id · a trace id · an alias the broker uses",
     "Enter or ↓ goes to the results, Esc back.",
 )
+MOST = 1000
+"""Deliveries asked for at once; the collector gives no more."""
 _TYPING_PAUSE_S = 0.25
 """Seconds without a key after which what is typed is asked for."""
 
@@ -139,45 +146,117 @@ class SearchScreen(FoundScreen):
         self.query_one("#title", Bar).show(((" search ", Tone.KEY), (found, Tone.DIM)))
 
 
-class LagScreen(FoundScreen):
-    """The messages behind a number in the lag table."""
+class DeliveriesScreen(FoundScreen):
+    """The messages behind a number. Subclasses say what is asked for, which of the answer belongs to it, and in what words."""
 
     table = DELIVERIES
+    gone: ClassVar[str]
+    """What stands there where nothing is left of it."""
+    BINDINGS: ClassVar[list[BindingType]] = bindings(FOUND)
+
+    def on_mount(self) -> None:
+        """Ask for them."""
+        self.query_one("#title", Bar).show(*self.title_lines())
+        self.lines.empty = ("Asking the collector …",)
+        self.focus_content()
+        self.load()
+
+    def title_lines(self) -> Sequence[Line]:
+        """What they are, the longest way first."""
+        raise NotImplementedError
+
+    def filters(self) -> Mapping[str, str | int | Sequence[str]]:
+        """Which deliveries the collector is asked for."""
+        raise NotImplementedError
+
+    def belongs(self, delivery: Delivery) -> bool:
+        """Whether a delivery of the answer is one of them."""
+        return True
+
+    def action_reload(self) -> None:
+        """Ask again."""
+        self.load()
+
+    @work(exclusive=True, group="deliveries")
+    async def load(self) -> None:
+        """Ask for them and show them."""
+        try:
+            answer: DeliveryList | ApiError = await self.hopwatch.client.deliveries(
+                **self.filters(), limit=MOST
+            )
+        except ApiError as error:
+            answer = error
+        if self.usable:
+            self._show(answer)
+
+    def _show(self, answer: DeliveryList | ApiError) -> None:
+        if isinstance(answer, ApiError):
+            self.lines.empty = trouble_words(answer)
+            self.query_one("#title", Bar).show(
+                *((trouble_line(answer),) if self.lines.all else self.title_lines())
+            )
+            return
+        mine = [delivery for delivery in answer.deliveries if self.belongs(delivery)]
+        self.lines.empty = (self.gone, "Esc goes back.")
+        self.lines.show(mine, self.hopwatch.model.now)
+        more: Piece = (f"  the newest {fmt.count(len(mine))}" if answer.truncated else "", Tone.WARN)
+        self.query_one("#title", Bar).show(*((*line, more) for line in self.title_lines()))
+
+
+class LagScreen(DeliveriesScreen):
+    """The messages behind a number in the lag table."""
+
+    gone = "Nothing waits here any more."
 
     def __init__(self, row: LagRow) -> None:
         super().__init__()
         self.row = row
 
-    def on_mount(self) -> None:
-        """Ask for them."""
+    def title_lines(self) -> Sequence[Line]:
+        """Where, and how many."""
         row = self.row
-        self.query_one("#title", Bar).show(
-            (
-                (f" {row.destination} → {row.receiver} ", Tone.KEY),
-                (f" {fmt.count(row.waiting)} waiting, {fmt.count(row.in_flight)} in flight", Tone.DIM),
-            )
-        )
-        self.lines.empty = ("Asking the collector …",)
-        self.focus_content()
-        self.load()
+        counts = f" {fmt.count(row.waiting)} waiting, {fmt.count(row.in_flight)} in flight"
+        return (((f" {row.destination} → {row.receiver} ", Tone.KEY), (counts, Tone.DIM)),)
 
-    @work(exclusive=True, group="lag")
-    async def load(self) -> None:
-        """Ask for the deliveries that wait or are in flight."""
-        row = self.row
-        try:
-            answer: DeliveryList | ApiError = await self.hopwatch.client.deliveries(
-                verdict=["waiting", "overdue", "in_flight", "stuck"],
-                destination=row.destination,
-                receiver=row.receiver,
-                limit=1000,
-            )
-        except ApiError as error:
-            answer = error
-        if not self.usable:
-            return
-        if isinstance(answer, ApiError):
-            self.lines.empty = trouble_words(answer)
-            return
-        self.lines.empty = ("Nothing waits here any more.", "Esc goes back.")
-        self.lines.show(answer.deliveries, self.hopwatch.model.now)
+    def filters(self) -> Mapping[str, str | int | Sequence[str]]:
+        """Those that wait or are in flight."""
+        verdicts = ["waiting", "overdue", "in_flight", "stuck"]
+        return {"verdict": verdicts, "destination": self.row.destination, "receiver": self.row.receiver}
+
+
+class CauseScreen(DeliveriesScreen):
+    """The messages that one receiver did not get for one cause."""
+
+    table = MESSAGES
+    gone = "Nothing is undelivered for this cause any more."
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__()
+        self.cause = cause
+
+    def title_lines(self) -> Sequence[Line]:
+        """The verdict, where, and why."""
+        cause, sign = self.cause, fmt.verdict(self.cause.verdict)
+        head: Line = (
+            (f" {sign}", sign.tone),
+            (f"  {cause.destination} → {cause.receiver or 'nobody'}", Tone.KEY),
+        )
+        return (*head, (f"  {one_line(cause.reason)}", Tone.DIM)), head
+
+    def filters(self) -> Mapping[str, str | int | Sequence[str]]:
+        """Those of the window that the live view looks at."""
+        cause = self.cause
+        since = f"{math.ceil(self.hopwatch.window_s)}s"
+        return {
+            "verdict": [cause.verdict],
+            "cause": [cause.cause],
+            "destination": cause.destination,
+            "receiver": cause.receiver,
+            "since": since,
+        }
+
+    def belongs(self, delivery: Delivery) -> bool:
+        """The API takes an empty name for any."""
+        cause = self.cause
+        asked = (cause.cause, cause.system, cause.destination, cause.receiver)
+        return asked == (delivery.cause, delivery.system, delivery.destination, delivery.receiver)

@@ -1,8 +1,12 @@
-"""The live screen: flows, undelivered and lag, under a header that says how things stand."""
+"""The live screen: flows, causes of what was not delivered, and lag, under a header that says how things stand."""
 
+import math
+import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, ClassVar
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
@@ -11,20 +15,24 @@ from textual.widgets import ContentSwitcher, Footer
 from hopwatch_tui import clocks
 from hopwatch_tui import format as fmt
 from hopwatch_tui.actions import LIVE
-from hopwatch_tui.answers import Delivery, FlowSummary, LagRow, Loss
+from hopwatch_tui.answers import Cause, CauseList, FlowSummary, LagRow, Loss
+from hopwatch_tui.client import ApiError
 from hopwatch_tui.format import Tone
 from hopwatch_tui.model import Connection, Filter, LiveModel, View
 from hopwatch_tui.report import one_line
 from hopwatch_tui.screens.base import BaseScreen, trouble_line, trouble_words
-from hopwatch_tui.tables import DELIVERIES, FLOWS, LAG, Line, Piece, Table
+from hopwatch_tui.tables import CAUSES, FLOWS, LAG, Line, Piece, Table
 from hopwatch_tui.widgets.bars import Bar, Tabs
 from hopwatch_tui.widgets.filter import FilterLine
 from hopwatch_tui.widgets.keys import bindings
 from hopwatch_tui.widgets.lines import Heading, Lines
 
-_TABLES: dict[View, Table[Any]] = {View.FLOWS: FLOWS, View.UNDELIVERED: DELIVERIES, View.LAG: LAG}
+_TABLES: dict[View, Table[Any]] = {View.FLOWS: FLOWS, View.UNDELIVERED: CAUSES, View.LAG: LAG}
 STALE_S = 5.0
 """Seconds without a snapshot, or without verdicts being judged anew, after which the header says so."""
+CAUSES_EVERY_S = 2.0
+"""Seconds between two questions for causes: each makes the collector judge the whole window."""
+MOST_CAUSES = 1000
 _TITLES = {View.FLOWS: "Flows", View.UNDELIVERED: "Undelivered", View.LAG: "Lag"}
 
 
@@ -42,6 +50,7 @@ class LiveScreen(BaseScreen):
         super().__init__()
         self.view = View.FLOWS
         self.filters = {view: Filter() for view in View}
+        self._rested_until = 0.0
 
     def compose(self) -> ComposeResult:
         """Header, tabs, the three lists, filter, footer."""
@@ -58,6 +67,7 @@ class LiveScreen(BaseScreen):
                     yield Lines(_TABLES[view], id=f"list-{view.name.lower()}")
                     if view is View.UNDELIVERED:
                         yield Bar(id="reason")
+                        yield Bar(id="advice")
         yield FilterLine()
         yield Footer(compact=True, show_command_palette=False)
 
@@ -88,7 +98,7 @@ class LiveScreen(BaseScreen):
         model = self.model
         items: dict[View, Sequence[Any]] = {
             View.FLOWS: model.flows,
-            View.UNDELIVERED: model.undelivered,
+            View.UNDELIVERED: model.causes,
             View.LAG: model.lag,
         }
         words = empty_words(model, self.hopwatch.window_s)
@@ -98,15 +108,38 @@ class LiveScreen(BaseScreen):
             lines.show(items[view], model.now)
         self.query_one(Tabs).titles = (
             f"Flows {fmt.count(len(model.flows))}{'+' if model.snapshot and model.snapshot.truncated else ''}",
-            f"Undelivered {fmt.count(model.undelivered_count)}",
+            f"Undelivered {fmt.count(model.undelivered_count)}{'+' if model.caused and model.caused.truncated else ''}",
             f"Lag {fmt.count(len(model.lag))}",
         )
         self._show_reason(self.list_of(View.UNDELIVERED).current)
         self._show_status()
+        self._want_causes()
 
     def _tick(self) -> None:
         if self.usable:
             self._show_status()
+            self._want_causes()
+
+    def _want_causes(self) -> None:
+        """Ask for causes where they are in sight and older than the snapshot, one question at a time and not too often."""
+        in_sight = self.view is View.UNDELIVERED and self.app.screen is self
+        if in_sight and self.model.causes_wanted and time.monotonic() >= self._rested_until:
+            self._rested_until = math.inf  # until it is answered
+            self.load_causes(self.model.judged_at)
+
+    @work(group="causes")
+    async def load_causes(self, as_of: datetime | None) -> None:
+        """Ask for the causes of what was not delivered, and show them."""
+        try:
+            answer: CauseList | ApiError = await self.hopwatch.client.undelivered(
+                since=f"{math.ceil(self.hopwatch.window_s)}s", limit=MOST_CAUSES
+            )
+        except ApiError as error:
+            answer = error
+        self._rested_until = time.monotonic() + CAUSES_EVERY_S
+        self.model.explain(answer, as_of)
+        if self.usable:
+            self.live_changed()
 
     def _show_status(self) -> None:
         model = self.model
@@ -119,10 +152,11 @@ class LiveScreen(BaseScreen):
             (*glyphs, ("? says what they mean", Tone.DIM)),
             glyphs,
         )
+        error = model.trouble or (model.causes_trouble if self.view is View.UNDELIVERED else None)
         trouble = self.query_one("#trouble", Bar)
-        trouble.set_class(model.trouble is not None, "shown")
-        if model.trouble is not None:
-            trouble.show(trouble_line(model.trouble))
+        trouble.set_class(error is not None, "shown")
+        if error is not None:
+            trouble.show(trouble_line(error))
         off = clocks.banner(model.snapshot.clocks) if model.snapshot else ""
         bar = self.query_one("#clocks", Bar)
         bar.set_class(bool(off), "shown")
@@ -133,14 +167,17 @@ class LiveScreen(BaseScreen):
         if losses:
             lost.show(*losses_lines(losses))
 
-    def _show_reason(self, delivery: Delivery | None) -> None:
-        """Below the undelivered: what the line under the cursor has no room for."""
-        line = reason_line(delivery) if delivery else ((" ", Tone.PLAIN),)
+    def _show_reason(self, cause: Cause | None) -> None:
+        """Below the causes: what the line under the cursor has no room for."""
+        nothing: Line = ((" ", Tone.PLAIN),)
+        line = reason_line(cause) if cause else nothing
         self.query_one("#reason", Bar).show(*(line[:end] for end in range(len(line), 0, -1)))
+        advice = f" {one_line(cause.advice)}" if cause else " "
+        self.query_one("#advice", Bar).show(((advice, Tone.DIM),))
 
     def on_lines_moved(self, event: Lines.Moved) -> None:
         """Another line is under the cursor."""
-        if isinstance(event.item, Delivery):
+        if isinstance(event.item, Cause):
             self._show_reason(event.item)
 
     def narrow(self, filter: Filter) -> None:
@@ -149,12 +186,12 @@ class LiveScreen(BaseScreen):
         self.list_of(self.view).narrow(filter)
 
     def copied(self) -> str:
-        """A flow's or message's id, a receiver's name."""
+        """A flow's id, that of the newest message with a cause, a receiver's name."""
         item = self.list_of(self.view).current
         if isinstance(item, FlowSummary):
             return item.flow_id
-        if isinstance(item, Delivery):
-            return item.message_id
+        if isinstance(item, Cause):
+            return next(iter(item.sample_message_ids), "")
         return item.receiver if isinstance(item, LagRow) else ""
 
     def action_view(self, index: int) -> None:
@@ -164,6 +201,8 @@ class LiveScreen(BaseScreen):
         self.query_one(Tabs).shown = index
         self.query_one(FilterLine).set(self.filters[self.view].text)
         self.focus_content()
+        self._show_status()
+        self._want_causes()
 
     def action_next_view(self, by: int) -> None:
         """Show the next view."""
@@ -183,21 +222,21 @@ class LiveScreen(BaseScreen):
         self.hopwatch.retry_now()
 
     def on_lines_opened(self, event: Lines.Opened) -> None:
-        """Open a flow, a message, or what waits behind a lag."""
+        """Open a flow, the messages with a cause, or what waits behind a lag."""
         if isinstance(event.item, FlowSummary):
             self.hopwatch.open_flow(event.item.flow_id)
-        elif isinstance(event.item, Delivery):
-            self.hopwatch.open_message(event.item.message_id)
+        elif isinstance(event.item, Cause):
+            self.hopwatch.open_cause(event.item)
         elif isinstance(event.item, LagRow):
             self.hopwatch.open_lag(event.item)
 
 
-def reason_line(delivery: Delivery) -> Line:
-    """Why a delivery stands as it does, on whose word, and which message it is."""
+def reason_line(cause: Cause) -> Line:
+    """Why messages were not delivered, by what name programs know that, and one of them."""
     return (
-        (f" {one_line(delivery.reason)}", Tone.PLAIN),
-        (f"  seen by {', '.join(delivery.witnesses) or 'nobody'}", Tone.DIM),
-        (f"  {delivery.message_id}", Tone.DIM),
+        (f" {one_line(cause.reason)}", Tone.PLAIN),
+        (f"  {cause.cause}", Tone.DIM),
+        (f"  {next(iter(cause.sample_message_ids), '')}", Tone.DIM),
     )
 
 
@@ -269,14 +308,26 @@ def empty_words(model: LiveModel, window_s: float) -> dict[View, tuple[str, ...]
             "Run a service with hopwatch turned on: `hopwatch run -- python -m your_app`",
             "or look further back: `hopwatch live --window 3600`, or search with s.",
         ),
-        View.UNDELIVERED: (
-            f"Nothing undelivered in the last {window}.",
-            "Everything that was sent has arrived or is on its way."
-            if model.snapshot.verdicts
-            else "No message was seen at all; see 1.",
-        ),
+        View.UNDELIVERED: _no_causes(model, window),
         View.LAG: (
             "No receiver is known yet.",
             "Receivers appear when a service subscribes or receives a message.",
         ),
     }
+
+
+def _no_causes(model: LiveModel, window: str) -> tuple[str, ...]:
+    if model.undelivered_count and model.caused is not None:
+        return ("Nothing is undelivered any more.", "The numbers above are of a moment ago.")
+    if model.undelivered_count:
+        return (
+            ("Asking the collector …",)
+            if model.causes_trouble is None
+            else trouble_words(model.causes_trouble)
+        )
+    return (
+        f"Nothing undelivered in the last {window}.",
+        "Everything that was sent has arrived or is on its way."
+        if model.snapshot and model.snapshot.verdicts
+        else "No message was seen at all; see 1.",
+    )

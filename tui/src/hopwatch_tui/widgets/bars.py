@@ -10,12 +10,12 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from hopwatch_tui.format import Tone
-from hopwatch_tui.tables import Line
+from hopwatch_tui.tables import Line, cut
 from hopwatch_tui.widgets.tones import Toned
 
 
 class Bar(Toned):
-    """A line of toned text; of several ways to say it, the first that fits."""
+    """A line of toned text; of several ways to say it, the first that fits, else the last with an ellipsis."""
 
     DEFAULT_CSS = """
     Bar { height: 1; background: $panel; }
@@ -31,7 +31,7 @@ class Bar(Toned):
         """The line."""
         width = self.size.width
         fitting = (line for line in self.ways if sum(cell_len(text) for text, _ in line) <= width)
-        return self.strip(next(fitting, self.ways[-1]), width, self.base)
+        return self.strip(next(fitting, cut(self.ways[-1], width)), width, self.base)
 
 
 class Tabs(Toned):

@@ -44,6 +44,7 @@ def routes(answering: Answering) -> APIRouter:
             "undelivered",
             lambda: answering.queries.undelivered(
                 asked.window,
+                verdicts=asked.verdicts,
                 destination=asked.destination,
                 receiver=asked.receiver,
                 service=asked.service,

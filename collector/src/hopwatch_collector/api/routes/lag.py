@@ -1,9 +1,12 @@
 """How far receivers are behind."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from hopwatch_collector.api.models import LagList
+from hopwatch_collector.api.params import LagAsked
 from hopwatch_collector.api.routes.base import PREFIX, Answering
 
 
@@ -14,7 +17,7 @@ def routes(answering: Answering) -> APIRouter:
     @router.get(
         "/lag", response_model=LagList, summary="Per destination and receiver: what waits, and for how long"
     )
-    async def lag() -> Response:
-        return await answering.answer("lag", answering.queries.lag)
+    async def lag(asked: Annotated[LagAsked, Query()]) -> Response:
+        return await answering.answer("lag", lambda: answering.queries.lag(asked.since))
 
     return router
