@@ -29,15 +29,9 @@ from hopwatch_collector.api.models import (
     Topology,
     Why,
 )
-from hopwatch_collector.api.ports import Sample
+from hopwatch_collector.api.ports import Family, Sample
 from hopwatch_collector.metrics import Metrics
-from hopwatch_collector.query.present import Judged
 from hopwatch_collector.settings import Settings
-
-
-def judged() -> Judged:
-    """A judgement of nothing, made now."""
-    return Judged(datetime.now(UTC), {}, [], [], [], [], [], truncated=False)
 
 
 @dataclass
@@ -105,17 +99,10 @@ class Answers:
         return SearchResult(truncated=False, query="", hits=[])
 
     def live(self, window_s: float) -> Live:
-        return self.look(window_s, self.judge(window_s))
-
-    def judge(self, window_s: float) -> Judged:
-        self._note("judge", window_s)
-        return judged()
-
-    def look(self, window_s: float, judged: Judged) -> Live:
         self._note("live", window_s)
         return Live(
             at=datetime.now(UTC),
-            judged_at=judged.at,
+            judged_at=datetime.now(UTC),
             window_s=window_s,
             flows=[],
             verdicts=[],
@@ -125,9 +112,9 @@ class Answers:
             truncated=False,
         )
 
-    def metrics(self) -> Iterable[Sample]:
+    def metrics(self) -> Iterable[Family]:
         self._note("metrics", None)
-        return self.samples
+        return [("everything", lambda: self.samples)]
 
 
 def healthy() -> Health:

@@ -16,11 +16,16 @@ from hopwatch_collector.api.live import Broadcast, View
 from hopwatch_collector.api.models import Health, Live
 from hopwatch_collector.errors import EngineUnavailable
 from hopwatch_collector.metrics import Metrics
-from hopwatch_collector.query.present import Judged
 from hopwatch_collector.settings import Settings
 
 HEALTH = Health(status="ok", reason="", version="0", journal_backlog_bytes=0, engine="none")
 FAST = "/api/v1/live?window=60&interval=0.2"
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snapshots come as often as the interval says though nothing is new."""
+    monkeypatch.setattr(live_module, "QUIET_S", 0.0)
 
 
 async def events(response: httpx.Response) -> AsyncIterator[tuple[str, str]]:
@@ -152,61 +157,19 @@ async def test_news_is_shown_long_before_the_interval_is_over(answers, serve, mo
             first = Live.model_validate_json((await anext(stream))[1])
             await asyncio.to_thread(live_streams(app).news)  # as from the pump's thread
             assert Live.model_validate_json((await anext(stream))[1]).at > first.at
-        assert answers.count("judge") == 1
-
-
-async def test_snapshots_keep_coming_while_deliveries_are_judged(client, answers):
-    """A judgement that takes long holds up nothing: what is new is shown with the one before it."""
-    judging, judge = threading.Event(), answers.judge
-
-    def slowly(window_s: float) -> Judged:
-        if answers.count("judge"):
-            assert judging.wait(30)
-        return judge(window_s)
-
-    answers.judge = slowly
-    async with asyncio.timeout(20), client.stream("GET", FAST) as response:
-        stream = events(response)
-        seen = [Live.model_validate_json((await anext(stream))[1]) for _ in range(5)]
-        assert len({one.judged_at for one in seen}) == 1
-        assert len({one.at for one in seen}) == 5
-        judging.set()
-        while Live.model_validate_json((await anext(stream))[1]).judged_at == seen[0].judged_at:
-            pass
-
-
-async def test_nothing_is_shown_as_present_while_judging_fails(client, answers):
-    """Viewers are told why, and no snapshot takes those words away until it succeeds again."""
-    judge = answers.judge
-    failures = 0
-
-    def failing(window_s: float) -> Judged:
-        nonlocal failures
-        failures += 1
-        if 2 <= failures <= 4:
-            raise EngineUnavailable("no engine")
-        return judge(window_s)
-
-    answers.judge = failing
-    async with asyncio.timeout(20), client.stream("GET", FAST) as response:
-        names = []
-        async for name, _ in events(response):
-            names.append(name)
-            if "problem" in names and name == "snapshot":
-                break
-    assert names[names.index("problem") : -1] == ["problem"] * 3
+        assert answers.count("live") == 2
 
 
 async def test_a_slow_viewer_skips_snapshots(answers):
     """It sees the latest one, however many it missed."""
     count = 0
 
-    def look(window_s: float, judged: Judged) -> Live:
+    def live(window_s: float) -> Live:
         nonlocal count
         count += 1
         return Live.model_construct(window_s=float(count))
 
-    answers.look = look
+    answers.live = live
     gate = Gate(CollectorRegistry())
     broadcast = Broadcast(answers, gate, CollectorRegistry())
     viewer = broadcast.watch(View(60, 0.01))
@@ -222,12 +185,23 @@ async def test_a_slow_viewer_skips_snapshots(answers):
     gate.close()
 
 
+class Waiting:
+    """A snapshot that takes until the test lets it go."""
+
+    def __init__(self, go: threading.Event) -> None:
+        self._go = go
+
+    def live(self, window_s: float) -> Live:
+        assert self._go.wait(30)
+        raise EngineUnavailable("never mind")
+
+
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_viewer_cancelled_while_an_event_comes_is_cancelled(turns):
     """However many turns of the loop after the event: a cancellation that was taken is not swallowed."""
     asking = threading.Event()
     gate = Gate(CollectorRegistry())
-    broadcast = Broadcast(lambda _: asking.wait() and None, gate, CollectorRegistry())
+    broadcast = Broadcast(Waiting(asking), gate, CollectorRegistry())
     viewer = broadcast.watch(View(60, 1))
     assert await anext(viewer) == live_module.OPENING
     waiting = asyncio.create_task(anext(viewer))

@@ -8,7 +8,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from hopwatch_collector.api.exposition import QueryDerived, render
+from hopwatch_collector.api.ports import Family, Sample
 from hopwatch_collector.api.routes import metrics as metrics_route
+from hopwatch_collector.errors import EngineUnavailable
 
 LOST = ("hopwatch_service_spans_lost_total", {"service": "orders", "reason": "queue_full"}, 7.0)
 CALLS = ("traces_spanmetrics_calls_total", {"service": "orders"}, 2.0)
@@ -21,6 +23,29 @@ def values(page: str) -> dict[str, float]:
         for sample in family.samples:
             found[sample.name] = found.get(sample.name, 0) + sample.value
     return found
+
+
+def group(*samples: Sample, name: str = "everything") -> Family:
+    """Samples that are asked for together."""
+    return name, lambda: samples
+
+
+def test_a_group_that_fails_takes_no_other_with_it():
+    """Its last numbers stay, the others are renewed, and a gauge names it."""
+    registry = CollectorRegistry()
+    derived = QueryDerived(registry)
+    lag = ("hopwatch_lag_messages", {}, 3.0)
+    assert derived.replace([group(CALLS, name="spans"), group(lag, name="lag")]) == []
+
+    def failing() -> list[Sample]:
+        raise EngineUnavailable("no engine")
+
+    later = (CALLS[0], CALLS[1], 5.0)
+    assert derived.replace([group(later, name="spans"), ("lag", failing)]) == ["lag"]
+    page = render("", registry, derived)[0].decode()
+    assert (values(page)[CALLS[0]], values(page)["hopwatch_lag_messages"]) == (5.0, 3.0)
+    assert 'hopwatch_metrics_group_failed{group="lag"} 1.0' in page
+    assert 'hopwatch_metrics_group_failed{group="spans"} 0.0' in page
 
 
 async def test_the_page_has_both_our_own_and_derived_numbers(client, answers):
@@ -82,7 +107,7 @@ def test_old_numbers_are_not_shown():
     """None says more than what was true a while ago."""
     registry = CollectorRegistry()
     derived = QueryDerived(registry, shown_s=0)
-    derived.replace([CALLS])
+    derived.replace([group(CALLS)])
     assert CALLS[0] not in values(render("", registry, derived)[0].decode())
 
 
@@ -92,9 +117,15 @@ def test_too_many_series_are_left_out_and_counted(most):
     registry = CollectorRegistry()
     derived = QueryDerived(registry, most_series=most)
     derived.replace(
-        ("traces_spanmetrics_latency_bucket", {"service": f"s{number}", "le": le}, 1.0)
-        for number in range(5)
-        for le in ("0.1", "+Inf")
+        [
+            group(
+                *(
+                    ("traces_spanmetrics_latency_bucket", {"service": f"s{number}", "le": le}, 1.0)
+                    for number in range(5)
+                    for le in ("0.1", "+Inf")
+                )
+            )
+        ]
     )
     page = render("", registry, derived)[0].decode()
     assert page.count("traces_spanmetrics_latency_bucket{") == 2 * most
@@ -106,7 +137,7 @@ def test_labels_are_escaped():
     registry = CollectorRegistry()
     derived = QueryDerived(registry)
     hostile = 'a"} 1\nhopwatch_fake 9\n\\'
-    derived.replace([("hopwatch_lag_messages", {"receiver": hostile}, 1.0)])
+    derived.replace([group(("hopwatch_lag_messages", {"receiver": hostile}, 1.0))])
     page = render("", registry, derived)[0].decode()
     assert "hopwatch_fake" not in values(page)
     [sample] = next(
@@ -121,7 +152,7 @@ def test_counters_never_shrink():
     derived = QueryDerived(registry)
     seen = []
     for total in (10.0, 15.0, 4.0, 6.0):
-        derived.replace([(CALLS[0], CALLS[1], total), ("hopwatch_lag_messages", {}, total)])
+        derived.replace([group((CALLS[0], CALLS[1], total), ("hopwatch_lag_messages", {}, total))])
         page = values(render("", registry, derived)[0].decode())
         seen.append((page[CALLS[0]], page["hopwatch_lag_messages"]))
     assert seen == [(10.0, 10.0), (15.0, 15.0), (15.0, 4.0), (17.0, 6.0)]

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from clickhouse_lookalike import clickhouse
-from ledger_support import T0, S, asked, at, engine_home, processed, sent, subscribed, take
+from ledger_support import T0, S, at, engine_home, processed, sent, subscribed, take
+from ledger_support import asked as questions
 
 from hopwatch_collector.engine import Store
 from hopwatch_collector.query import Window
@@ -94,7 +95,7 @@ def test_what_was_sent_on_a_day_is_found_on_it(store: Store, hour: int) -> None:
     began = (datetime.combine(YESTERDAY, time(hour), UTC) - T0).total_seconds()
     send = sent(start=began)
     take(store, subscribed(start=began - 1), send, processed(send, start=began + 1))
-    queries, window = asked(store), Window(at(began - 60), at(began + 60))
+    queries, window = questions(store), Window(at(began - 60), at(began + 60))
     [found] = queries.deliveries(window).deliveries
     assert (found.message_id, found.receiver, found.verdict.value) == (send.message, "billing", "settled")
     assert [flow.flow_id for flow in queries.flows(window).flows] == [send.trace.hex()]

@@ -23,6 +23,8 @@ HEARTBEAT_S = 15.0
 OPENING = b"retry: 2000\n\n"
 HEARTBEAT = b": heartbeat\n\n"
 
+_PROBLEM = b"event: problem"
+
 Mailbox = asyncio.Queue[bytes | None]
 """A viewer's next event; it holds one, so a slow viewer skips snapshots. None: the stream is over."""
 
@@ -88,12 +90,14 @@ class Producer:
         while True:
             started = _clock()
             self._news.clear()
-            self._tell(await self._event())
+            event = await self._event()
+            self._tell(event)
             took = _clock() - started
+            patience_s = interval_s if event.startswith(_PROBLEM) else max(interval_s, QUIET_S)
             # What is slow to make rests for longer: it never takes more than a small part of a core.
             await asyncio.sleep(max(interval_s * NEWS_SHARE - took, took * REST))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(interval_s, QUIET_S)):
+                async with asyncio.timeout(patience_s):
                     await self._news.wait()
 
     async def _event(self) -> bytes:
@@ -203,4 +207,4 @@ def _event(name: str, body: Live) -> bytes:
 
 def _problem(error: Exception) -> bytes:
     body, _headers = of_error(error)
-    return b"event: problem\ndata: " + body.model_dump_json(exclude_none=True).encode() + b"\n\n"
+    return _PROBLEM + b"\ndata: " + body.model_dump_json(exclude_none=True).encode() + b"\n\n"

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hopwatch_collector.api.models import (
+    UNDELIVERED,
     CauseList,
     ClockList,
     DeliveryDetail,
