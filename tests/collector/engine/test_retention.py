@@ -5,11 +5,12 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
-from ledger_support import T0, engine_home, processed, sent, subscribed, take
+from ledger_support import T0, asked, at, engine_home, processed, sent, subscribed, take
 from structlog.testing import capture_logs
 
 from hopwatch_collector.engine import Store, StoreSettings, schema
 from hopwatch_collector.engine.upkeep import Upkeep
+from hopwatch_collector.query import Window
 
 TODAY = datetime.now(UTC).date()
 
@@ -50,9 +51,21 @@ def otel_traces(store: Store) -> Iterator[str]:
 def test_old_days_are_dropped(store: Store) -> None:
     """What is older than the retention goes, by whole days and from every table; the rest stays."""
     tell(store, 20, 15, 14, 13, 0)
+    asked(store).deliveries(Window(at(-1e7), at(1e5)))
     upkeep(store).drop_old()
-    for table in ("spans", "ledger", "receivers", "span_totals"):
+    for table in ("spans", "ledger", "durable_subscriptions", "deliveries", "span_totals"):
         assert days_of(store, table) == {-14, -13, 0}, table
+
+
+def test_what_was_judged_is_forgotten_after_a_day(store: Store) -> None:
+    """What to judge again is kept until it was judged and for a day more, whatever the retention."""
+    take(store, sent(start=0))
+    store._writer.command("INSERT INTO touched SELECT day - 3, at - INTERVAL 3 DAY, message FROM touched")
+    upkeep(store).drop_old()
+    assert days_of(store, "touched") == {-3, 0}  # nothing has been judged yet
+    asked(store).deliveries(Window(at(-60), at(60)))
+    upkeep(store).drop_old()
+    assert days_of(store, "touched") == {0}
 
 
 def test_tables_of_others_are_left_alone(store: Store, otel_traces: str) -> None:

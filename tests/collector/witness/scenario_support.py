@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, Final
 
+from ledger_support import T0, judged
 from opentelemetry import propagate
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -28,8 +29,10 @@ from hopwatch.propagation import HopwatchPropagator
 from hopwatch.reports import reporter
 from hopwatch_collector.api.models import UNDELIVERED, Delivery, Verdict
 from hopwatch_collector.engine import Store
+from hopwatch_collector.judge.loop import Judge
 from hopwatch_collector.metrics import Metrics
 from hopwatch_collector.query import Queries
+from hopwatch_collector.query.clocks import ClockReader
 from hopwatch_collector.query.window import Window
 from hopwatch_collector.witness.model import Witness
 from hopwatch_collector.witness.watch import Watch
@@ -86,6 +89,7 @@ class Stage:
         resource = Resource({"service.name": "shop"})
         self._ended = Ended()
         self._encoder = Encoder(resource)
+        self._judging: tuple[float, Judge] | None = None
         self.provider = LeanTracerProvider(resource, self._ended)
 
     @contextmanager
@@ -137,8 +141,26 @@ class Stage:
 
     def _deliveries(self, deadline_s: float, verdicts: frozenset[Verdict] | None) -> list[Delivery]:
         window = Window(self.began - timedelta(seconds=5), datetime.now(UTC))
+        self._judge(deadline_s).settle()
         # More than that are undelivered for a moment only, while the last of very many are on their way.
-        return Queries(self.store, deadline_s).deliveries(window, verdicts, limit=20_000).deliveries
+        return Queries(self.store).deliveries(window, verdicts, limit=20_000).deliveries
+
+    def _judge(self, deadline_s: float) -> Judge:
+        """The judge of this scenario, one for as long as the deadline is the same."""
+        if self._judging is None or self._judging[0] != deadline_s:
+            clocks = ClockReader(self.store)
+            self._judging = deadline_s, Judge(self.store, clocks.offsets_around, deadline_s)
+        return self._judging[1]
+
+    def _as_a_whole(self, deadline_s: float) -> str:
+        """What comes out where all is judged at once from nothing but the evidence, for who has to find out why."""
+        rows = judged(
+            self.store, now=(datetime.now(UTC) - T0).total_seconds(), deadline=deadline_s, until=1e6
+        )
+        return "".join(
+            f"\nas a whole: {dict(row['keys']).get(KEY, '')} {row['receiver']}: {row['cause']}"
+            for row in rows
+        )
 
     def name_of(self, delivery: Delivery) -> str | None:
         """The name of a delivery's message in this scenario, None if it is of another."""
@@ -170,7 +192,10 @@ class Stage:
             if right and all("broker" in said[pair].witnesses for pair in broker):
                 self.told.extend(said[pair] for pair in expected)
                 return said
-            assert time.monotonic() < until, _difference(expected, said) or "the broker is no witness"
+            if time.monotonic() >= until:
+                raise AssertionError(
+                    (_difference(expected, said) or "the broker is no witness") + self._as_a_whole(deadline_s)
+                )
             await asyncio.sleep(rest)
             # Asking takes half a second of a CPU that other tests wait for; what counters tell comes after seconds.
             rest = min(rest * 1.5, 2.0)

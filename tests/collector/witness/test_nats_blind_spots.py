@@ -101,7 +101,7 @@ async def test_ended_unheard_and_not_shown(shop: Shop, away: Away) -> None:
     }
     told = await shop.stage.judged(expected, broker=list(expected))
     assert told["a", once].cause == "unknown.missed_advisory"
-    assert told["a", once].reason.endswith("was told while the witness was not listening")
+    assert told["a", once].reason.endswith("was told while the collector was not listening")
     # What happens from now on is heard again.
     with shop.stage.unseen():
         assert await shop.read("once", 1) == ["d"]

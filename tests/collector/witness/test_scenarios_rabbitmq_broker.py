@@ -4,21 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final
 
 import aio_pika
 import httpx
 import pytest
 from courses import Course, Receivers, collector_away, restarted
+from ledger_support import T0, judged
 from scenario_support import Stage, watching
 
 from hopwatch.transports.aio_pika import AioPikaInstrumentor
-from hopwatch_collector.query import Queries
-from hopwatch_collector.query.window import Window
 from hopwatch_collector.witness.rabbitmq import RabbitMQWitness
 from hopwatch_demo.brokers import Brokers
-
-_ANY: Final = {"verdicts": [], "destination": "", "receiver": "", "service": ""}
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +131,7 @@ async def logins(own: Brokers) -> AsyncIterator[Logins]:
 
 def verdict_at(stage: Stage, now: datetime) -> tuple[str, str]:
     """Verdict and reason of the one delivery of this scenario, as they will be then."""
-    params = Queries(stage.store)._judge(Window(stage.began, now), now, top=10)
-    found = stage.store.query("deliveries", {**params, **_ANY})
+    found = judged(stage.store, now=(now - T0).total_seconds(), until=1e6)
     [one] = [row for row in found if row["receiver"].startswith(stage.unique)]
     return one["verdict"], one["why"]
 

@@ -45,6 +45,7 @@ _MERGES: Final = "merge_selector_base = 10, auto_statistics_types = ''"
 """Half as many merges for twice as many parts; and no statistics, which nothing here asks for."""
 
 
+_DROPPED: Final = re.compile(r"^DROP (?:TABLE|VIEW) IF EXISTS (?P<name>\w+)", re.MULTILINE)
 _MADE: Final = re.compile(
     r"^CREATE (?P<kind>TABLE|VIEW|MATERIALIZED VIEW) (?:IF NOT EXISTS )?(?P<name>\w+)", re.MULTILINE
 )
@@ -103,8 +104,10 @@ def statements(text: str) -> Iterator[str]:
 
 @cache
 def _made() -> Mapping[str, str]:
-    """What the migrations make: kinds by names."""
-    return {found["name"]: found["kind"] for one in migrations() for found in _MADE.finditer(one.text)}
+    """What the migrations make and do not take away again: kinds by names."""
+    made = {found["name"]: found["kind"] for one in migrations() for found in _MADE.finditer(one.text)}
+    gone = {found["name"] for one in migrations() for found in _DROPPED.finditer(one.text)}
+    return {name: kind for name, kind in made.items() if name not in gone}
 
 
 def own_tables() -> tuple[str, ...]:

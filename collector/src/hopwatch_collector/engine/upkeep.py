@@ -153,6 +153,8 @@ class Upkeep:
         More days at once than time has let pass are a clock that jumped, a retention that was shortened or a collector
         that was away: which of these, and whether the days may go, only somebody else knows.
         """
+        for (day,) in self._client.query(_statement("judged_days")).result_rows:
+            self._client.command(f"ALTER TABLE touched DROP PARTITION '{day}'")
         found = self._client.query(
             _statement("old_days"),
             parameters={"tables": list(schema.own_tables()), "retention_days": self._retention_days},

@@ -4,6 +4,7 @@ Everything is read from the store since a moment of the engine's clock. What is 
 stood, what is known of subscriptions) only spares judging again what cannot have changed.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,11 +18,17 @@ from hopwatch_collector.judge.subscriptions import lets_through
 _TOUCHED: Final = {"message": pl.Binary, "at": pl.Int64}
 MOST: Final = 100_000
 """Messages that one piece of news is followed up for at a time."""
+_ALL: Final = 10_000_000
 _REST: Final = 7 * SECOND
 _FIREHOSE_LAG: Final = 5 * SECOND
 _STALE: Final = 30 * SECOND
 _NEAR: Final = 30 * SECOND
 _FAR: Final = 2**62
+_FIRST: Final = bytes(16)
+_FIRST_MS: Final = 2 * 86_400_000
+_FAR_MS: Final = 10**13
+_REPEATED_MS: Final = 20 * 60_000
+"""States are written again every quarter of an hour though they did not change."""
 
 _STATE = tuple[str, str, str, str]
 _SUBSCRIPTION = tuple[str, str, str, bool, int]
@@ -45,7 +52,19 @@ class Concern:
     """Rows of `attention` that news is about, as a condition with its parameters."""
 
     where: str
-    parameters: Mapping[str, Any]
+    parameters: tuple[tuple[str, Any], ...]
+
+    @classmethod
+    def of(cls, where: str, **parameters: Any) -> "Concern":
+        """Return it; lists become tuples, so that two that say the same are the same."""
+        plain = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()
+        }
+        return cls(where, tuple(sorted(plain.items())))
+
+    def bound(self) -> dict[str, Any]:
+        """Return the parameters as a statement takes them."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in self.parameters}
 
 
 @dataclass(slots=True)
@@ -61,6 +80,9 @@ class Changes:
     polled: dict[str, tuple[bool, str]] = field(default_factory=dict)
     declared: tuple[Any, ...] | None = None
     offsets: dict[int, int] = field(default_factory=dict)
+    concerns: deque[Concern] = field(default_factory=deque)
+    """What news was about and has not been followed up yet; of the first, messages up to `reached` have been."""
+    reached: bytes = _FIRST
     recent: pl.DataFrame = field(default_factory=lambda: empty(_TOUCHED))
     """Messages judged lately, with the moment of what was learnt: within the overlap they are read again."""
 
@@ -99,12 +121,14 @@ class Changes:
         """Return the next moment (µs) at which that may be so."""
         return int(self.session.frame("next_due", {"now": now})["at"][0]) or _FAR
 
-    def concerned(self, after: int, now: int) -> list[bytes]:
-        """Return messages that are concerned by what was learnt of receivers after a moment (ms)."""
-        since = {"after": max(0, after - self.overlap_ms)}
+    def look(self, after: int, now: int) -> list[bytes]:
+        """Learn what became known of receivers after a moment (ms): return messages it is about, and note others in `concerns`."""
+        since = {"after": max(_FIRST_MS, after - self.overlap_ms)}
         concerns: list[Concern] = []
         if self.session.in_use("receiver_states"):
-            concerns += self._by_states(since)
+            if not self.states:  # how receivers stood when the last judge stopped is no news
+                list(self._by_states({"after": since["after"] - _REPEATED_MS, "until": since["after"]}))
+            concerns += self._by_states({**since, "until": _FAR_MS})
         concerns += self._by_polls(now)
         if self.session.in_use("commits"):
             concerns += self._by_heads(since)
@@ -112,10 +136,27 @@ class Changes:
             concerns += self._by_seeks(since)
         if self.session.in_use("sightings"):
             concerns += self._by_advisories(since)
-        found = [message for concern in concerns for message in self._of(concern)]
+        concerns += self._by_declarations()
+        self.concerns += dict.fromkeys(concerns)
         if self.session.in_use("durable_subscriptions") or self.session.in_use("brief_subscriptions"):
-            found += self._by_subscriptions(since, after)
-        return list(dict.fromkeys([*found, *self._by_declarations(now)]))
+            return self._by_subscriptions(since, after)
+        return []
+
+    def all_open(self) -> None:
+        """Note that everything open is to be judged again."""
+        self.concerns.append(_open_rows("1"))
+
+    def concerned(self) -> list[bytes]:
+        """Return the next messages that something noted in `concerns` is about; none: there is nothing left."""
+        while self.concerns:
+            asked = {**self.concerns[0].bound(), "after": self.reached.hex(), "top": MOST}
+            found = _messages(self.session.frame("attention_of", asked, where=self.concerns[0].where))
+            self.reached = found[-1] if len(found) == MOST else _FIRST
+            if len(found) < MOST:
+                self.concerns.popleft()
+            if found:
+                return found
+        return []
 
     def skewed(self, offsets: Mapping[int, int], now: int) -> list[bytes]:
         """Return messages told of by processes whose clocks are known otherwise than before: µs to take off by process."""
@@ -131,12 +172,7 @@ class Changes:
         furthest = max((abs(off) for off in (*known.values(), *before.values())), default=0)
         since = max(1, (now - furthest) // SECOND - _CLOCK_BACK_S)
         return _messages(
-            self.session.frame("messages_of_processes", {"resources": moved, "since": since, "top": MOST})
-        )
-
-    def _of(self, concern: Concern) -> list[bytes]:
-        return _messages(
-            self.session.frame("attention_of", {**concern.parameters, "top": MOST}, where=concern.where)
+            self.session.frame("messages_of_processes", {"resources": moved, "since": since, "top": _ALL})
         )
 
     def _by_states(self, since: Mapping[str, int]) -> Iterable[Concern]:
@@ -165,10 +201,11 @@ class Changes:
             if self.polled.get(system) != (sees, blind):
                 self.polled[system] = (sees, blind)
                 yield _open_rows("system = {system:String}", system=system)
-            yield Concern(
+            yield Concern.of(
                 "system = {system:String} AND open AND cause IN ('waiting.no_receiver_yet', 'waiting.declared', 'unknown.broker_unreachable')"
                 " AND first_at < fromUnixTimestamp64Micro({until:Int64}, 'UTC')",
-                {"system": system, "until": ok_at},
+                system=system,
+                until=ok_at,
             )
         yield from self._at_rest(
             polls.get("rabbitmq", (0, ""))[0], polls.get("rabbitmq-firehose", (0, ""))[0]
@@ -205,12 +242,10 @@ class Changes:
     def _by_advisories(self, since: Mapping[str, int]) -> Iterable[Concern]:
         found = self.session.frame("changed_advisories", since)
         if not found.is_empty():
-            yield Concern(
+            yield Concern.of(
                 "receiver IN {receivers:Array(String)} AND offset IN {offsets:Array(Int64)}",
-                {
-                    "receivers": found["receiver"].unique().to_list(),
-                    "offsets": found["offset"].unique().to_list(),
-                },
+                receivers=sorted(found["receiver"].unique()),
+                offsets=sorted(found["offset"].unique()),
             )
 
     def _by_subscriptions(self, since: Mapping[str, int], after: int) -> list[bytes]:
@@ -230,7 +265,7 @@ class Changes:
     def _sent_to(self, system: str, patterns: Mapping[str, int]) -> list[bytes]:
         """Messages that went to what the patterns match, since the moments (µs) beside them."""
         since = max(1, (min(patterns.values()) - _NEAR) // SECOND - 1)
-        sent = self.session.frame("messages_since", {"system": system, "since": since, "top": MOST})
+        sent = self.session.frame("messages_since", {"system": system, "since": since, "top": _ALL})
         if sent.is_empty():
             return []
         destinations = sent.select(pl.lit(system).alias("system"), "destination").unique()
@@ -239,18 +274,17 @@ class Changes:
         )
         return _messages(sent.join(reached.select("destination").unique(), on="destination", how="semi"))
 
-    def _by_declarations(self, now: int) -> list[bytes]:
+    def _by_declarations(self) -> Iterable[Concern]:
         """All that is open, where the team declares something else than before."""
         if not (self.session.in_use("declared") or self.session.in_use("deadline_rules")):
-            return []
+            return
         declared = tuple(
             tuple(self.session.frame(name, {}).sort(pl.all()).iter_rows())
             for name in ("expected_subscriptions", "deadline_rules")
         )
         before, self.declared = self.declared, declared
-        if before is None or before == declared:
-            return []
-        return self._of(_open_rows("1"))
+        if before is not None and before != declared:
+            yield _open_rows("1")
 
 
 _CLOCK_STEP: Final = 1_000
@@ -298,18 +332,15 @@ def _since_when(
 def _in_log(system: str, destination: str, receiver: str, partition: str, low: int, high: int) -> Concern:
     """Whatever is in `attention` between two offsets of a log."""
     topic = " AND destination = {destination:String}" if system == "kafka" else ""
-    return Concern(
+    return Concern.of(
         "system = {system:String} AND receiver = {receiver:String} AND partition = {partition:String}"
         f" AND offset >= {{low:Int64}} AND offset < {{high:Int64}}{topic}",
-        {
-            "system": system, "destination": destination, "receiver": receiver, "partition": partition,
-            "low": low, "high": high,
-        },
+        system=system, destination=destination, receiver=receiver, partition=partition, low=low, high=high,
     )  # fmt: skip
 
 
 def _open_rows(where: str, **parameters: Any) -> Concern:
-    return Concern(f"open AND {where}", parameters)
+    return Concern.of(f"open AND {where}", **parameters)
 
 
 def _messages(found: pl.DataFrame) -> list[bytes]:

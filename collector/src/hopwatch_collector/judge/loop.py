@@ -27,6 +27,7 @@ _QUIET_S: Final = 5.0
 _DUTY: Final = 2.0
 """A judge rests for so many times as long as a look took, so that it leaves the engine to others, but never longer than this."""
 _LONGEST_S: Final = 1.0
+_REMEMBER_MS: Final = 10_000
 _BACKOFF_S: Final = (0.5, 10.0)
 
 
@@ -81,8 +82,12 @@ class Judge:
         self._deadline_s = deadline_s
         self._grace_s = grace_s
         self._clock = clock
+        self._settings = f"deadline={deadline_s:g} grace={grace_s:g}"
         self._changes: Changes | None = None
         self._upto = 0
+        self._followed = 0
+        """Up to when nothing that was learnt still waits to be followed up."""
+        self._noted = 0
         self._number = 0
         self._pending: dict[bytes, None] = {}
         self._written = -1
@@ -128,11 +133,14 @@ class Judge:
                 self._pending |= dict.fromkeys(judged)
                 raise
             self._upto = upto
+            if not (self._pending or changes.concerns):
+                self._followed = upto
+            self._remember(session)
             if changed:
                 self._next_due = 0
             if not more:
                 self._written = written
-            return Tick(len(judged), changed, more or bool(self._pending))
+            return Tick(len(judged), changed, more or bool(self._pending or changes.concerns))
 
     def settle(self, most: int = 1_000) -> int:
         """Look until nothing is left to be judged now; return how many rows were written. For tests and tools."""
@@ -152,21 +160,26 @@ class Judge:
             changes = Changes(session, self._store.overlap_ms)
             if not found.is_empty():
                 self._upto, self._number = int(found["upto"][0]), int(found["number"][0])
+                self._noted = self._followed = self._upto
                 unsure = found["messages"][0].to_list()
                 for some in chunks(unsure, BATCH):
                     _reconcile(session, some)
                 self._pending = dict.fromkeys(unsure)
+                if found["settings"][0] != self._settings:
+                    changes.all_open()
             self._changes = changes
         return self._changes
 
     def _look(self, changes: Changes, now: int, until: int) -> tuple[list[bytes], int, bool]:
         """Return messages with new facts, up to when that is all of them, whether there are more; put others into pending."""
         touched, upto, more = changes.touched(self._upto, until, BATCH)
-        self._pending |= dict.fromkeys(changes.concerned(self._upto, now))
+        self._pending |= dict.fromkeys(changes.look(self._upto, now))
         self._pending |= dict.fromkeys(changes.skewed(self._offsets(now), now))
         if now >= self._next_due:
             self._pending |= dict.fromkeys(changes.due(now))
             self._next_due = changes.next_due(now)
+        if len(self._pending) < BATCH:
+            self._pending |= dict.fromkeys(changes.concerned())
         return touched, upto, more
 
     def _judge(self, session: Session, messages: Sequence[bytes], now: int) -> int:
@@ -174,10 +187,32 @@ class Judge:
         signed = ledger.changes(_current(session), judged)
         if signed.is_empty():
             return 0
-        self._number += 1
-        session.write("judge_progress", _progress(self._upto, ledger.messages_of(signed), self._number))
+        self._note(session, ledger.messages_of(signed))
         ledger.write(session, signed)
         return len(signed)
+
+    def _remember(self, session: Session) -> None:
+        """Write down from time to time how far everything has been judged, so that the next start need not begin further back."""
+        if self._followed - self._noted >= _REMEMBER_MS:
+            self._note(session, [])
+
+    def _note(self, session: Session, messages: Sequence[bytes]) -> None:
+        self._number += 1
+        session.write("judge_progress", self._progress(messages))
+        self._noted = self._followed
+
+    def _progress(self, messages: Sequence[bytes]) -> pl.DataFrame:
+        """A row of `judge_progress`: what is about to be written."""
+        return pl.DataFrame(
+            {
+                "judge": ["deliveries"], "upto": [self._followed], "messages": [messages], "settings": [self._settings],
+                "number": [self._number],
+            },
+            schema={
+                "judge": pl.String, "upto": pl.Int64, "messages": pl.List(pl.Binary), "settings": pl.String,
+                "number": pl.UInt64,
+            },
+        ).with_columns(upto=pl.col("upto").cast(pl.Datetime("ms", "UTC")))  # fmt: skip
 
     def _run(self) -> None:
         shortest, longest = _BACKOFF_S
@@ -215,13 +250,6 @@ class Judge:
 def _current(session: Session) -> pl.DataFrame:
     found = session.frame("current", {})
     return shaped_or_empty(found, ledger.STORED)
-
-
-def _progress(upto: int, messages: Sequence[bytes], number: int) -> pl.DataFrame:
-    return pl.DataFrame(
-        {"judge": ["deliveries"], "upto": [upto], "messages": [messages], "number": [number]},
-        schema={"judge": pl.String, "upto": pl.Int64, "messages": pl.List(pl.Binary), "number": pl.UInt64},
-    ).with_columns(upto=pl.col("upto").cast(pl.Datetime("ms", "UTC")))
 
 
 def _reconcile(session: Session, messages: Sequence[bytes]) -> None:

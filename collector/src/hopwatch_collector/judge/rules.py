@@ -679,7 +679,7 @@ _NOT_RECEIVED: Final = Group(
         Rule(
             "unknown.uncounted_dead_letters",
             _given("broker_uncounted"),
-            "This queue also receives dead-lettered messages, which RabbitMQ does not count, so its counters cannot show whether this message was consumed",
+            "this queue also receives dead-lettered messages, which RabbitMQ does not count, so its counters cannot show whether this message was consumed",
             needs="its consumer's word: instrument every consumer of this queue, to which dead letters come uncounted",
         ),
         _DROPPED,

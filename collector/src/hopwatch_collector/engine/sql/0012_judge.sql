@@ -282,6 +282,7 @@ CREATE TABLE IF NOT EXISTS judge_progress
     judge LowCardinality(String),
     upto DateTime64(3, 'UTC'),                              -- all that was touched before this has been judged
     messages Array(FixedString(16)),                        -- about to be written
+    settings String,                                        -- by which it judges: with others, all that is open is judged again
     number UInt64
 )
 ENGINE = {{ReplacingMergeTree number}}

@@ -1,11 +1,14 @@
--- Messages in `attention` for a reason that stands for `{{where}}`. Parameters: its own, and top.
-SELECT DISTINCT message
+-- Messages in `attention` for a reason that stands for `{{where}}`, in the order of their ids, from behind one on.
+-- Parameters: its own; after (hex), top.
+SELECT message
 FROM
 (
     SELECT message
     FROM attention
-    WHERE {{where}}
+    WHERE {{where}} AND message > toFixedString(unhex({after:String}), 16)
     GROUP BY message, receiver, version
     HAVING sum(sign) > 0
-    LIMIT {top:UInt32}
 )
+GROUP BY message
+ORDER BY message
+LIMIT {top:UInt32}

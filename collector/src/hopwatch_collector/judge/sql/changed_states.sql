@@ -1,4 +1,4 @@
--- How receivers stand of whom something was learnt after a moment. Times in µs. Parameter: after (ms).
+-- How receivers stand of whom something was learnt after a moment. Times in µs. Parameters: after, until (ms).
 SELECT
     system, destination, receiver, partition, toUnixTimestamp64Micro(max(s.at)) AS at,
     argMax((s.first, s.next, s.done, s.state, s.heard_from, s.in_hand, s.uncounted, s.published, s.handed, s.acked, s.waiting), s.at) AS stands,
@@ -11,7 +11,7 @@ SELECT
         toString(tupleElement(stands, 11)), ' ', toString(tupleElement(stands, 6))
     ) AS counters
 FROM receiver_states AS s
-WHERE s.seen_at > fromUnixTimestamp64Milli({after:Int64}, 'UTC')
+WHERE s.seen_at > fromUnixTimestamp64Milli({after:Int64}, 'UTC') AND s.seen_at <= fromUnixTimestamp64Milli({until:Int64}, 'UTC')
     AND s.at > fromUnixTimestamp64Milli({after:Int64}, 'UTC') - INTERVAL 10 MINUTE
     AND day >= toDate(fromUnixTimestamp64Milli({after:Int64}, 'UTC') - INTERVAL 10 MINUTE)
 GROUP BY system, destination, receiver, partition

@@ -1,4 +1,4 @@
 -- How far the judge had come, and what it was about to write.
-SELECT toUnixTimestamp64Milli(upto) AS upto, messages, number
+SELECT toUnixTimestamp64Milli(upto) AS upto, messages, settings, number
 FROM judge_progress FINAL
 WHERE judge = 'deliveries'
