@@ -27,6 +27,13 @@ def explanation(receiver: str, **changes: Any) -> models.Explanation:
         ],
         "missing": "",
         "advice": "Start the receiver.",
+        "decision": models.DecidedBy(
+            cause="overdue.held",
+            signals={"broker_holds": True, "waits_too_long": True},
+            by_silence=False,
+            otherwise="settled.ack",
+            if_signal="acknowledged",
+        ),
         **changes,
     }
     return models.Explanation(**told)
@@ -57,6 +64,7 @@ def test_why_tells_verdict_evidence_and_advice(explained: Any, hopwatch: Any) ->
     assert "08:00:00.250  producer  orders sent it" in said
     assert "what to do: Start the receiver." in said
     assert f"deadline: {AT:%Y-%m-%d}" in said
+    assert "decided by: overdue.held (broker_holds, waits_too_long); settled.ack if acknowledged" in said
     assert "→ nobody  ? unknown" in said
     assert "missing: the word of the broker" in said
     assert "\x1b" not in said

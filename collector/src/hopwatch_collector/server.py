@@ -74,9 +74,8 @@ async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[R
         stack.push_async_callback(asyncio.to_thread, store.close)
         metrics.retention_held.set_function(lambda: len(store.held_days))
         await asyncio.to_thread(declare, store, declared)
-        queries = Queries(store)
-        clocks = ClockReader(store)
-        judge = Judge(store, clocks.offsets_around, settings.deadline)
+        judge = Judge(store, ClockReader(store).offsets_around, settings.deadline)
+        queries = Queries(store, judge.decisions)
         pipe = await stack.enter_async_context(pipeline(settings, store, metrics, _engine_sync(settings)))
         watching = [Watch(witness, store, metrics) for witness in named]
         beside = {f"watch-{watch.system}": watch.run() for watch in watching}

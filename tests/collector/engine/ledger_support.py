@@ -301,6 +301,7 @@ def judged(
 ) -> list[Row]:
     """All deliveries as they stand so many seconds into the story, the newest first, judged from nothing but the evidence."""
     with store.judging() as session:
+        session.look_for_rows()
         messages = [row[0] for row in store._writer.query("SELECT DISTINCT message FROM ledger").result_rows]
         found = evaluate(session, messages, lambda _: clocks.offsets_by_process(), _us(now), deadline, grace)
     rows = [stored_row(row) for row in found.iter_rows(named=True)]
@@ -317,8 +318,9 @@ class Asked:
         self._deadline_s = deadline_s
 
     def __getattr__(self, question: str) -> Any:
-        Judge(self._store, ClockReader(self._store).offsets_around, self._deadline_s).settle()
-        return getattr(Queries(self._store), question)
+        judge = Judge(self._store, ClockReader(self._store).offsets_around, self._deadline_s)
+        judge.settle()
+        return getattr(Queries(self._store, judge.decisions), question)
 
 
 def asked(store: Store, deadline_s: float = 30.0) -> Any:

@@ -151,3 +151,19 @@ def test_causes_of_single_verdicts(store: Store) -> None:
     wanted = frozenset({Verdict.REFUSED, Verdict.SETTLED})
     found = asked(store).undelivered(WINDOW, verdicts=wanted)
     assert [cause.destination for cause in found.causes] == ["b"]
+
+
+def test_why_names_the_rule_and_what_would_decide_otherwise(store: Store) -> None:
+    """With the signals it asks for, and the one that keeps an earlier rule from deciding."""
+    send = sent()
+    take(store, subscribed(), send, processed(send, settle="nack", error="boom", start=1.0))
+    told = asked(store).why(send.message)
+    [explained] = told.explanations
+    decision = explained.decision
+    assert (explained.cause, decision.cause) == ("overdue.nacked", "overdue.nacked")
+    assert decision.signals == {"received": True, "nacked": True, "waits_too_long": True}
+    assert (decision.otherwise, decision.if_signal, decision.by_silence) == (
+        "settled.processed",
+        "acknowledged",
+        True,
+    )

@@ -76,6 +76,17 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class DecidedBy:
+    """The rule that decides a delivery, and what would decide otherwise."""
+
+    cause: str
+    signals: Mapping[str, str]
+    by_silence: bool
+    otherwise: str
+    if_signal: str
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Why one delivery stands as it does."""
 
@@ -88,6 +99,7 @@ class Explanation:
     evidence: tuple[Evidence, ...]
     missing: str
     advice: str
+    decision: DecidedBy | None
 
 
 @dataclass(frozen=True, slots=True)

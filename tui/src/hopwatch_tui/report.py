@@ -12,6 +12,7 @@ from hopwatch_tui import clocks
 from hopwatch_tui import format as fmt
 from hopwatch_tui.answers import (
     Attempt,
+    DecidedBy,
     Delivery,
     DeliveryDetail,
     Explanation,
@@ -134,10 +135,20 @@ def _explained(one: Explanation) -> RenderableType:
             ("deadline", fmt.stamp(one.deadline) if one.deadline else ""),
             ("missing", one.missing),
             ("what to do", one.advice),
+            ("decided by", _decided(one.decision) if one.decision else ""),
         )
         if text
     ]
     return Padding(Group(line, Padding(Group(evidence, *notes), (0, 0, 0, 2))), (1, 0, 0, 0))
+
+
+def _decided(decision: DecidedBy) -> str:
+    """The rule's cause with the signals it asks for, and the nearest rule that would decide otherwise."""
+    # Signals are truth values, spelled as Python's words.
+    asked = ", ".join(name if value == "True" else f"not {name}" for name, value in decision.signals.items())
+    silent = "; it rests on somebody's silence" if decision.by_silence else ""
+    nearest = f"; {decision.otherwise} if {decision.if_signal}" if decision.otherwise else ""
+    return one_line(f"{decision.cause}{f' ({asked})' if asked else ''}{silent}{nearest}")
 
 
 def verdict_counts(counts: Iterable[tuple[str, int]]) -> Text:

@@ -131,6 +131,18 @@ class Evidence(Model):
     says: str
 
 
+class DecidedBy(Model):
+    """The rule that decides a delivery as everything stands now, and what would decide otherwise."""
+
+    cause: str
+    signals: dict[str, bool] = Field(description="what the rule asks for, and whether it holds")
+    by_silence: bool = Field(description="whether it rests on somebody not having said anything")
+    otherwise: str = Field(
+        description="the cause of the first rule that one signal keeps from deciding; empty: none"
+    )
+    if_signal: str = Field(description="that signal: it would have to hold, or `not` to hold")
+
+
 class Explanation(Model):
     """Why one delivery stands as it does."""
 
@@ -147,6 +159,9 @@ class Explanation(Model):
     )
     missing: str = Field(description="of `unknown`: what would settle the doubt")
     advice: str = Field(description="what to do about it, empty where nothing is")
+    decision: DecidedBy | None = Field(
+        default=None, description="how it is decided; null where that is not known"
+    )
 
 
 class Why(Model):

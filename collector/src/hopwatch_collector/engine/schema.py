@@ -73,6 +73,8 @@ def placeholders() -> Mapping[str, str]:
         "ReplacingMergeTree number": "ReplacingMergeTree(number)",
         "SummingMergeTree": "SummingMergeTree",
         "VersionedCollapsingMergeTree": "VersionedCollapsingMergeTree(sign, version)",
+        # The same rows given, taken back and given again are meant: the engine must not take them for a repetition.
+        "settings of the judge": f"non_replicated_deduplication_window = 0, {_MERGES}",
         "settings": f"non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}, {_MERGES}",
         "AnyValue": _ANY_VALUE,
         "as_text": _AS_TEXT,

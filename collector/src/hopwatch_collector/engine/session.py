@@ -28,17 +28,16 @@ class FrameSession:
         """`package`: whose folder `sql` the statements are in."""
         self._client = client
         self._package = package
-        self._with_rows: frozenset[str] = frozenset()
+        self._looked = False
         self._without_rows: frozenset[str] = frozenset()
 
     def pick(self, messages: Sequence[bytes]) -> None:
-        """Put the messages (16 bytes each) into the temporary table `picked`, and look which tables have rows by now."""
+        """Put the messages (16 bytes each) into the temporary table `picked`."""
         try:
             self._client.command(_text(self._package, "pick"))
             self._client.command("TRUNCATE TABLE picked")
             if messages:
                 self._client.raw_insert("picked", None, b"".join(messages), fmt="RowBinary")
-            self._look_for_rows()
         except (ClickHouseError, OSError) as error:
             raise _unavailable(error) from error
 
@@ -74,16 +73,22 @@ class FrameSession:
             raise _unavailable(error) from error
 
     def in_use(self, table: str) -> bool:
-        """Whether the table may have rows: one that had none when messages were last picked has not."""
+        """Whether the table may have rows: one that had none when that was last looked for has not."""
         return table not in self._without_rows
 
-    def _look_for_rows(self) -> None:
-        if self._without_rows or not self._with_rows:
-            found = self._client.query(
-                "SELECT name, ifNull(total_rows, 1) > 0 FROM system.tables WHERE database = currentDatabase()"
-            ).result_rows
-            self._with_rows = frozenset(name for name, rows in found if rows)
-            self._without_rows = frozenset(name for name, rows in found if not rows)
+    def look_for_rows(self) -> None:
+        """Look which tables have rows by now: of those that have none yet, nothing needs to be asked."""
+        if self._looked and not self._without_rows:
+            return
+        statement = (
+            "SELECT name FROM system.tables WHERE database = currentDatabase() AND ifNull(total_rows, 1) = 0"
+        )
+        try:
+            found = self._client.query(statement).result_rows
+        except (ClickHouseError, OSError) as error:
+            raise _unavailable(error) from error
+        self._without_rows = frozenset(name for (name,) in found)
+        self._looked = True
 
 
 @cache

@@ -73,7 +73,7 @@ class Upkeep:
         self._retention_due = 0.0
 
     def run(self) -> int:
-        """Do what is due now; return how many facts were given to other messages."""
+        """Do what is due now; return whether (how many times) it changed what deliveries are judged by."""
         now = time.monotonic()
         if now >= self._long_due:
             self._long_due = now + _LONG_EVERY_S
@@ -88,6 +88,7 @@ class Upkeep:
         began = time.monotonic()
         if began >= self._clocks_due:
             self.pair_clocks()
+            moved += 1
             self._clocks_due = began + max(_CLOCKS_EVERY_S, _EDGES_DUTY * (time.monotonic() - began))
         if now >= self._retention_due:
             self._retention_due = now + _RETENTION_EVERY_S

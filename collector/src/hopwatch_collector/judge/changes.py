@@ -22,6 +22,10 @@ _ALL: Final = 10_000_000
 _REST: Final = 7 * SECOND
 _FIREHOSE_LAG: Final = 5 * SECOND
 _STALE: Final = 30 * SECOND
+_DECLARATIONS_EVERY: Final = 2 * SECOND
+_SOURCES: Final = (
+    "durable_subscriptions", "brief_subscriptions", "receiver_states", "commits", "moves", "sightings",
+)  # fmt: skip
 _NEAR: Final = 30 * SECOND
 _FAR: Final = 2**62
 _FIRST: Final = bytes(16)
@@ -77,8 +81,13 @@ class Changes:
     states: dict[_STATE, _Stood] = field(default_factory=dict)
     heads: dict[tuple[str, str, str], int] = field(default_factory=dict)
     subscriptions: dict[_SUBSCRIPTION, tuple[int, int, int]] = field(default_factory=dict)
-    polled: dict[str, tuple[bool, str]] = field(default_factory=dict)
+    loaded: bool = False
+    """Whether `states` has what was known when the last judge stopped."""
+    polled: dict[str, tuple[bool, str, int]] = field(default_factory=dict)
     declared: tuple[Any, ...] | None = None
+    declared_at: int = 0
+    known: dict[str, pl.DataFrame] = field(default_factory=dict)
+    """What evidence has in common from one look to the next, until there is news of it."""
     offsets: dict[int, int] = field(default_factory=dict)
     concerns: deque[Concern] = field(default_factory=deque)
     """What news was about and has not been followed up yet; of the first, messages up to `reached` have been."""
@@ -123,24 +132,33 @@ class Changes:
 
     def look(self, after: int, now: int) -> list[bytes]:
         """Learn what became known of receivers after a moment (ms): return messages it is about, and note others in `concerns`."""
-        since = {"after": max(_FIRST_MS, after - self.overlap_ms)}
+        moment = max(_FIRST_MS, after - self.overlap_ms)
+        since = {"after": moment}
+        news = self._news(moment)
         concerns: list[Concern] = []
-        if self.session.in_use("receiver_states"):
-            if not self.states:  # how receivers stood when the last judge stopped is no news
-                list(self._by_states({"after": since["after"] - _REPEATED_MS, "until": since["after"]}))
-            concerns += self._by_states({**since, "until": _FAR_MS})
+        if "receiver_states" in news or not self.loaded:
+            concerns += self._by_states(since)
         concerns += self._by_polls(now)
-        if self.session.in_use("commits"):
+        if "commits" in news:
             concerns += self._by_heads(since)
-        if self.session.in_use("moves"):
+        if "moves" in news:
             concerns += self._by_seeks(since)
-        if self.session.in_use("sightings"):
+        if "sightings" in news:
             concerns += self._by_advisories(since)
-        concerns += self._by_declarations()
+        concerns += self._by_declarations(now)
         self.concerns += dict.fromkeys(concerns)
-        if self.session.in_use("durable_subscriptions") or self.session.in_use("brief_subscriptions"):
+        if "durable_subscriptions" in news:
+            self.known.clear()
+        if "durable_subscriptions" in news or "brief_subscriptions" in news:
             return self._by_subscriptions(since, after)
         return []
+
+    def _news(self, after: int) -> set[str]:
+        """The sources from which something was learnt after a moment (ms)."""
+        if not any(self.session.in_use(table) for table in _SOURCES):
+            return set()
+        found = self.session.frame("news", {"after": after})
+        return {source for source, at in found.iter_rows() if at > after}
 
     def all_open(self) -> None:
         """Note that everything open is to be judged again."""
@@ -176,7 +194,15 @@ class Changes:
         )
 
     def _by_states(self, since: Mapping[str, int]) -> Iterable[Concern]:
-        for row in self.session.frame("changed_states", since).iter_rows(named=True):
+        if not self.loaded:  # how receivers stood when the last judge stopped is no news
+            self.loaded = True
+            list(self._moved({"after": since["after"] - _REPEATED_MS, "until": since["after"]}))
+        yield from self._moved({**since, "until": _FAR_MS})
+
+    def _moved(self, between: Mapping[str, int]) -> Iterable[Concern]:
+        if not self.session.in_use("receiver_states"):
+            return
+        for row in self.session.frame("changed_states", between).iter_rows(named=True):
             key = (row["system"], row["destination"], row["receiver"], row["partition"])
             before = self.states.get(key)
             if before is not None and row["at"] <= before.at:
@@ -198,15 +224,17 @@ class Changes:
         }
         for system, (ok_at, blind) in polls.items():
             sees = ok_at >= now - _STALE
-            if self.polled.get(system) != (sees, blind):
-                self.polled[system] = (sees, blind)
+            before = self.polled.get(system)
+            self.polled[system] = (sees, blind, ok_at)
+            if before is None or before[:2] != (sees, blind):
                 yield _open_rows("system = {system:String}", system=system)
-            yield Concern.of(
-                "system = {system:String} AND open AND cause IN ('waiting.no_receiver_yet', 'waiting.declared', 'unknown.broker_unreachable')"
-                " AND first_at < fromUnixTimestamp64Micro({until:Int64}, 'UTC')",
-                system=system,
-                until=ok_at,
-            )
+            elif ok_at > before[2]:
+                yield Concern.of(
+                    "system = {system:String} AND open AND cause IN ('waiting.no_receiver_yet', 'waiting.declared', 'unknown.broker_unreachable')"
+                    " AND first_at < fromUnixTimestamp64Micro({until:Int64}, 'UTC')",
+                    system=system,
+                    until=ok_at,
+                )
         yield from self._at_rest(
             polls.get("rabbitmq", (0, ""))[0], polls.get("rabbitmq-firehose", (0, ""))[0]
         )
@@ -274,15 +302,20 @@ class Changes:
         )
         return _messages(sent.join(reached.select("destination").unique(), on="destination", how="semi"))
 
-    def _by_declarations(self) -> Iterable[Concern]:
+    def _by_declarations(self, now: int) -> Iterable[Concern]:
         """All that is open, where the team declares something else than before."""
         if not (self.session.in_use("declared") or self.session.in_use("deadline_rules")):
             return
+        if now < self.declared_at + _DECLARATIONS_EVERY:
+            return
+        self.declared_at = now
         declared = tuple(
             tuple(self.session.frame(name, {}).sort(pl.all()).iter_rows())
             for name in ("expected_subscriptions", "deadline_rules")
         )
         before, self.declared = self.declared, declared
+        if before != declared:
+            self.known.clear()
         if before is not None and before != declared:
             yield _open_rows("1")
 
@@ -307,7 +340,7 @@ def _moved(key: _STATE, before: _Stood | None, now: _Stood) -> Iterable[Concern]
             yield _in_log(system, destination, receiver, partition, low, reached)
     elif before.counters != now.counters:
         yield _open_rows(
-            "system = {system:String} AND receiver = {receiver:String} AND cause NOT IN ('waiting.held', 'overdue.held')"
+            "system = {system:String} AND receiver = {receiver:String} AND cause NOT IN ('waiting.held', 'overdue.held', 'failed.reject')"
             " AND NOT startsWith(cause, 'unknown.')",
             system=system,
             receiver=receiver,

@@ -18,9 +18,10 @@ def evaluate(
     now: int,
     deadline_s: float,
     grace_s: float,
+    known: dict[str, pl.DataFrame] | None = None,
 ) -> pl.DataFrame:
-    """Return the deliveries of the messages at the moment `now` (µs), by judging.DELIVERY_COLUMNS and `next_at`."""
-    reader = EvidenceReader(session)
+    """Return the deliveries of the messages at the moment `now` (µs), by judging.DELIVERY_COLUMNS; `known` as for reading."""
+    reader = EvidenceReader(session, known)
     evidence = reader.of_messages(messages, offsets)
     pairs = judging.paired(evidence)
     evidence = reader.of_brokers(evidence, pairs, now)

@@ -19,8 +19,7 @@ _NO_ID: Final = bytes(16)
 _c = pl.col
 
 OPEN: Final = frozenset({"waiting", "overdue", "in_flight", "stuck", "unknown", "no_receiver"})
-"""Verdicts that time, or more evidence from the broker, may change."""
-DONE: Final = frozenset({"settled"})
+"""Verdicts that time, or more evidence from the broker, may change; so it may where nobody knows yet what a rejection led to."""
 
 DELIVERY_COLUMNS: Final = (
     "day", "message", "receiver", "minute", "verdict", "cause", "detail", "open", "since", "due_at", "next_at", "witnesses", "system",
@@ -187,7 +186,7 @@ def _in_full(found: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataFrame:
             cause=_c("rule").replace_strict(numbers, [rule.cause for rule in RULES], return_dtype=pl.String),
             verdict=_c("rule").replace_strict(numbers, [rule.verdict for rule in RULES], return_dtype=pl.String),
         )
-        .with_columns(since=pl.min_horizontal(since, pl.lit(now, pl.Int64)), due_at=due_at, open=verdict.is_in(list(OPEN)))
+        .with_columns(since=since, due_at=due_at, open=verdict.is_in(list(OPEN)) | (_c("cause") == "failed.reject"))
         .with_columns(
             settled_at=pl.when(settled).then("since").otherwise(0),
             detail=_detail(),

@@ -1,6 +1,6 @@
 """Writes what changed: of every delivery one current row in `deliveries`, and in `attention` while it is open or undelivered."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import polars as pl
@@ -15,6 +15,7 @@ STORED: Final[Schema] = {
     "message": pl.Binary,
     "receiver": pl.String,
     "version": pl.UInt32,
+    "fingerprint": pl.UInt64,
     "minute": pl.Int64,
     "verdict": pl.String,
     "cause": pl.String,
@@ -61,7 +62,7 @@ _ATTENTION: Final = (
     "tenant", "day", "system", "broker", "destination", "receiver", "minute", "message", "sign", "version", "verdict", "cause",
     "open", "first_at", "since", "next_at", "partition", "offset", "producer", "consumer", "flow",
 )  # fmt: skip
-_SAME_WHATEVER: Final = ("tenant", "day", "version", "keys")
+_SAME_WHATEVER: Final = ("tenant", "day", "version", "fingerprint", "keys")
 
 
 class Writer(Protocol):
@@ -71,34 +72,66 @@ class Writer(Protocol):
         """Insert rows. Raises EngineUnavailable."""
 
 
-def changes(current: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame:
-    """Return the signed rows that make `current` (by STORED) what was `judged`: rows taken back, and rows instead of them."""
-    new = shaped(judged.with_columns(tenant=pl.lit(""), broker=pl.lit(""), version=pl.lit(1)), STORED)
+CURRENT: Final[Schema] = {
+    "message": pl.Binary,
+    "receiver": pl.String,
+    "version": pl.UInt32,
+    "day": pl.Date,
+    "fingerprint": pl.UInt64,
+}
+"""What is looked at of a current row to see whether it changed."""
+
+LIVE: Final = [*_PAIR, "version", "day"]
+"""By what a row is told from those it took the place of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has to be written so that deliveries stand as judged."""
+
+    given: pl.DataFrame
+    """New rows, by STORED."""
+    taken_back: pl.DataFrame
+    """Which current rows they take the place of, by CURRENT."""
+
+    @property
+    def messages(self) -> list[bytes]:
+        """The messages concerned, each once."""
+        return pl.concat([self.given["message"], self.taken_back["message"]]).unique().to_list()
+
+
+def changes(current: pl.DataFrame, judged: pl.DataFrame) -> Changes:
+    """Return what changes the current rows of some messages (by CURRENT) into what was judged of them."""
+    new = shaped(
+        judged.with_columns(tenant=pl.lit(""), broker=pl.lit(""), version=pl.lit(1), fingerprint=pl.lit(0)),
+        STORED,
+    )
+    new = new.with_columns(fingerprint=_fingerprint(new))
     if current.is_empty():
-        return new.with_columns(sign=pl.lit(1, pl.Int8))
-    was = current.with_columns(print=_fingerprint(current))
-    now = new.with_columns(print=_fingerprint(new))
+        return Changes(new, current)
     # One row each is the rule; a crash between two days' parts may leave two, of which none is right by itself.
-    single = was.group_by(_PAIR).agg(
+    known = current.group_by(_PAIR).agg(
         rows=pl.len(),
-        was=pl.col("print").first(),
+        was=pl.col("fingerprint").first(),
         before=pl.col("version").max(),
         first_day=pl.col("day").min(),
     )
-    compared = now.join(single, on=_PAIR, how="left", maintain_order="left")
-    same = (pl.col("rows") == 1) & (pl.col("was") == pl.col("print"))
-    changed = compared.filter(~same.fill_null(value=False))
-    kept = compared.filter(same.fill_null(value=False)).select(_PAIR)
-    back = was.join(kept, on=_PAIR, how="anti")
-    given = changed.with_columns(
+    compared = new.join(known, on=_PAIR, how="left", maintain_order="left")
+    same = ((pl.col("rows") == 1) & (pl.col("was") == pl.col("fingerprint"))).fill_null(value=False)
+    given = compared.filter(~same).with_columns(
         version=(pl.col("before").fill_null(0) + 1).cast(pl.UInt32),
         day=pl.coalesce("first_day", "day"),
     )
-    columns = list(STORED)
+    return Changes(given.select(*STORED), current.join(compared.filter(same), on=_PAIR, how="anti"))
+
+
+def signed(changed: Changes, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows to write, each with its sign; `rows`: at least those that are taken back, in full, by STORED."""
+    back = rows.join(changed.taken_back, on=LIVE, how="semi").unique(LIVE)
     return pl.concat(
         [
-            back.select(columns).with_columns(sign=pl.lit(-1, pl.Int8)),
-            given.select(columns).with_columns(sign=pl.lit(1, pl.Int8)),
+            back.with_columns(sign=pl.lit(-1, pl.Int8)),
+            changed.given.with_columns(sign=pl.lit(1, pl.Int8)),
         ]
     )
 
@@ -111,18 +144,18 @@ def _fingerprint(rows: pl.DataFrame) -> pl.Series:
     return plain.with_columns(keys.list.join("\x1e").alias("keys")).hash_rows()
 
 
-def write(writer: Writer, signed: pl.DataFrame) -> None:
+def write(writer: Writer, rows: pl.DataFrame) -> None:
     """Write signed rows of deliveries into both tables."""
-    if signed.is_empty():
+    if rows.is_empty():
         return
-    write_attention(writer, signed.filter(pl.col("verdict") != "settled"))
-    writer.write("deliveries", _timed(signed))
+    write_attention(writer, rows.filter(pl.col("verdict") != "settled"))
+    writer.write("deliveries", _timed(rows))
 
 
-def write_attention(writer: Writer, signed: pl.DataFrame) -> None:
+def write_attention(writer: Writer, rows: pl.DataFrame) -> None:
     """Write signed rows into `attention`, whatever other columns they have."""
-    if not signed.is_empty():
-        writer.write("attention", _timed(signed).select(_ATTENTION))
+    if not rows.is_empty():
+        writer.write("attention", _timed(rows).select(_ATTENTION))
 
 
 def _timed(rows: pl.DataFrame) -> pl.DataFrame:
@@ -136,8 +169,3 @@ def wanted_attention(current: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of `attention` that belong to current deliveries, by its columns but the sign."""
     rows = shaped(current, STORED) if not current.is_empty() else empty(STORED)
     return rows.filter(pl.col("verdict") != "settled").select(name for name in _ATTENTION if name != "sign")
-
-
-def messages_of(rows: pl.DataFrame) -> Sequence[bytes]:
-    """Return the messages of rows, each once."""
-    return rows["message"].unique().to_list()

@@ -2,18 +2,19 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import polars as pl
 import structlog
 
 from hopwatch_collector.judge import ledger
 from hopwatch_collector.judge.changes import Changes, chunks
+from hopwatch_collector.judge.decision import Decision, decisions
 from hopwatch_collector.judge.evaluation import Offsets, evaluate
-from hopwatch_collector.judge.frames import SECOND, shaped_or_empty
+from hopwatch_collector.judge.frames import SECOND, empty, shaped_or_empty
 from hopwatch_collector.judge.reading import Session as Reads
 
 _log = structlog.get_logger("hopwatch.judge")
@@ -136,11 +137,16 @@ class Judge:
             if not (self._pending or changes.concerns):
                 self._followed = upto
             self._remember(session)
-            if changed:
-                self._next_due = 0
             if not more:
                 self._written = written
             return Tick(len(judged), changed, more or bool(self._pending or changes.concerns))
+
+    def decisions(self, message: bytes) -> Mapping[str, Decision]:
+        """Return how each delivery of a message (16 bytes) is decided now, by receiver. Writes nothing; any thread may ask."""
+        now = int(self._clock() * SECOND)
+        with self._store.judging() as session:
+            session.look_for_rows()
+            return decisions(session, message, self._offsets, now, self._deadline_s, self._grace_s)
 
     def settle(self, most: int = 1_000) -> int:
         """Look until nothing is left to be judged now; return how many rows were written. For tests and tools."""
@@ -154,7 +160,7 @@ class Judge:
 
     def _begin(self, session: Session) -> Changes:
         """At the first look: go on where the last judge stopped, and make both tables agree if it was stopped in the midst."""
-        session.pick([])
+        session.look_for_rows()
         if self._changes is None:
             found = session.frame("progress", {})
             changes = Changes(session, self._store.overlap_ms)
@@ -183,12 +189,20 @@ class Judge:
         return touched, upto, more
 
     def _judge(self, session: Session, messages: Sequence[bytes], now: int) -> int:
-        judged = evaluate(session, messages, self._offsets, now, self._deadline_s, self._grace_s)
-        signed = ledger.changes(_current(session), judged)
-        if signed.is_empty():
+        known = self._changes.known if self._changes else None
+        judged = evaluate(session, messages, self._offsets, now, self._deadline_s, self._grace_s, known)
+        changed = ledger.changes(shaped_or_empty(session.frame("current", {}), ledger.CURRENT), judged)
+        if not (concerned := changed.messages):
             return 0
-        self._note(session, ledger.messages_of(signed))
+        former = empty(ledger.STORED)
+        if len(changed.taken_back):
+            session.pick(concerned)
+            former = _rows(session)
+        signed = ledger.signed(changed, former)
+        self._note(session, concerned)
         ledger.write(session, signed)
+        soonest: Any = changed.given["next_at"].min()
+        self._next_due = min(self._next_due, soonest or self._next_due)
         return len(signed)
 
     def _remember(self, session: Session) -> None:
@@ -247,15 +261,17 @@ class Judge:
             self._wake.clear()
 
 
-def _current(session: Session) -> pl.DataFrame:
-    found = session.frame("current", {})
-    return shaped_or_empty(found, ledger.STORED)
+def _rows(session: Session) -> pl.DataFrame:
+    """The rows that were ever given for the messages picked, in full."""
+    return shaped_or_empty(session.frame("current_rows", {}), ledger.STORED)
 
 
 def _reconcile(session: Session, messages: Sequence[bytes]) -> None:
     """Make `attention` say of some messages what `deliveries` says: a crash may have come between the two."""
     session.pick(messages)
-    wanted = ledger.wanted_attention(_current(session)).with_columns(rows=pl.lit(1, pl.Int8))
+    current = shaped_or_empty(session.frame("current", {}), ledger.CURRENT)
+    live = _rows(session).join(current, on=ledger.LIVE, how="semi").unique(ledger.LIVE)
+    wanted = ledger.wanted_attention(live).with_columns(rows=pl.lit(1, pl.Int8))
     found = session.frame("attention_written", {})
     columns = [name for name in wanted.columns if name != "rows"]
     written = shaped_or_empty(found, dict(wanted.schema))

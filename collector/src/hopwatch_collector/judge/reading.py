@@ -39,8 +39,11 @@ class Session(Protocol):
     def frame(self, name: str, parameters: Mapping[str, Any], **texts: str) -> pl.DataFrame:
         """Run `sql/<name>.sql` and return its rows; `texts` stand for its `{{…}}`."""
 
+    def look_for_rows(self) -> None:
+        """Look which tables have rows by now."""
+
     def in_use(self, table: str) -> bool:
-        """Whether a table may have rows."""
+        """Whether a table may have rows: none where it had none when that was last looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,10 @@ class Bearings:
 class EvidenceReader:
     """Reads evidence in two steps: what there is of messages and who may be owed them, then what bears on these receivers."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, known: dict[str, pl.DataFrame] | None = None) -> None:
+        """`known`: what is kept of subscriptions and declarations from one reading to the next; whoever keeps it empties it."""
         self._session = session
+        self._known = {} if known is None else known
 
     def of_messages(self, messages: Sequence[bytes], offsets: Callable[[int], Mapping[int, int]]) -> Evidence:
         """Return what there is of the messages (16 bytes each) and of subscriptions; `offsets`: of clocks around a moment (µs)."""
@@ -72,10 +77,10 @@ class EvidenceReader:
         return replace(
             evidence,
             message_events=self._frame("message_events", MESSAGE_EVENTS, "told"),
-            durable=self._frame("durable_subscriptions", SUBSCRIPTIONS, "durable_subscriptions"),
+            durable=self._kept("durable_subscriptions", SUBSCRIPTIONS, "durable_subscriptions"),
             brief=self._frame("brief_subscriptions", SUBSCRIPTIONS, "brief_subscriptions", around),
-            expected=self._frame("expected_subscriptions", EXPECTED, "declared"),
-            deadlines=self._frame("deadline_rules", DEADLINES, "deadline_rules"),
+            expected=self._kept("expected_subscriptions", EXPECTED, "declared"),
+            deadlines=self._kept("deadline_rules", DEADLINES, "deadline_rules"),
         )
 
     def of_brokers(self, evidence: Evidence, pairs: pl.DataFrame, now: int) -> Evidence:
@@ -99,20 +104,28 @@ class EvidenceReader:
                 "receiver_states",
                 {**named, "since": max(0, first - _DAY_S), "until": first},
             ),
-            telling=frozenset(self._frame("telling", {"receiver": pl.String}, "telling", named)["receiver"]),
             firehose_from=from_at,
             firehose_until=until_at,
         )
         if not offsets:
-            return evidence
+            return self._with_telling(evidence, named)
         moved = {**named, "since": max(0, at.since - 60 - at.slack)}
-        return replace(
+        evidence = replace(
             evidence,
             commits=self._commits(brokered, named["receivers"]),
             commit_heads=self._frame("commit_heads", COMMITS, "commits", named),
             seeks=self._frame("seeks", SEEKS, "moves", moved),
             advisories=self._frame("advisories", ADVISORIES, "sightings", {**named, "offsets": offsets}),
         )
+        return self._with_telling(evidence, named)
+
+    def _with_telling(self, evidence: Evidence, named: Mapping[str, Any]) -> Evidence:
+        """Add who tells what they receive, where a broker says something that bears on it."""
+        said = (evidence.states, evidence.latest_states, evidence.commit_heads, evidence.commits)
+        if all(frame.is_empty() for frame in said):
+            return evidence
+        found = self._frame("telling", {"receiver": pl.String}, "telling", named)
+        return replace(evidence, telling=frozenset(found["receiver"]))
 
     def _firehose(self, since: int) -> tuple[int, int]:
         if not self._session.in_use("told"):
@@ -142,6 +155,13 @@ class EvidenceReader:
             )
         text = " OR ".join(f"({condition})" for condition in conditions)
         return shaped_or_empty(self._session.frame("commits", parameters, places=text), COMMITS)
+
+    def _kept(self, name: str, schema: Schema, table: str) -> pl.DataFrame:
+        if not self._session.in_use(table):
+            return empty(schema)
+        if name not in self._known:
+            self._known[name] = self._frame(name, schema)
+        return self._known[name]
 
     def _frame(
         self, name: str, schema: Schema, table: str = "", parameters: Mapping[str, Any] | None = None

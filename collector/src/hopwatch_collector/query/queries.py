@@ -1,7 +1,7 @@
 """The questions the API and the terminal view ask. What became of deliveries is read as the judge wrote it."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from hopwatch_collector.api.models import (
     Why,
 )
 from hopwatch_collector.engine import Row, Store
+from hopwatch_collector.judge.decision import Decision
 from hopwatch_collector.query import lag as lagging
 from hopwatch_collector.query import metrics, search, why
 from hopwatch_collector.query.clocks import ClockReader, Clocks
@@ -59,11 +60,17 @@ _STATE_CANDIDATES: Final = 1_000
 """Flows looked at to find those in a given state."""
 
 
+Decisions = Callable[[bytes], Mapping[str, Decision]]
+"""How the deliveries of a message (16 bytes) are decided, by receiver."""
+
+
 class Queries:
     """Every method blocks, may be called from any thread, and raises QueryLimit where an answer would cost too much."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, decisions: Decisions = lambda _: {}) -> None:
+        """`decisions`: how the deliveries of a message are decided, for who asks why."""
         self._store = store
+        self._decisions = decisions
         self._clocks = ClockReader(store)
         self._ledger = Ledger(store)
 
@@ -225,7 +232,8 @@ class Queries:
         if message is None:
             return None
         clocks = self._clocks.around(message.sent_at)
-        return why.explain(self._store, message, clocks)
+        decisions = self._decisions(bytes.fromhex(message.message_id.replace("-", "")))
+        return why.explain(self._store, message, clocks, decisions)
 
     def lag(self, since: datetime | None = None) -> LagList:
         """Return how far each receiver is behind: those that have something waiting, or received something since then.

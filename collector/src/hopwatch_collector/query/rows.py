@@ -87,7 +87,8 @@ def delivery_fields(row: Row) -> dict[str, Any]:
         "cause": row["cause"],
         "reason": sentence(row["cause"], row["detail"]),
         "witnesses": [name for name, bit in WITNESSES.items() if row["witnesses"] & bit],
-        "since": row["since"],
+        # A sender's clock may be ahead of ours: nothing has been so since a moment that is yet to come.
+        "since": min(row["since"], datetime.now(UTC)),
         "deadline": moment(row["due_at"]),
         "missing": missing_for(row["cause"]),
         "declared": row["declared"] != "",

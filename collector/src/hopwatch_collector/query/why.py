@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from hopwatch_collector.api.models import DeliveryDetail, Evidence, Explanation, Message, Source, Why
+from hopwatch_collector.api.models import (
+    DecidedBy,
+    DeliveryDetail,
+    Evidence,
+    Explanation,
+    Message,
+    Source,
+    Why,
+)
 from hopwatch_collector.engine import Row, Store
+from hopwatch_collector.judge.decision import Decision
 from hopwatch_collector.query.advice import advice_on
 from hopwatch_collector.query.clocks import Clocks
 from hopwatch_collector.query.losses import Gaps, gaps, in_words
@@ -32,8 +41,8 @@ class _Told:
     gaps: Gaps
 
 
-def explain(store: Store, message: Message, clocks: Clocks) -> Why:
-    """Return every delivery of a message with its evidence."""
+def explain(store: Store, message: Message, clocks: Clocks, decisions: Mapping[str, Decision]) -> Why:
+    """Return every delivery of a message with its evidence and, where known, the rule that decides it."""
     now = datetime.now(UTC)
     told = _ask(store, message, now, clocks)
     return Why(
@@ -41,7 +50,12 @@ def explain(store: Store, message: Message, clocks: Clocks) -> Why:
         system=message.system,
         destination=message.destination,
         flow_id=message.flow_id,
-        explanations=[_explanation(message, delivery, told, now) for delivery in message.deliveries],
+        explanations=[
+            _explanation(message, delivery, told, now).model_copy(
+                update={"decision": _decision(decisions.get(delivery.receiver))}
+            )
+            for delivery in message.deliveries
+        ],
     )
 
 
@@ -91,6 +105,19 @@ def _explanation(message: Message, delivery: DeliveryDetail, told: _Told, now: d
         evidence=[*dated, *(one for one in seen if one.at is None)],
         missing=delivery.missing,
         advice=advice_on(delivery.cause),
+    )
+
+
+def _decision(decision: Decision | None) -> DecidedBy | None:
+    if decision is None:
+        return None
+    otherwise = decision.otherwise
+    return DecidedBy(
+        cause=decision.rule.cause,
+        signals=dict(decision.signals),
+        by_silence=decision.rule.by_silence,
+        otherwise=otherwise.cause if otherwise else "",
+        if_signal=decision.if_signal,
     )
 
 

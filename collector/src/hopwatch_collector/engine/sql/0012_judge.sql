@@ -172,6 +172,7 @@ CREATE TABLE IF NOT EXISTS deliveries
     receiver LowCardinality(String) CODEC(ZSTD(1)),
     sign Int8 CODEC(ZSTD(1)),
     version UInt32 CODEC(ZSTD(1)),
+    fingerprint UInt64 CODEC(NONE),                        -- of all that follows: whether a delivery changed is seen by it
     minute DateTime('UTC') CODEC(Delta(4), ZSTD(1)),       -- of first_at
     verdict LowCardinality(String) CODEC(ZSTD(1)),
     cause LowCardinality(String) CODEC(ZSTD(1)),
@@ -235,7 +236,7 @@ CREATE TABLE IF NOT EXISTS deliveries
 ENGINE = {{VersionedCollapsingMergeTree}}
 PARTITION BY day
 ORDER BY (tenant, message, receiver)
-SETTINGS {{settings}}, deduplicate_merge_projection_mode = 'rebuild';
+SETTINGS {{settings of the judge}}, deduplicate_merge_projection_mode = 'rebuild';
 
 -- What is open or undelivered, whenever it was sent: a list to work through, by receiver and age. As above, rows are taken back.
 CREATE TABLE IF NOT EXISTS attention
@@ -273,7 +274,7 @@ CREATE TABLE IF NOT EXISTS attention
 ENGINE = {{VersionedCollapsingMergeTree}}
 PARTITION BY day
 ORDER BY (tenant, system, broker, destination, receiver, minute, message)
-SETTINGS {{settings}}, deduplicate_merge_projection_mode = 'rebuild';
+SETTINGS {{settings of the judge}}, deduplicate_merge_projection_mode = 'rebuild';
 
 -- How far the judge has come: the row written last counts. What it was about to write is in it, so that after a crash in the midst
 -- of writing both tables can be made to agree again.
@@ -287,7 +288,7 @@ CREATE TABLE IF NOT EXISTS judge_progress
 )
 ENGINE = {{ReplacingMergeTree number}}
 ORDER BY judge
-SETTINGS {{settings}};
+SETTINGS {{settings of the judge}};
 
 -- Of what an earlier version stored, the judge makes deliveries like of anything that comes in.
 INSERT INTO durable_subscriptions (day, system, pattern, receiver, resource, service, first_at, last_at, unsubscribed_at)
