@@ -29,7 +29,7 @@ from ledger_support import (
 
 from hopwatch_collector.engine import Store
 from hopwatch_collector.errors import EngineUnavailable
-from hopwatch_collector.judge import ledger
+from hopwatch_collector.judge import ledger, loop
 from hopwatch_collector.judge.frames import shaped
 from hopwatch_collector.judge.loop import Judge, Session
 
@@ -332,6 +332,18 @@ def test_a_crash_between_any_two_writes_changes_nothing(store: Store, writes: in
         agreed(store)
     assert crashes == 1
     assert [row["cause"] for row in written(store)] == ["settled.committed"]
+
+
+def test_more_than_a_batch_of_one_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages that were learnt of in the same millisecond are all judged, also where they are more than one batch."""
+    monkeypatch.setattr(loop, "BATCH", 7)
+    clock = Clock()
+    for _ in range(3):
+        take(store, *(sent() for _ in range(30)))
+    clock.seconds = 1.0
+    assert judge(store, clock).settle() == 90
+    assert len(written(store)) == 90
+    assert judge(store, clock).tick().more is False
 
 
 def test_what_is_settled_is_left_alone(store: Store) -> None:

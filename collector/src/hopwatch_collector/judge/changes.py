@@ -100,11 +100,10 @@ class Changes:
 
         With them: up to which moment that is all of them, and whether there are more.
         """
-        found = self._touched(max(0, after - self.overlap_ms), upto, top + len(self.recent))
+        found, more = self._touched(max(0, after - self.overlap_ms), upto, top + len(self.recent))
         if found.is_empty():
             return [], max(after, upto), False
         last = int(found["at"][-1])
-        more = len(found) >= top + len(self.recent)
         if more:  # of the last millisecond there may be more than was read
             found = found.filter(pl.col("at") < last)
             last -= 1
@@ -114,13 +113,16 @@ class Changes:
             self.recent = pl.concat([self.recent, new]).filter(pl.col("at") > reached - 2 * self.overlap_ms)
         return new["message"].unique(maintain_order=True).to_list(), reached, more
 
-    def _touched(self, after: int, upto: int, top: int) -> pl.DataFrame:
+    def _touched(self, after: int, upto: int, top: int) -> tuple[pl.DataFrame, bool]:
+        """Return the first rows between two moments, and whether there are more: those of one millisecond at least."""
         while True:
             parameters = {"after": after, "upto": upto, "top": top}
             found = shaped_or_empty(self.session.frame("touched", parameters), _TOUCHED)
-            if len(found) < top or found["at"][0] < found["at"][-1]:
-                return found
-            top *= 4  # all of them are of one millisecond
+            if len(found) < top:
+                return found, False
+            if found["at"][0] < found["at"][-1]:
+                return found, True
+            top *= 4
 
     def due(self, now: int) -> list[bytes]:
         """Return messages whose verdict time alone may have changed by now (µs)."""
