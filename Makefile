@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MEMBERS := pyproject.toml uv.lock $(wildcard */pyproject.toml)
 
-.PHONY: help setup demo test lint format bench bench-ingest bench-overhead bench-query bench-tui bench-witness dashboards pictures clean
+.PHONY: help setup demo test lint format bench bench-ingest bench-judge bench-overhead bench-query bench-tui bench-witness dashboards causes pictures clean
 .DEFAULT_GOAL := help
 
 help: ## What can be typed
@@ -39,7 +39,7 @@ lint: $(READY) ## Formatting, lint, types, import contracts
 format: $(READY) ## Rewrite the code in the house's format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: bench-ingest bench-query bench-overhead bench-witness bench-tui ## Every benchmark there is
+bench: bench-ingest bench-judge bench-query bench-overhead bench-witness bench-tui ## Every benchmark there is
 
 bench-witness: $(READY) ## What asking brokers costs them and us
 	@$(BIN)/python -m benchmarks.witness $(ARGS)
@@ -50,6 +50,9 @@ bench-tui: $(READY) ## CPU of the terminal view with 10,000 rows; seconds from s
 bench-ingest: $(READY) ## OTLP/HTTP in to queryable: spans per CPU-second, bytes per span
 	@$(BIN)/python -m benchmarks.ingest $(ARGS)
 
+bench-judge: $(READY) ## What judging deliveries costs, behind a backlog and live too; seconds from sent to verdict
+	@$(BIN)/python -m benchmarks.judge $(ARGS)
+
 bench-query: $(READY) ## How long flows, messages and keys take to be found, beside the exporter's table in the same engine
 	@$(BIN)/python -m benchmarks.query $(ARGS)
 
@@ -58,6 +61,9 @@ bench-overhead: $(READY) ## CPU that instrumentation adds per message, beside wh
 
 dashboards: $(READY) ## Regenerate the Grafana dashboards from code
 	@$(BIN)/python -m dashboards.generate
+
+causes: $(READY) ## Rewrite the table of causes in the collector's README from the rules
+	@$(BIN)/python collector/causes.py
 
 pictures: $(READY) ## Redraw the pictures of the terminal view from the demo's shop
 	@$(BIN)/python tui/docs/picture.py

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from hopwatch_collector.api.models import UNDELIVERED, Verdict
-from hopwatch_collector.judge.rules import CAUSES, RULES, SIGNALS_USED, Rule, sentence
+from hopwatch_collector.judge.rules import CAUSES, RULES, SIGNALS_USED, Rule, sentence, table
 from hopwatch_collector.judge.signals import SIGNALS
+
+README = Path(__file__).parents[3] / "collector" / "README.md"
 
 
 def holds(rule: Rule, signals: Mapping[str, bool]) -> bool:
@@ -68,6 +71,11 @@ def test_what_is_undelivered_has_advice_and_what_is_unknown_a_need() -> None:
             assert bool(rule.advice) != bool(rule.needs)
         else:
             assert not rule.needs
+
+
+def test_the_readme_has_the_table_of_causes() -> None:
+    """Word for word. Where it differs, `make causes` writes it anew."""
+    assert table() in README.read_text("utf-8")
 
 
 def test_a_cause_in_words() -> None:

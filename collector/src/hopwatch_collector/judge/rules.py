@@ -733,3 +733,20 @@ def sentence(cause: str, detail: str = "") -> str:
     rule = CAUSES.get(cause)
     says = rule.says if rule else cause
     return f"{says}: {detail}" if detail else says
+
+
+def table() -> str:
+    """Return every cause as a table for a README: what it says, what to do or what is missing, whether it rests on silence."""
+    head = "| cause | in words | what to do, or what is missing |\n|---|---|---|\n"
+    return head + "".join(
+        f"| `{cause}` | {_sentence_case(rule.says)}{' *' if rule.by_silence else ''} | {_remedy(rule)} |\n"
+        for cause, rule in sorted(CAUSES.items())
+    )
+
+
+def _sentence_case(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _remedy(rule: Rule) -> str:
+    return rule.advice or (f"Needed: {rule.needs}." if rule.needs else "")
