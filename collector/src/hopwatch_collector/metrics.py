@@ -88,6 +88,19 @@ class Metrics:
             "Days older than the retention that are kept because they are more than may be dropped at once (--drop-days).",
             registry=self.registry,
         )
+        self.judged = Gauge(
+            "hopwatch_judge_messages_total", "Messages judged since the start.", registry=self.registry
+        )
+        self.judge_rows = Gauge(
+            "hopwatch_judge_rows_total",
+            "Rows of deliveries given or taken back since the start.",
+            registry=self.registry,
+        )
+        self.mismatches = Gauge(
+            "hopwatch_verdict_mismatch_total",
+            "Deliveries that came out otherwise when a sample was judged again though no news of them had been seen.",
+            registry=self.registry,
+        )
         self.quarantined = Counter(
             "hopwatch_engine_quarantined_spans",
             "Spans in requests the engine refuses, set aside in the quarantine directory.",

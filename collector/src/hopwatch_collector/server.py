@@ -75,13 +75,16 @@ async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[R
         metrics.retention_held.set_function(lambda: len(store.held_days))
         await asyncio.to_thread(declare, store, declared)
         judge = Judge(store, ClockReader(store).offsets_around, settings.deadline)
+        metrics.judged.set_function(lambda: judge.judged)
+        metrics.judge_rows.set_function(lambda: judge.written)
+        metrics.mismatches.set_function(lambda: judge.mismatches)
         queries = Queries(store, judge.decisions)
         pipe = await stack.enter_async_context(pipeline(settings, store, metrics, _engine_sync(settings)))
         watching = [Watch(witness, store, metrics) for witness in named]
         beside = {f"watch-{watch.system}": watch.run() for watch in watching}
         beside["reread"] = reread(settings, store, metrics, again)
         await stack.enter_async_context(_running(beside))
-        health = HealthCheck(pipe.pump, queries.engine_version(), watching)
+        health = HealthCheck(pipe.pump, queries.engine_version(), watching, judge)
         api = create_app(queries, settings, metrics, health)
         await stack.enter_async_context(served(api, listener, lifespan="on"))
         stack.callback(end_streams, api)
@@ -134,14 +137,18 @@ class Audience:
 class HealthCheck:
     """How the collector is right now, without blocking."""
 
-    def __init__(self, pump: Pump, engine: str, watching: Sequence[Watch] = ()) -> None:
+    def __init__(
+        self, pump: Pump, engine: str, watching: Sequence[Watch] = (), judge: Judge | None = None
+    ) -> None:
         self._pump = pump
+        self._judge = judge
         self._engine = engine
         self._watching = watching
         self._version = version("hopwatch-collector")
 
     def __call__(self) -> Health:
-        failure = self._pump.failure
+        judging = self._judge.trouble if self._judge else ""
+        failure = self._pump.failure or (judging and f"deliveries cannot be judged: {judging}")
         status: Literal["ok", "failing"] = "failing" if failure else "ok"
         return Health(
             status=status,

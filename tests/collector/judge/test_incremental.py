@@ -26,6 +26,7 @@ from ledger_support import (
     subscribed,
     take,
 )
+from structlog.testing import capture_logs
 
 from hopwatch_collector.engine import Store
 from hopwatch_collector.errors import EngineUnavailable
@@ -409,4 +410,29 @@ def test_somebody_who_was_told_of_late_is_owed_what_was_sent_meanwhile(store: St
     take(store, subscribed(start=0.0))
     one.settle()
     assert [(row["receiver"], row["verdict"]) for row in written(store)] == [("billing", "waiting")]
+    agreed(store)
+
+
+def test_a_sample_is_judged_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was missed is found by it, counted and put right; where nothing was, nothing is."""
+    monkeypatch.setattr(loop, "_AUDIT_EVERY_S", 0.0)
+    clock = Clock()
+    # A sample takes a sixteenth: of so many, some are in it sooner or later.
+    take(store, subscribed(), *(sent() for _ in range(100)))
+    one = judge(store, clock)
+    clock.seconds = 5.0
+    one.settle()
+    for _ in range(3):
+        one.tick()
+    assert one.mismatches == 0
+    store._writer.command(
+        "ALTER TABLE durable_subscriptions DELETE WHERE receiver = 'billing' SETTINGS mutations_sync = 1"
+    )
+    one = judge(store, clock)
+    with capture_logs() as logged:
+        one.settle()
+        while not one.mismatches:
+            one.tick()
+    assert any("otherwise" in line["event"] for line in logged)
+    assert "no_receiver" in {row["cause"] for row in written(store)}
     agreed(store)

@@ -28,6 +28,9 @@ _QUIET_S: Final = 5.0
 _DUTY: Final = 2.0
 """A judge rests for so many times as long as a look took, so that it leaves the engine to others, but never longer than this."""
 _LONGEST_S: Final = 1.0
+_AUDIT_EVERY_S: Final = 60.0
+_AUDITED: Final = 20
+_DECIDED: Final = ["message", "receiver", "cause"]
 _REMEMBER_MS: Final = 10_000
 _BACKOFF_S: Final = (0.5, 10.0)
 
@@ -99,6 +102,13 @@ class Judge:
         self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
         self.on_news: Callable[[], None] | None = None
         """Called whenever deliveries changed; must not raise or block."""
+        self._audit_due = time.monotonic() + _AUDIT_EVERY_S
+        self._salt = 0
+        self.judged = 0
+        """Messages judged since it was made, and rows written."""
+        self.written = 0
+        self.mismatches = 0
+        """Deliveries that were judged otherwise in a sample though no news of them had been seen: none, unless something is wrong."""
         self.trouble = ""
         """Why it cannot judge right now; empty when it can."""
 
@@ -137,8 +147,12 @@ class Judge:
             if not (self._pending or changes.concerns):
                 self._followed = upto
             self._remember(session)
+            if not more and self._followed == upto and time.monotonic() >= self._audit_due:
+                self._audit(session, now)
             if not more:
                 self._written = written
+            self.judged += len(judged)
+            self.written += changed
             return Tick(len(judged), changed, more or bool(self._pending or changes.concerns))
 
     def decisions(self, message: bytes) -> Mapping[str, Decision]:
@@ -205,6 +219,26 @@ class Judge:
         self._next_due = min(self._next_due, soonest or self._next_due)
         return len(signed)
 
+    def _audit(self, session: Session, now: int) -> None:
+        """Judge some of what is open again though nothing is known to have changed: what comes out otherwise was missed."""
+        self._audit_due = time.monotonic() + _AUDIT_EVERY_S
+        self._salt += 1
+        found = session.frame("open_sample", {"now": now, "salt": self._salt, "top": _AUDITED})
+        messages = [] if found.is_empty() else found["message"].unique().to_list()
+        if not messages:
+            return
+        known = self._changes.known if self._changes else None
+        judged = evaluate(session, messages, self._offsets, now, self._deadline_s, self._grace_s, known)
+        live = _live(session).select(*_DECIDED)
+        missed = judged.select(*_DECIDED).join(live, on=_DECIDED, how="anti")
+        if len(missed):
+            self.mismatches += len(missed)
+            _log.warning(
+                "deliveries judged otherwise though no news of them was seen",
+                causes=sorted(missed["cause"].unique()),
+            )
+            self._judge(session, messages, now)
+
     def _remember(self, session: Session) -> None:
         """Write down from time to time how far everything has been judged, so that the next start need not begin further back."""
         if self._followed - self._noted >= _REMEMBER_MS:
@@ -261,6 +295,12 @@ class Judge:
             self._wake.clear()
 
 
+def _live(session: Session) -> pl.DataFrame:
+    """The current rows of the messages picked, in full."""
+    current = shaped_or_empty(session.frame("current", {}), ledger.CURRENT)
+    return _rows(session).join(current, on=ledger.LIVE, how="semi").unique(ledger.LIVE)
+
+
 def _rows(session: Session) -> pl.DataFrame:
     """The rows that were ever given for the messages picked, in full."""
     return shaped_or_empty(session.frame("current_rows", {}), ledger.STORED)
@@ -269,9 +309,7 @@ def _rows(session: Session) -> pl.DataFrame:
 def _reconcile(session: Session, messages: Sequence[bytes]) -> None:
     """Make `attention` say of some messages what `deliveries` says: a crash may have come between the two."""
     session.pick(messages)
-    current = shaped_or_empty(session.frame("current", {}), ledger.CURRENT)
-    live = _rows(session).join(current, on=ledger.LIVE, how="semi").unique(ledger.LIVE)
-    wanted = ledger.wanted_attention(live).with_columns(rows=pl.lit(1, pl.Int8))
+    wanted = ledger.wanted_attention(_live(session)).with_columns(rows=pl.lit(1, pl.Int8))
     found = session.frame("attention_written", {})
     columns = [name for name in wanted.columns if name != "rows"]
     written = shaped_or_empty(found, dict(wanted.schema))
