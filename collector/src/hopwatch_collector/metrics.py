@@ -88,16 +88,12 @@ class Metrics:
             "Days older than the retention that are kept because they are more than may be dropped at once (--drop-days).",
             registry=self.registry,
         )
-        self.judged = Gauge(
-            "hopwatch_judge_messages_total", "Messages judged since the start.", registry=self.registry
+        self.judged = Counter("hopwatch_judge_messages", "Messages judged.", registry=self.registry)
+        self.judge_rows = Counter(
+            "hopwatch_judge_rows", "Rows of deliveries given or taken back.", registry=self.registry
         )
-        self.judge_rows = Gauge(
-            "hopwatch_judge_rows_total",
-            "Rows of deliveries given or taken back since the start.",
-            registry=self.registry,
-        )
-        self.mismatches = Gauge(
-            "hopwatch_verdict_mismatch_total",
+        self.mismatches = Counter(
+            "hopwatch_verdict_mismatch",
             "Deliveries that came out otherwise when a sample was judged again though no news of them had been seen.",
             registry=self.registry,
         )

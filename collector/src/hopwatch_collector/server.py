@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from hopwatch_collector.engine import Store
 from hopwatch_collector.errors import StartError
 from hopwatch_collector.expects import declare, load, reread
 from hopwatch_collector.journal.files import sync_filesystem
-from hopwatch_collector.judge.loop import Judge
+from hopwatch_collector.judge.loop import Judge, Tick
 from hopwatch_collector.listen import listening, port_of, served
 from hopwatch_collector.metrics import Metrics
 from hopwatch_collector.pipeline import pipeline
@@ -75,9 +76,7 @@ async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[R
         metrics.retention_held.set_function(lambda: len(store.held_days))
         await asyncio.to_thread(declare, store, declared)
         judge = Judge(store, ClockReader(store).offsets_around, settings.deadline)
-        metrics.judged.set_function(lambda: judge.judged)
-        metrics.judge_rows.set_function(lambda: judge.written)
-        metrics.mismatches.set_function(lambda: judge.mismatches)
+        judge.on_tick = partial(_count, metrics)
         queries = Queries(store, judge.decisions)
         pipe = await stack.enter_async_context(pipeline(settings, store, metrics, _engine_sync(settings)))
         watching = [Watch(witness, store, metrics) for witness in named]
@@ -114,6 +113,13 @@ def _on_hangup(stop: asyncio.Event, again: asyncio.Event) -> Callable[[], None]:
     """What SIGHUP means: read files again; where a terminal we were started on has gone, the end, as without a handler."""
     terminals = [fd for fd in (0, 1, 2) if os.isatty(fd)]
     return lambda: (again if all(map(os.isatty, terminals)) else stop).set()
+
+
+def _count(metrics: Metrics, tick: Tick) -> None:
+    """Add what a look of the judge came to to the metrics."""
+    metrics.judged.inc(tick.judged)
+    metrics.judge_rows.inc(tick.changed)
+    metrics.mismatches.inc(tick.missed)
 
 
 class Audience:

@@ -179,7 +179,7 @@ class Store:
         """Do what is due: find the senders of strangers, sum up edges, drop what is older than the retention."""
         try:
             with self._upkeep_lock, self._writing(counted=False):
-                moved = self._upkeep.run()
+                moved = self._upkeep.run(self.written if self._embedded else None)
             self.written += moved
         except ClickHouseError as error:
             raise EngineUnavailable(f"upkeep failed: {_words(error)}") from error

@@ -71,29 +71,38 @@ class Upkeep:
         self._clocks_due = 0.0
         self._clocks_until: datetime | None = None
         self._retention_due = 0.0
+        self._done_at: dict[str, int | None] = {}
 
-    def run(self) -> int:
-        """Do what is due now; return whether (how many times) it changed what deliveries are judged by."""
+    def run(self, written: int | None = None) -> int:
+        """Do what is due now; return whether (how many times) it changed what deliveries are judged by.
+
+        `written`: how many times something was written so far, where nobody else can: what was done since the last time
+        need not be done again. None: somebody else may have written.
+        """
         now = time.monotonic()
+        moved = 0
         if now >= self._long_due:
             self._long_due = now + _LONG_EVERY_S
-            moved = self.settle_strangers(_LONG)
-        else:
-            moved = self.settle_strangers(_RECENT)
-        if now >= self._edges_due:
-            self._edges_due = now + _EDGES_EVERY_S
+            moved += self.settle_strangers(_LONG)
+        elif self._news("strangers", written):
+            moved += self.settle_strangers(_RECENT)
+        if now >= self._edges_due and self._news("edges", written):
             self.sum_edges()
             took = time.monotonic() - now
             self._edges_due = now + max(_EDGES_EVERY_S, _EDGES_DUTY * took)
         began = time.monotonic()
-        if began >= self._clocks_due:
+        if began >= self._clocks_due and self._news("clocks", written):
             self.pair_clocks()
-            moved += 1
             self._clocks_due = began + max(_CLOCKS_EVERY_S, _EDGES_DUTY * (time.monotonic() - began))
         if now >= self._retention_due:
             self._retention_due = now + _RETENTION_EVERY_S
             self.drop_old()
         return moved
+
+    def _news(self, job: str, written: int | None) -> bool:
+        """Whether something was written since this was last done."""
+        before, self._done_at[job] = self._done_at.get(job), written
+        return written is None or written != before
 
     def settle_strangers(self, back: timedelta = _LONG) -> int:
         """Give facts that were told without a message id to the message they are about; return how many keys."""

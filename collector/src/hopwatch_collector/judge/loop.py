@@ -24,7 +24,8 @@ BATCH: Final = 20_000
 _IDLE_S: Final = 1.0
 """Pause between two looks while something comes in."""
 _QUIET_S: Final = 5.0
-"""Pause while nothing does: other collectors may write into the same store."""
+"""Pause while nothing does, where other collectors may write into the same store; and where nobody else can."""
+_ALONE_S: Final = 15.0
 _DUTY: Final = 2.0
 """A judge rests for so many times as long as a look took, so that it leaves the engine to others, but never longer than this."""
 _LONGEST_S: Final = 1.0
@@ -67,6 +68,8 @@ class Tick:
     """Rows written."""
     more: bool = False
     """Whether more waits to be judged."""
+    missed: int = 0
+    """Deliveries that a sample judged otherwise though no news of them had been seen."""
 
 
 class Judge:
@@ -104,11 +107,8 @@ class Judge:
         """Called whenever deliveries changed; must not raise or block."""
         self._audit_due = time.monotonic() + _AUDIT_EVERY_S
         self._salt = 0
-        self.judged = 0
-        """Messages judged since it was made, and rows written."""
-        self.written = 0
-        self.mismatches = 0
-        """Deliveries that were judged otherwise in a sample though no news of them had been seen: none, unless something is wrong."""
+        self.on_tick: Callable[[Tick], None] | None = None
+        """Told what each look came to, for metrics; must not raise."""
         self.trouble = ""
         """Why it cannot judge right now; empty when it can."""
 
@@ -147,13 +147,11 @@ class Judge:
             if not (self._pending or changes.concerns):
                 self._followed = upto
             self._remember(session)
-            if not more and self._followed == upto and time.monotonic() >= self._audit_due:
-                self._audit(session, now)
+            audited = not more and self._followed == upto and time.monotonic() >= self._audit_due
+            missed = self._audit(session, now) if audited else 0
             if not more:
                 self._written = written
-            self.judged += len(judged)
-            self.written += changed
-            return Tick(len(judged), changed, more or bool(self._pending or changes.concerns))
+            return Tick(len(judged), changed, more or bool(self._pending or changes.concerns), missed)
 
     def decisions(self, message: bytes) -> Mapping[str, Decision]:
         """Return how each delivery of a message (16 bytes) is decided now, by receiver. Writes nothing; any thread may ask."""
@@ -219,25 +217,25 @@ class Judge:
         self._next_due = min(self._next_due, soonest or self._next_due)
         return len(signed)
 
-    def _audit(self, session: Session, now: int) -> None:
-        """Judge some of what is open again though nothing is known to have changed: what comes out otherwise was missed."""
+    def _audit(self, session: Session, now: int) -> int:
+        """Judge some of what is open again though nothing is known to have changed; return how many came out otherwise."""
         self._audit_due = time.monotonic() + _AUDIT_EVERY_S
         self._salt += 1
         found = session.frame("open_sample", {"now": now, "salt": self._salt, "top": _AUDITED})
         messages = [] if found.is_empty() else found["message"].unique().to_list()
         if not messages:
-            return
+            return 0
         known = self._changes.known if self._changes else None
         judged = evaluate(session, messages, self._offsets, now, self._deadline_s, self._grace_s, known)
         live = _live(session).select(*_DECIDED)
         missed = judged.select(*_DECIDED).join(live, on=_DECIDED, how="anti")
         if len(missed):
-            self.mismatches += len(missed)
             _log.warning(
                 "deliveries judged otherwise though no news of them was seen",
                 causes=sorted(missed["cause"].unique()),
             )
             self._judge(session, messages, now)
+        return len(missed)
 
     def _remember(self, session: Session) -> None:
         """Write down from time to time how far everything has been judged, so that the next start need not begin further back."""
@@ -277,6 +275,8 @@ class Judge:
                 pause = min(pause * 2, longest)
                 continue
             self.trouble, pause = "", shortest
+            if self.on_tick is not None:
+                self.on_tick(tick)
             if tick.changed and self.on_news is not None:
                 self.on_news()
             if not tick.more:
@@ -285,7 +285,7 @@ class Judge:
     def _rest(self, took_s: float) -> None:
         """Wait until there may be something to do, and a little longer, so that it is worth doing."""
         self._stopping.wait(min(max(_DUTY * took_s, 0.1), _LONGEST_S))
-        until = time.monotonic() + _QUIET_S
+        until = time.monotonic() + (_QUIET_S if self._store.overlap_ms else _ALONE_S)
         while not self._stopping.is_set() and self._store.written == self._written:
             due_s = self._next_due / SECOND - self._clock()
             left = min(until - time.monotonic(), max(due_s, 0.05))
