@@ -121,9 +121,9 @@ def run(directory: Path, spans: int, per_request: int) -> None:
 
 
 @contextmanager
-def collecting(directory: Path) -> Iterator[Collector]:
+def collecting(directory: Path, module: str = "hopwatch_collector") -> Iterator[Collector]:
     """A collector of its own on free ports; stopped in order at the end."""
-    command = [sys.executable, "-m", "hopwatch_collector", "--data", str(directory)]
+    command = [sys.executable, "-m", module, "--data", str(directory)]
     command += ["--otlp-grpc-port", "0", "--otlp-http-port", "0", "--api-port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -5,6 +5,9 @@ OpenTelemetry Collector's ClickHouse exporter makes, in the same embedded engine
 is asked for is spread over it. Both are asked in turn, and every answer is compared with what was put in: a wrong one ends the
 program with 1. Ours are judged deliveries, theirs are spans. CPU is that of the whole process, so nothing else runs in it:
 merges are waited for, and the collector's upkeep does not take place. Wall times mean little on a busy machine.
+
+Some messages are received by nobody, and of some the handler fails. What is judged is all judged before anything is asked; then
+lists, counts and rates of deliveries are asked for too, over an hour and a day, which the exporter's table has no answer to.
 """
 
 import argparse
@@ -15,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,14 +26,18 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.ingest import Collector, measure, wait_quiet
+from benchmarks.query_ledger import PutIn, judge, subscribe
+from benchmarks.query_ledger import measure as measure_ledger
 from benchmarks.query_sides import Hopwatch, Kind, OtelTraces, Question, Side, question
-from benchmarks.traffic import Shape, Story, bodies
+from benchmarks.traffic import Outcome, Shape, Story, bodies
 from hopwatch_collector.engine import Store
 from hopwatch_collector.query import Window
 
 _LASTING_S = 86_400.0
 _PER_FLOW = 4
 _BATCH_SPANS = 20_000
+_TROUBLED_EVERY = 20
+"""Of so many pairs of requests one is about messages that nobody receives, one about such that their handler fails."""
 _WARM = 3
 """Stories asked for before any counts: caches fill. As many as are counted, where those are fewer."""
 _UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
@@ -95,27 +102,33 @@ def run(directory: Path, spans: int, ids: int, per_request: int = 512, indexes: 
         print(f"engine {store.version}; both sides are filled", flush=True)
         now = datetime.now(UTC)
         window = Window(now - timedelta(seconds=_LASTING_S + 60), now + timedelta(seconds=60))
-        stories = fill(sides, spans, per_request, int(now.timestamp() * 1e9))
+        subscribe(store, window.since)
+        stories, put_in = fill(sides, spans, per_request, int(now.timestamp() * 1e9))
         warm = min(_WARM, ids)
         if len(stories) < ids + warm:
             sys.exit(f"too few spans for {ids} ids: at least {(ids + warm) * 2 * per_request:,} are needed")
+        print(f"CPU of judging: {judge(store):.1f} s; waiting for merges", flush=True)
         wait_quiet(Collector(os.getpid(), 0, ""))
         sizes = {side.name: _bytes_per_span(side, directory, spans) for side in sides}
         table = ask(sides, spread(stories, ids + warm), window, warm)
+        ledger, exact = measure_ledger(store, put_in)
     finally:
         otel.close()
         store.close()
     show(table)
-    return line(table, sizes, spans)
+    if not exact:
+        sys.exit("WRONG: not every count is what was put in")
+    return line(table, sizes, spans, ledger)
 
 
-def fill(sides: Sequence[Side], spans: int, per_request: int, now_ns: int) -> list[Story]:
-    """Put the same spans into all sides; return a story per request, in order of time."""
+def fill(sides: Sequence[Side], spans: int, per_request: int, now_ns: int) -> tuple[list[Story], PutIn]:
+    """Put the same spans into all sides; return stories of what was delivered, in order of time, and counts of everything."""
     stories: list[Story] = []
+    put_in = PutIn()
     cpu = dict.fromkeys((side.name for side in sides), 0.0)
     began = printed = time.monotonic()
     done = 0
-    for payload, count, told in _batches(spans, per_request, now_ns):
+    for payload, count, told in _batches(spans, per_request, now_ns, put_in):
         for side in sides:
             before = time.process_time()
             side.insert(payload, f"batch-{done}")
@@ -126,21 +139,23 @@ def fill(sides: Sequence[Side], spans: int, per_request: int, now_ns: int) -> li
             printed = time.monotonic()
             print(f"{printed - began:6.1f} s  {done:>10,} spans in", flush=True)
     words = ", ".join(f"{name} {used:.1f} s" for name, used in cpu.items())
-    print(f"CPU of inserts, some merges in it: {words}; waiting for merges", flush=True)
-    return stories
+    print(f"CPU of inserts, some merges in it: {words}", flush=True)
+    return stories, put_in
 
 
-def _batches(spans: int, per_request: int, now_ns: int) -> Iterator[tuple[bytes, int, list[Story]]]:
-    """Requests put together, as the pump does."""
+def _batches(
+    spans: int, per_request: int, now_ns: int, put_in: PutIn
+) -> Iterator[tuple[bytes, int, list[Story]]]:
+    """Requests put together, as the pump does; each is counted."""
+    shape = Shape(_LASTING_S, _PER_FLOW, keyed=True, minted=True, troubled_every=_TROUBLED_EVERY)
     parts: list[bytes] = []
     told: list[Story] = []
     count = 0
-    for number, body in enumerate(
-        bodies(spans, per_request, now_ns, shape=Shape(_LASTING_S, _PER_FLOW, keyed=True))
-    ):
+    for number, body in enumerate(bodies(spans, per_request, now_ns, shape=shape)):
         parts.append(body.data)
         count += body.spans
-        if number % 2:
+        put_in.add(body)
+        if number % 2 and body.outcome is Outcome.SETTLED:
             told.append(body.story)
         if count >= _BATCH_SPANS:
             yield b"".join(parts), count, told
@@ -202,7 +217,7 @@ def show(table: Table) -> None:
             print(f"{f'{kind} {name}':<18}" + "".join(f"{figure:>10.1f}" for figure in figures))
 
 
-def line(table: Table, sizes: dict[str, float], spans: int) -> str:
+def line(table: Table, sizes: dict[str, float], spans: int, ledger: Mapping[str, float]) -> str:
     """One line for machines; `vs_otel_…`: how many times as much CPU the exporter's table takes."""
     words = [
         f"spans={spans}",
@@ -217,7 +232,8 @@ def line(table: Table, sizes: dict[str, float], spans: int) -> str:
             f"{kind}_cpu_ms={ours.cpu(50):.1f}",
             f"vs_otel_{kind}={theirs.cpu(50) / ours.cpu(50):.2f}",
         ]
-    return " ".join(words)
+    words += [f"{name}={figure:.1f}" for name, figure in ledger.items()]
+    return " ".join([*words, "exact=yes"])
 
 
 def _count(text: str) -> int:

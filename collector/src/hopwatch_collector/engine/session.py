@@ -10,6 +10,7 @@ import polars as pl
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from hopwatch_collector.engine.sqlfiles import with_settings
 from hopwatch_collector.errors import EngineUnavailable
 
 _READ: Final = {
@@ -48,7 +49,7 @@ class FrameSession:
             statement = statement.replace("{{" + key + "}}", text)
         try:
             found = self._client.raw_query(
-                statement, parameters=dict(parameters), settings=_READ, fmt="ArrowStream"
+                with_settings(statement, _READ), parameters=dict(parameters), fmt="ArrowStream"
             )
         except (ClickHouseError, OSError) as error:
             raise _unavailable(error) from error

@@ -17,7 +17,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 
 from hopwatch_collector.engine import schema
 from hopwatch_collector.engine.session import FrameSession
-from hopwatch_collector.engine.sqlfiles import sql_text
+from hopwatch_collector.engine.sqlfiles import sql_text, with_settings
 from hopwatch_collector.engine.upkeep import RetentionSettings, Upkeep
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable, QueryLimit
 
@@ -170,7 +170,8 @@ class Store:
         settings = (limits or QueryLimits()).settings()
         try:
             with self._reader() as client:
-                result = client.query(sql_text(sql_name), parameters=dict(params), settings=settings)
+                statement = with_settings(sql_text(sql_name), settings)
+                result = client.query(statement, parameters=dict(params))
                 return list(result.named_results())
         except ClickHouseError as error:
             raise _query_error(error) from error
