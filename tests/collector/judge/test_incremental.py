@@ -1,5 +1,6 @@
 """Judged bit by bit is judged as a whole: whatever comes when, and wherever it is interrupted."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -345,6 +346,24 @@ def test_more_than_a_batch_of_one_moment(store: Store, monkeypatch: pytest.Monke
     assert judge(store, clock).settle() == 90
     assert len(written(store)) == 90
     assert judge(store, clock).tick().more is False
+
+
+def test_a_clock_that_was_set_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is learnt after the host's clock was set back, and so bears an earlier moment, is judged all the same."""
+    clock = Clock()
+    take(store, sent("before"))
+    one = judge(store, clock)
+    one.settle()
+    store._writer.command("INSERT INTO touched SELECT day, at + INTERVAL 1 HOUR, message FROM touched")
+    ahead = time.time() - time.monotonic() + 3600.0
+    monkeypatch.setattr(store, "complete_until", lambda: int(time.time() * 1000) + 3_600_001)
+    monkeypatch.setattr(loop, "_wall_ahead", lambda: ahead)
+    one = judge(store, clock)
+    one.settle()  # by a clock an hour ahead
+    monkeypatch.undo()
+    take(store, sent("after"))
+    one.settle()
+    assert {row["destination"] for row in written(store)} == {"before", "after"}
 
 
 def test_what_is_settled_is_left_alone(store: Store) -> None:

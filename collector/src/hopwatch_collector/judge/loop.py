@@ -32,6 +32,8 @@ _LONGEST_S: Final = 1.0
 _AUDIT_EVERY_S: Final = 60.0
 _AUDITED: Final = 20
 _DECIDED: Final = ["message", "receiver", "cause"]
+_STEP_S: Final = 0.02
+_MARGIN_MS: Final = 1_000
 _REMEMBER_MS: Final = 10_000
 _BACKOFF_S: Final = (0.5, 10.0)
 
@@ -100,6 +102,7 @@ class Judge:
         self._written = -1
         self._next_due = 0
         self._looked_at = 0.0
+        self._wall_ahead = _wall_ahead()
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
@@ -190,6 +193,7 @@ class Judge:
 
     def _look(self, changes: Changes, now: int, until: int) -> tuple[list[bytes], int, bool]:
         """Return messages with new facts, up to when that is all of them, whether there are more; put others into pending."""
+        self._follow_clock()
         touched, upto, more = changes.touched(self._upto, until, BATCH)
         self._pending |= dict.fromkeys(changes.look(self._upto, now))
         self._pending |= dict.fromkeys(changes.skewed(self._offsets(now), now))
@@ -199,6 +203,15 @@ class Judge:
         if len(self._pending) < BATCH:
             self._pending |= dict.fromkeys(changes.concerned())
         return touched, upto, more
+
+    def _follow_clock(self) -> None:
+        """Begin further back where the host's clock was set back: what is learnt now bears moments that lie behind us."""
+        ahead = _wall_ahead()
+        back_s = self._wall_ahead - ahead
+        self._wall_ahead = ahead
+        if back_s > _STEP_S:
+            _log.warning("the clock was set back", seconds=round(back_s, 3))
+            self._upto -= int(back_s * 1000) + _MARGIN_MS
 
     def _judge(self, session: Session, messages: Sequence[bytes], now: int) -> int:
         known = self._changes.known if self._changes else None
@@ -293,6 +306,11 @@ class Judge:
                 return
             self._wake.wait(min(left, _IDLE_S))
             self._wake.clear()
+
+
+def _wall_ahead() -> float:
+    """How far the host's clock is ahead of one that nobody sets, in seconds."""
+    return time.time() - time.monotonic()
 
 
 def _live(session: Session) -> pl.DataFrame:
