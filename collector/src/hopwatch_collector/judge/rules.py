@@ -95,16 +95,17 @@ _ANYBODY: Final = Group(
 _RECEIVED: Final = Group(
     ("received",),
     (
-        Rule(
-            "settled.broker_confirmed",
-            _given("broker_done", "not last_failed", "done_means_processed"),
-            "processed, and the broker counts it as done",
-        ),
+        # To the broker a message that its receiver terminated is done too.
         Rule(
             "dead_lettered.term",
             _given("terminated_by_receiver"),
             "terminated by the receiver",
             "Look at the attempt's error: the handler refused the message for good.",
+        ),
+        Rule(
+            "settled.broker_confirmed",
+            _given("broker_done", "not last_failed", "done_means_processed"),
+            "processed, and the broker counts it as done",
         ),
         Rule(
             "unknown.missed_advisory",
