@@ -116,7 +116,7 @@ def written(store: Store) -> list[dict[str, Any]]:
         live = shaped(session.frame("current", {}), ledger.CURRENT)
         rows = shaped(session.frame("current_rows", {}), ledger.STORED)
     found = rows.join(live, on=ledger.LIVE, how="semi").unique(ledger.LIVE)
-    kept = found.drop("tenant", "version", "fingerprint", "broker", "day")
+    kept = found.drop("tenant", "version", "fingerprint", "day")
     told = [stored_row(row) for row in kept.iter_rows(named=True)]
     return sorted(told, key=lambda row: (row["message"], row["receiver"]))
 

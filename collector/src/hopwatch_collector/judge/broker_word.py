@@ -12,7 +12,8 @@ GONE: Final = "gone"
 _REST_S: Final = 7
 """Counters of a queue lag behind the messages by as much as the node's statistics do, five seconds by default."""
 _MAX_OFFSET: Final = 2**63 - 1
-_GROUP: Final = ["destination", "receiver", "partition"]
+_GROUP: Final = ["broker", "destination", "receiver", "partition"]
+_PLACED: Final = ["system", "broker", "topic", "receiver", "partition"]
 
 _NOW: Final = (
     "at", "first", "next", "done", "waiting", "in_hand", "published", "handed", "acked", "ttl_ms", "max_length",
@@ -39,7 +40,7 @@ def with_broker_evidence(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFram
 def _left(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
     return pairs.join(
         states,
-        left_on=["system", "topic", "receiver", "partition"],
+        left_on=_PLACED,
         right_on=STATE_KEY,
         how="left",
         maintain_order="left",
@@ -57,8 +58,10 @@ def _with_states(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
         # Once is enough: what came in uncounted then is still there, or dropped.
         takes_dead_letters=pl.col("uncounted").max() > 0,
     )
+    telling = evidence.telling.with_columns(tells=pl.lit(value=True))
     return (
         _left(pairs, last)
+        .join(telling, on=["system", "broker", "receiver"], how="left", maintain_order="left")
         .with_columns(
             pl.col(name).fill_null(0 if kind == pl.Int64 else "")
             for name, kind in last.schema.items()
@@ -66,7 +69,7 @@ def _with_states(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
         )
         .with_columns(
             pl.col("takes_dead_letters").fill_null(value=False),
-            tells=pl.col("receiver").is_in(list(evidence.telling))
+            tells=pl.col("tells").fill_null(value=False)
             # Of a message that its sender does not tell of, consumers tell under another name.
             & ~(pl.col("sender_seen") & (pl.col("producer") == "")),
         )
@@ -77,12 +80,12 @@ def _with_counters_then(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFra
     """RabbitMQ's counters before the message was sent, and once they had surely counted it."""
     queues = states.filter(pl.col("system") == "rabbitmq").sort("at")
     before = queues.select(
-        "receiver", "at", "first", "published", "handed", "acked", "state",
+        "broker", "receiver", "at", "first", "published", "handed", "acked", "state",
         held=pl.max_horizontal("waiting", 0) + pl.max_horizontal("in_hand", 0),
     ).rename({name: f"before_{name}" for name in ("first", "published", "handed", "acked", "state", "held")})  # fmt: skip
-    after = queues.select("receiver", "at", published_then="published")
+    after = queues.select("broker", "receiver", "at", published_then="published")
     rabbit = pairs.filter(pl.col("system") == "rabbitmq").select(
-        "pair", "receiver", "sent_at", "confirmed_at"
+        "pair", "broker", "receiver", "sent_at", "confirmed_at"
     )
     then = (
         rabbit.sort("sent_at")
@@ -90,7 +93,7 @@ def _with_counters_then(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFra
             before,
             left_on="sent_at",
             right_on="at",
-            by="receiver",
+            by=["broker", "receiver"],
             strategy="backward",
             check_sortedness=False,
         )
@@ -101,11 +104,11 @@ def _with_counters_then(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFra
             after,
             left_on="counted_by",
             right_on="at",
-            by="receiver",
+            by=["broker", "receiver"],
             strategy="backward",
             check_sortedness=False,
         )
-        .drop("at", "receiver", "sent_at", "confirmed_at", "counted_by")
+        .drop("at", "broker", "receiver", "sent_at", "confirmed_at", "counted_by")
     )
     known = pl.col("before_at").is_not_null() & (pl.col("before_state") != GONE)
     numbers = ["before_first", "before_published", "before_handed", "before_acked", "before_held"]
@@ -122,15 +125,13 @@ def _with_counters_then(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFra
 
 def _with_log_history(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
     """Of logs: whether one began behind the message before the receiver had read it; what was heard of its end."""
-    logs = pairs.filter(pl.col("offset") >= 0).select(
-        "pair", "system", "topic", "receiver", "partition", "offset", "there_next"
-    )
+    logs = pairs.filter(pl.col("offset") >= 0).select("pair", *_PLACED, "offset", "there_next")
     begins = states.group_by(*STATE_KEY, "first", "heard_from").agg(
         least_next=pl.col("next").min(), most_done=pl.col("done").max()
     )
     heard_from = pl.when(pl.col("heard_from") < 0).then(_MAX_OFFSET).otherwise("heard_from")
     told = (
-        logs.join(begins, left_on=["system", "topic", "receiver", "partition"], right_on=STATE_KEY)
+        logs.join(begins, left_on=_PLACED, right_on=STATE_KEY)
         .group_by("pair")
         .agg(
             began_behind=(
@@ -168,8 +169,11 @@ def _with_commits(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
         )
         .select("pair", "next_commit", "next_commit_at", "next_commit_last_at")
     )
-    heads = with_offset(evidence.commit_heads, evidence.clock_offsets).select(
-        *_GROUP, last_commit="offset", last_commit_at=corrected("last_at")
+    heads = (
+        with_offset(evidence.commit_heads, evidence.clock_offsets)
+        .select(*_GROUP, last_commit="offset", last_commit_at=corrected("last_at"))
+        .sort("last_commit_at", "last_commit")
+        .unique(_GROUP, keep="last")
     )
     return (
         pairs.join(nearest, on="pair", how="left", maintain_order="left")
@@ -214,15 +218,15 @@ def _with_advisory(pairs: pl.DataFrame, advisories: pl.DataFrame) -> pl.DataFram
     )
     told = (
         advisories.sort("kind")
-        .group_by("system", "receiver", "partition", "offset")
+        .group_by("system", "broker", "receiver", "partition", "offset")
         .agg(advised=pl.col("kind").first(), advised_at=pl.col("at").min())
     )
     return (
         pairs.with_columns(place=place)
         .join(
             told,
-            left_on=["system", "receiver", "place", "offset"],
-            right_on=["system", "receiver", "partition", "offset"],
+            left_on=["system", "broker", "receiver", "place", "offset"],
+            right_on=["system", "broker", "receiver", "partition", "offset"],
             how="left",
             maintain_order="left",
         )
@@ -239,14 +243,30 @@ def _with_polls(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
     )
     polls = evidence.polls.select(
         "system",
+        "broker",
         watched=pl.lit(value=True),
         polled_at="ok_at",
         poll_trouble="trouble",
         blind="blind",
         blind_to_streams=streams,
     )
-    return pairs.join(polls, on="system", how="left", maintain_order="left").with_columns(
+    named = pl.struct("system", "broker").is_in(
+        [{"system": system, "broker": name} for system, name in evidence.brokers.watched]
+    )
+    # One that was never reached may be the broker of whoever has no other.
+    unnamed = polls.filter(~named).sort("polled_at").unique("system", keep="last").drop("broker")
+    every = pl.concat([_polled(pairs, polls, ["system", "broker"]), _polled(pairs, unnamed, ["system"])])
+    first = every.unique("pair", keep="first", maintain_order=True)
+    return pairs.join(first, on="pair", how="left", maintain_order="left").with_columns(
         pl.col("watched").fill_null(value=False),
         pl.col("polled_at").fill_null(0),
         pl.col("poll_trouble", "blind", "blind_to_streams").fill_null(""),
+        broker_untold=(pl.col("broker") == "") & pl.col("system").is_in(list(evidence.brokers.several)),
+        others_watched=pl.col("system").is_in(polls["system"].unique().implode()),
     )
+
+
+def _polled(pairs: pl.DataFrame, polls: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+    return pairs.select("pair", "system", "broker").join(polls, on=by).select(
+        "pair", "watched", "polled_at", "poll_trouble", "blind", "blind_to_streams"
+    )  # fmt: skip

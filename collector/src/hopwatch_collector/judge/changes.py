@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from hopwatch_collector.judge.frames import SECOND, empty, shaped_or_empty
+from hopwatch_collector.judge.brokers import SYSTEMS, Brokers
+from hopwatch_collector.judge.frames import BROKERS, SECOND, empty, shaped_or_empty
 from hopwatch_collector.judge.reading import Session
 from hopwatch_collector.judge.subscriptions import lets_through
 
@@ -24,7 +25,7 @@ _FIREHOSE_LAG: Final = 5 * SECOND
 _STALE: Final = 30 * SECOND
 _DECLARATIONS_EVERY: Final = 2 * SECOND
 _SOURCES: Final = (
-    "durable_subscriptions", "brief_subscriptions", "receiver_states", "commits", "moves", "sightings",
+    "durable_subscriptions", "brief_subscriptions", "receiver_states", "commits", "moves", "sightings", "brokers",
 )  # fmt: skip
 _NEAR: Final = 30 * SECOND
 _FAR: Final = 2**62
@@ -34,8 +35,8 @@ _FAR_MS: Final = 10**13
 _REPEATED_MS: Final = 20 * 60_000
 """States are written again every quarter of an hour though they did not change."""
 
-_STATE = tuple[str, str, str, str]
-_SUBSCRIPTION = tuple[str, str, str, bool, int]
+_STATE = tuple[str, str, str, str, str]
+_SUBSCRIPTION = tuple[str, str, str, str, bool, int]
 
 
 @dataclass(slots=True)
@@ -79,11 +80,13 @@ class Changes:
     overlap_ms: int = 0
     """For so long what was learnt is read again, where others write too: rows become visible a little after the moment they bear."""
     states: dict[_STATE, _Stood] = field(default_factory=dict)
-    heads: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    heads: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
     subscriptions: dict[_SUBSCRIPTION, tuple[int, int, int]] = field(default_factory=dict)
     loaded: bool = False
     """Whether `states` has what was known when the last judge stopped."""
-    polled: dict[str, tuple[bool, str, int]] = field(default_factory=dict)
+    brokers: Brokers | None = None
+    """Which brokers there were; None: not looked yet."""
+    polled: dict[tuple[str, str], tuple[bool, str, int]] = field(default_factory=dict)
     declared: tuple[Any, ...] | None = None
     declared_at: int = 0
     known: dict[str, pl.DataFrame] = field(default_factory=dict)
@@ -140,6 +143,8 @@ class Changes:
         concerns: list[Concern] = []
         if "receiver_states" in news or not self.loaded:
             concerns += self._by_states(since)
+        if "brokers" in news or self.brokers is None:
+            concerns += self._by_brokers(known_before="brokers" not in news)
         concerns += self._by_polls(now)
         if "commits" in news:
             concerns += self._by_heads(since)
@@ -205,7 +210,7 @@ class Changes:
         if not self.session.in_use("receiver_states"):
             return
         for row in self.session.frame("changed_states", between).iter_rows(named=True):
-            key = (row["system"], row["destination"], row["receiver"], row["partition"])
+            key = (row["system"], row["broker"], row["destination"], row["receiver"], row["partition"])
             before = self.states.get(key)
             if before is not None and row["at"] <= before.at:
                 continue
@@ -221,13 +226,13 @@ class Changes:
             return
         recently = max(0, now // SECOND - 3600)
         polls = {
-            row["system"]: (row["ok_at"], row["blind"])
+            (row["system"], row["broker"]): (row["ok_at"], row["blind"])
             for row in self.session.frame("polls", {"since": recently}).iter_rows(named=True)
         }
-        for system, (ok_at, blind) in polls.items():
+        for (system, broker), (ok_at, blind) in polls.items():
             sees = ok_at >= now - _STALE
-            before = self.polled.get(system)
-            self.polled[system] = (sees, blind, ok_at)
+            before = self.polled.get((system, broker))
+            self.polled[system, broker] = (sees, blind, ok_at)
             if before is None or before[:2] != (sees, blind):
                 yield _open_rows("system = {system:String}", system=system)
             elif ok_at > before[2]:
@@ -237,29 +242,33 @@ class Changes:
                     system=system,
                     until=ok_at,
                 )
-        yield from self._at_rest(
-            polls.get("rabbitmq", (0, ""))[0], polls.get("rabbitmq-firehose", (0, ""))[0]
-        )
+        yield from self._at_rest({key: ok_at for key, (ok_at, _) in polls.items()})
 
-    def _at_rest(self, polled_at: int, firehose_until: int) -> Iterable[Concern]:
+    def _at_rest(self, polled: Mapping[tuple[str, str], int]) -> Iterable[Concern]:
         """Queues whose counters have stood still long enough to say something."""
         rested = []
+        polled_last = max((at for (system, _), at in polled.items() if system == "rabbitmq"), default=0)
+        firehose_until = max(
+            (at for (system, _), at in polled.items() if system == "rabbitmq-firehose"), default=0
+        )
         for key, stood in self.states.items():
+            name = self.brokers.name_of(*key[:2]) if self.brokers else ""
+            polled_at = polled.get(("rabbitmq", name), polled_last)
             heard = not firehose_until or firehose_until >= stood.at + _FIREHOSE_LAG
             if stood.rest_due and polled_at >= stood.at + _REST and heard:
                 stood.rest_due = False
-                rested.append(key[2])
+                rested.append(key[3])
         if rested:
             yield _open_rows(
                 "system = 'rabbitmq' AND receiver IN {receivers:Array(String)}", receivers=rested
             )
 
     def _by_heads(self, since: Mapping[str, int]) -> Iterable[Concern]:
-        for destination, receiver, partition, offset in self.session.frame(
+        for broker, destination, receiver, partition, offset in self.session.frame(
             "changed_heads", since
         ).iter_rows():
-            before = self.heads.get((destination, receiver, partition), -1)
-            self.heads[destination, receiver, partition] = offset
+            before = self.heads.get((broker, destination, receiver, partition), -1)
+            self.heads[broker, destination, receiver, partition] = offset
             if offset > before:
                 yield _in_log("kafka", destination, receiver, partition, before, offset)
 
@@ -278,15 +287,25 @@ class Changes:
                 offsets=sorted(found["offset"].unique()),
             )
 
+    def _by_brokers(self, *, known_before: bool) -> Iterable[Concern]:
+        """All that is open, where it is now known otherwise than before which broker is meant."""
+        told = shaped_or_empty(self.session.frame("brokers", {}), BROKERS)
+        before, self.brokers = self.brokers, Brokers.of(told)
+        self.known.pop("brokers", None)
+        if not known_before and before != self.brokers:
+            yield _open_rows("system IN {systems:Array(String)}", systems=list(SYSTEMS))
+
     def _by_subscriptions(self, since: Mapping[str, int], after: int) -> list[bytes]:
         """Messages sent since somebody came who is owed them, or went."""
         began: dict[str, dict[str, int]] = {}
         for row in self.session.frame("changed_subscriptions", since).iter_rows(named=True):
-            key = (row["system"], row["pattern"], row["receiver"], bool(row["durable"]), row["resource"])
+            key = (
+                row["system"], row["broker"], row["pattern"], row["receiver"], bool(row["durable"]), row["resource"],
+            )  # fmt: skip
             now = (row["first_at"], row["last_at"], row["unsubscribed_at"])
-            moment = _since_when(self.subscriptions.get(key), now, durable=key[3])
+            moment = _since_when(self.subscriptions.get(key), now, durable=key[4])
             self.subscriptions[key] = now
-            if moment is None or (row["learnt_at"] <= after - self.overlap_ms and key[3] and not now[2]):
+            if moment is None or (row["learnt_at"] <= after - self.overlap_ms and key[4] and not now[2]):
                 continue
             patterns = began.setdefault(row["system"], {})
             patterns[row["pattern"]] = min(moment, patterns.get(row["pattern"], moment))
@@ -329,7 +348,7 @@ _CLOCK_BACK_S: Final = 900
 
 def _moved(key: _STATE, before: _Stood | None, now: _Stood) -> Iterable[Concern]:
     """What a change of a receiver's state concerns: of a log the offsets that it passed, of a queue all that rests on counters."""
-    system, destination, receiver, partition = key
+    system, _, destination, receiver, partition = key
     if before is None or before.other != now.other:
         place = "receiver = {receiver:String} AND system = {system:String}"
         yield _open_rows(place, receiver=receiver, system=system)

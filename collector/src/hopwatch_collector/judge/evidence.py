@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from hopwatch_collector.judge.brokers import Brokers
 from hopwatch_collector.judge.frames import (
     ADVISORIES,
     COMMITS,
@@ -16,13 +17,17 @@ from hopwatch_collector.judge.frames import (
     SEEKS,
     STATES,
     SUBSCRIPTIONS,
+    TELLING,
     empty,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What there is of some messages. All times are µs since 1970, as they were told; 0 stands for never."""
+    """What there is of some messages. All times are µs since 1970, as they were told; 0 stands for never.
+
+    Brokers are named as `brokers` says, whatever was told of them.
+    """
 
     facts: pl.DataFrame = field(default_factory=lambda: empty(FACTS))
     """The ledger's rows of the messages, folded: one per message, receiver, attempt and hop."""
@@ -46,9 +51,10 @@ class Evidence:
     """What a broker said of single offsets."""
     polls: pl.DataFrame = field(default_factory=lambda: empty(POLLS))
     """When each kind of broker could last be asked."""
-    telling: frozenset[str] = frozenset()
+    telling: pl.DataFrame = field(default_factory=lambda: empty(TELLING))
     """Receivers whose consumers tell what they receive."""
     deadlines: pl.DataFrame = field(default_factory=lambda: empty(DEADLINES))
+    brokers: Brokers = field(default_factory=Brokers)
     firehose_from: int = 0
     """Since when RabbitMQ's firehose was heard without a gap, and until when."""
     firehose_until: int = 0

@@ -12,7 +12,7 @@ ALWAYS: Final = 10_382_256_000_000_000
 SECOND: Final = 1_000_000
 
 SIDE_KEY: Final = ["message", "receiver"]
-STATE_KEY: Final = ["system", "destination", "receiver", "partition"]
+STATE_KEY: Final = ["system", "broker", "destination", "receiver", "partition"]
 
 KEYS: Final = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
 
@@ -28,6 +28,7 @@ FACTS: Final[Schema] = {
     "ended_at": pl.Int64,
     "call": pl.Boolean,
     "system": pl.String,
+    "broker": pl.String,
     "destination": pl.String,
     "service": pl.String,
     "peer": pl.String,
@@ -49,6 +50,7 @@ FACTS: Final[Schema] = {
 
 SUBSCRIPTIONS: Final[Schema] = {
     "system": pl.String,
+    "broker": pl.String,
     "pattern": pl.String,
     "receiver": pl.String,
     "durable": pl.Boolean,
@@ -90,6 +92,7 @@ STATES: Final[Schema] = {
 }  # fmt: skip
 
 COMMITS: Final[Schema] = {
+    "broker": pl.String,
     "destination": pl.String,
     "receiver": pl.String,
     "partition": pl.String,
@@ -100,6 +103,7 @@ COMMITS: Final[Schema] = {
 }
 
 SEEKS: Final[Schema] = {
+    "broker": pl.String,
     "destination": pl.String,
     "receiver": pl.String,
     "partition": pl.String,
@@ -111,6 +115,7 @@ SEEKS: Final[Schema] = {
 
 ADVISORIES: Final[Schema] = {
     "system": pl.String,
+    "broker": pl.String,
     "receiver": pl.String,
     "partition": pl.String,
     "offset": pl.Int64,
@@ -120,9 +125,22 @@ ADVISORIES: Final[Schema] = {
 
 POLLS: Final[Schema] = {
     "system": pl.String,
+    "broker": pl.String,
     "ok_at": pl.Int64,
     "trouble": pl.String,
     "blind": pl.String,
+}
+
+BROKERS: Final[Schema] = {
+    "system": pl.String,
+    "told": pl.String,
+    "name": pl.String,
+}
+
+TELLING: Final[Schema] = {
+    "system": pl.String,
+    "broker": pl.String,
+    "receiver": pl.String,
 }
 
 DEADLINES: Final[Schema] = {

@@ -7,6 +7,7 @@ import polars as pl
 
 from hopwatch_collector.judge import messages as seen
 from hopwatch_collector.judge.broker_word import with_broker_evidence
+from hopwatch_collector.judge.brokers import SYSTEMS
 from hopwatch_collector.judge.evidence import Evidence
 from hopwatch_collector.judge.frames import ALWAYS, SECOND
 from hopwatch_collector.judge.histogram import bucket_of
@@ -15,6 +16,10 @@ from hopwatch_collector.judge.rules import RULES
 from hopwatch_collector.judge.signals import COMMIT_AHEAD, Moment, with_signals
 from hopwatch_collector.judge.subscriptions import entitlements
 
+_UNWATCHED: Final = (
+    "no_receiver", "waiting.no_evidence", "overdue.no_evidence", "overdue.declared", "unknown.not_stored",
+)  # fmt: skip
+"""Causes that a broker's word would replace: of these it is said that theirs is not watched."""
 _NO_ID: Final = bytes(16)
 _c = pl.col
 
@@ -23,7 +28,7 @@ OPEN: Final = frozenset({"waiting", "overdue", "in_flight", "stuck", "unknown", 
 
 DELIVERY_COLUMNS: Final = (
     "day", "message", "receiver", "minute", "verdict", "cause", "detail", "open", "since", "due_at", "next_at", "witnesses", "system",
-    "destination", "producer", "consumer", "trace_id", "flow", "keys", "partition", "offset", "pending", "conversation",
+    "broker", "destination", "producer", "consumer", "trace_id", "flow", "keys", "partition", "offset", "pending", "conversation",
     "attempts", "call", "declared", "outcome", "publish_reason", "sender_seen", "failed", "first_at", "sent_at",
     "received_at", "settled_at", "sender_off_us", "receiver_off_us", "backwards", "received_in", "settled_in", "worked_for",
 )  # fmt: skip
@@ -48,6 +53,11 @@ _SIDE: Final = {
     "dead_reason": "dead_reason",
     "dead_at": "dead_at",
     "off_us": "receiver_off_us",
+    "system": "own_system",
+    "broker": "own_broker",
+    "destination": "own_destination",
+    "partition": "own_partition",
+    "offset": "own_offset",
 }
 
 
@@ -63,16 +73,40 @@ def paired(evidence: Evidence) -> pl.DataFrame:
     destinations = known.filter("sender_seen").select("system", "destination").unique()
     found = pairs(known, sides, evidence.message_events, entitlements(evidence, destinations))
     of_receivers = sides.filter(_c("receiver") != "")  # without a receiver, the sender's side is nobody's
-    return found.join(
+    both = found.join(
         of_receivers.select("message", "receiver", *(_c(name).alias(own) for name, own in _SIDE.items())),
         on=["message", "receiver"],
         how="left",
     ).with_columns(
         _c("attempts", "received_at", "last_started_at", "last_ended_at", "acknowledged_at", "dead_at", "receiver_off_us").fill_null(0),
-        _c("pending").fill_null(-1),
-        _c("consumer", "last_settle", "last_error", "last_reason", "acknowledged_by", "dead_reason").fill_null(""),
+        _c("pending", "own_offset").fill_null(-1),
+        _c(
+            "consumer", "last_settle", "last_error", "last_reason", "acknowledged_by", "dead_reason", "own_system", "own_broker",
+            "own_destination", "own_partition",
+        ).fill_null(""),
         _c("last_failed", "acknowledged", "processed", "dead").fill_null(value=False),
     )  # fmt: skip
+    return _where_received(both)
+
+
+def _where_received(found: pl.DataFrame) -> pl.DataFrame:
+    """Judge each receiver by where it took the message from: a copy lies at a place of its own."""
+    other_broker = (_c("own_broker") != "") & (_c("broker") != "") & (_c("own_broker") != _c("broker"))
+    other_topic = (
+        (_c("system") == "kafka")
+        & (_c("own_destination") != "")
+        & (_c("own_destination") != _c("destination"))
+    )
+    brokered = ~_c("call") & (_c("attempts") > 0) & _c("own_system").is_in(SYSTEMS)
+    copied = brokered & ((_c("own_system") != _c("system")) | other_broker | other_topic)
+    own_place = copied | (_c("own_offset") >= 0)
+    return found.with_columns(copied=copied, own_place=own_place).with_columns(
+        system=pl.when("copied").then("own_system").otherwise("system"),
+        broker=pl.when(_c("copied") | (_c("broker") == "")).then("own_broker").otherwise("broker"),
+        destination=pl.when("copied").then("own_destination").otherwise("destination"),
+        partition=pl.when("own_place").then("own_partition").otherwise("partition"),
+        offset=pl.when("own_place").then("own_offset").otherwise("offset"),
+    ).drop("own_system", "own_broker", "own_destination", "own_partition", "own_offset", "own_place")  # fmt: skip
 
 
 def weighed(
@@ -223,6 +257,7 @@ def _detail() -> pl.Expr:
         .when(_c("not_published")).then(pl.when(_c("publish_reason") != "").then("publish_reason").otherwise("publish_error"))
         .when(cause == "failed.callee_unseen").then("publish_error")
         .when(cause == "unknown.broker_unreachable").then("poll_trouble")
+        .when(~_c("watched") & _c("others_watched") & (_c("broker") != "") & cause.is_in(_UNWATCHED)).then(pl.concat_str(pl.lit("its broker, "), "broker", pl.lit(", is not watched")))
         .when(cause.is_in(["unknown.missing_permissions", "unknown.no_permission"])).then("blind")
         .when(failed).then(pl.when(_c("last_error") == "").then("last_reason").otherwise("last_error"))
         .when(_c("nacked") | cause.str.ends_with("term")).then("last_reason")

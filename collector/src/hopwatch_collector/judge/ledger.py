@@ -103,7 +103,7 @@ class Changes:
 def changes(current: pl.DataFrame, judged: pl.DataFrame) -> Changes:
     """Return what changes the current rows of some messages (by CURRENT) into what was judged of them."""
     new = shaped(
-        judged.with_columns(tenant=pl.lit(""), broker=pl.lit(""), version=pl.lit(1), fingerprint=pl.lit(0)),
+        judged.with_columns(tenant=pl.lit(""), version=pl.lit(1), fingerprint=pl.lit(0)),
         STORED,
     )
     new = new.with_columns(fingerprint=_fingerprint(new))

@@ -14,8 +14,14 @@ _NO_ID: Final = bytes(16)
 
 _attempted: Final = pl.col("attempt") > 0
 _ended_well: Final = _attempted & ~pl.col("failed") & (pl.col("ended_at") > 0)
+_placed: Final = pl.col("offset") >= 0
 _acknowledged: Final = _ended_well & pl.col("settle").is_in(["ack", "auto", ""])
 """Not everyone reports settlement: of such a receiver all that can be known is that it ended without error."""
+
+
+def _last_told(name: str) -> pl.Expr:
+    told = pl.col(name).filter(pl.col(name) != "")
+    return pl.coalesce(pl.col(name).filter(_placed & (pl.col(name) != "")).last(), told.last(), pl.lit(""))
 
 
 def sides(facts: pl.DataFrame, offsets: Mapping[int, int]) -> pl.DataFrame:
@@ -33,14 +39,16 @@ def sides(facts: pl.DataFrame, offsets: Mapping[int, int]) -> pl.DataFrame:
         confirmed_at=pl.col("ended_at").max(),
         call=pl.col("call").any(),
         system=pl.col("system").max(),
-        destination=pl.col("destination").max(),
+        destination=_last_told("destination"),
         service=pl.col("service").max(),
         peer=pl.col("peer").max(),
         trace_id=pl.col("trace_id").max(),
         flow=pl.col("flow").max(),
         outcome=pl.col("outcome").max(),
-        partition=pl.col("partition").max(),
-        offset=pl.col("offset").max(),
+        # A place is told as a whole: of several the last one that names an offset, else the last that names any part of it.
+        broker=_last_told("broker"),
+        partition=_last_told("partition"),
+        offset=pl.col("offset").filter(_placed).last().fill_null(-1),
         conversation=pl.col("conversation").max(),
         attempts=pl.max_horizontal(pl.col("attempt").max(), _attempted.sum().cast(pl.Int64)),
         received_at=pl.col("started_at").filter(_attempted).min().fill_null(0),
@@ -72,6 +80,25 @@ def messages(found: pl.DataFrame) -> pl.DataFrame:
     def sender(name: str) -> pl.Expr:
         return pl.col(name).filter(is_sender).first()
 
+    def as_sent(name: str) -> pl.Expr:
+        """Whether a side says the same as the sender, or one of them says nothing."""
+        sent = sender(name).fill_null("")
+        return (sent == "") | (pl.col(name) == "") | (pl.col(name) == sent)
+
+    # A copy at another broker or topic has a place of its own.
+    there = (
+        _placed
+        & as_sent("broker")
+        & as_sent("system")
+        & (as_sent("destination") | (pl.col("system") != "kafka"))
+    )
+
+    def place(name: str) -> pl.Expr:
+        """Where the sender put it; where it does not tell, where receivers took it from."""
+        return pl.coalesce(
+            pl.col(name).filter(is_sender & _placed).first(), pl.col(name).filter(there).first()
+        )
+
     whole = found.group_by("message", maintain_order=True).agg(
         sender_seen=is_sender.any(),
         receiver_seen=(~is_sender & (pl.col("attempts") > 0)).any(),
@@ -82,7 +109,12 @@ def messages(found: pl.DataFrame) -> pl.DataFrame:
         call=pl.col("call").any(),
         # Told while it was open: its answer had begun.
         streaming=(pl.col("call") & (pl.col("outcome") == "sent")).any(),
-        system=pl.col("system").max(),
+        system=pl.when(pl.col("call").any())
+        .then(pl.col("system").max())
+        .otherwise(pl.coalesce(sender("system"), pl.col("system").max())),
+        broker=pl.coalesce(
+            pl.col("broker").filter(is_sender & (pl.col("broker") != "")).first(), pl.col("broker").max()
+        ),
         sender_says=sender("destination").fill_null(""),
         receiver_says=pl.col("destination").filter(~is_sender).max().fill_null(""),
         producer=sender("service").fill_null(""),
@@ -94,8 +126,8 @@ def messages(found: pl.DataFrame) -> pl.DataFrame:
         publish_reason=sender("last_reason").fill_null(""),
         publish_error=sender("last_error").fill_null(""),
         publish_failed=sender("last_failed").fill_null(value=False),
-        partition=pl.col("partition").max(),
-        offset=pl.col("offset").max(),
+        partition=pl.coalesce(place("partition"), pl.col("partition").max()),
+        offset=place("offset").fill_null(-1),
         conversation=pl.col("conversation").max(),
         day=pl.col("day").min(),
     )

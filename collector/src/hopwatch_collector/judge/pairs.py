@@ -20,7 +20,7 @@ def pairs(
     known = _with_events(messages, events)
     titles = _titles(known, entitlements)
     about = known.join(_summed_up(titles), on="message", how="left").with_columns(
-        pl.col("has_plain", "has_valid", "has_expected", "has_maybe").fill_null(value=False)
+        pl.col("has_plain", "has_valid", "has_expected", "has_maybe", "has_untold").fill_null(value=False)
     )
     went_to = _went_to(events)
     seen = sides.filter(pl.col("receiver") != "").select(_PAIR)
@@ -70,8 +70,10 @@ def _went_to(events: pl.DataFrame) -> pl.DataFrame:
 def _titles(messages: pl.DataFrame, entitlements: pl.DataFrame) -> pl.DataFrame:
     """Every entitlement that holds, or nearly held, when a message was sent."""
     wanted = messages.filter(pl.col("sender_seen") & ~pl.col("call") & (pl.col("destination") != ""))
-    all_titles = wanted.select("message", "system", "destination", "sent_at", "confirmed_at").join(
-        entitlements, on=["system", "destination"]
+    all_titles = (
+        wanted.select("message", "system", "broker", "destination", "sent_at", "confirmed_at")
+        .join(entitlements, on=["system", "destination"], suffix="_of_title")
+        .filter(pl.col("declared") | (pl.col("broker_of_title") == pl.col("broker")) | pl.col("any_broker"))
     )
     began, ends = pl.col("from_at"), pl.col("until_at")
     in_time = pl.col("sent_at") <= ends
@@ -81,13 +83,13 @@ def _titles(messages: pl.DataFrame, entitlements: pl.DataFrame) -> pl.DataFrame:
         # Titles of then, whatever they are worth, and of a little later: brokers are not asked all the time.
         near=in_time & ~pl.col("declared") & (began <= pl.col("sent_at") + 30 * SECOND),
     ).filter(pl.col("entitled") | pl.col("near")).with_columns(
-        plain=pl.col("entitled") & ~pl.col("otherwise") & ~pl.col("maybe") & ~pl.col("declared"),
+        plain=pl.col("entitled") & ~pl.col("otherwise") & ~pl.col("maybe") & ~pl.col("any_broker") & ~pl.col("declared"),
         expected=pl.col("entitled") & pl.col("declared"),
     ).with_columns(
         # What is for all else counts only where nothing plain does.
         valid=pl.when(pl.col("plain").any().over("message"))
         .then("plain")
-        .otherwise(pl.col("entitled") & pl.col("otherwise"))
+        .otherwise(pl.col("entitled") & pl.col("otherwise") & ~pl.col("any_broker"))
     )  # fmt: skip
 
 
@@ -97,6 +99,7 @@ def _summed_up(titles: pl.DataFrame) -> pl.DataFrame:
         has_valid=pl.col("valid").any(),
         has_expected=pl.col("expected").any(),
         has_maybe=(pl.col("entitled") & pl.col("maybe")).any(),
+        has_untold=(pl.col("entitled") & pl.col("any_broker")).any(),
     )
 
 
@@ -158,6 +161,7 @@ def _with_titles(every: pl.DataFrame, titles: pl.DataFrame, went_to: pl.DataFram
         owed=owed,
         kept=pl.when(traced).then("went_there").otherwise("has_durable_title"),
         maybe_owed=~pl.col("has_valid") & ~traced & pl.col("has_maybe"),
+        maybe_subscribed=~traced & pl.col("has_untold"),
         declared=pl.when(~pl.col("is_expected"))
         .then(pl.lit(""))
         .when("has_title")
@@ -165,4 +169,13 @@ def _with_titles(every: pl.DataFrame, titles: pl.DataFrame, went_to: pl.DataFram
         .when(pl.col("is_near") | pl.col("may_be_client"))
         .then(pl.lit("doubtful"))
         .otherwise(pl.lit("alone")),
-    ).drop(*flags, "has_plain", "has_valid", "has_expected", "has_maybe", "was_routed", "receiver_seen")
+    ).drop(
+        *flags,
+        "has_plain",
+        "has_valid",
+        "has_expected",
+        "has_maybe",
+        "has_untold",
+        "was_routed",
+        "receiver_seen",
+    )

@@ -6,9 +6,11 @@ from typing import Any, Final, Protocol
 
 import polars as pl
 
+from hopwatch_collector.judge.brokers import SYSTEMS, Brokers
 from hopwatch_collector.judge.evidence import Evidence
 from hopwatch_collector.judge.frames import (
     ADVISORIES,
+    BROKERS,
     COMMITS,
     DEADLINES,
     EXPECTED,
@@ -19,6 +21,7 @@ from hopwatch_collector.judge.frames import (
     SEEKS,
     STATES,
     SUBSCRIPTIONS,
+    TELLING,
     Schema,
     empty,
     shaped_or_empty,
@@ -67,25 +70,31 @@ class EvidenceReader:
     def of_messages(self, messages: Sequence[bytes], offsets: Callable[[int], Mapping[int, int]]) -> Evidence:
         """Return what there is of the messages (16 bytes each) and of subscriptions; `offsets`: of clocks around a moment (µs)."""
         self._session.pick(messages)
-        facts = self._frame("facts", FACTS)
+        brokers = self._brokers()
+        facts = brokers.named(self._frame("facts", FACTS))
         if facts.is_empty():
             return Evidence()
         latest: Any = facts["started_at"].max()
-        evidence = Evidence(facts=facts, clock_offsets=offsets(int(latest)))
+        evidence = Evidence(facts=facts, brokers=brokers, clock_offsets=offsets(int(latest)))
         at = _bearings(evidence)
         around = {"since": max(0, at.since - 120 - at.slack), "until": at.until + 60 + at.slack}
         return replace(
             evidence,
             message_events=self._frame("message_events", MESSAGE_EVENTS, "told"),
-            durable=self._kept("durable_subscriptions", SUBSCRIPTIONS, "durable_subscriptions"),
-            brief=self._frame("brief_subscriptions", SUBSCRIPTIONS, "brief_subscriptions", around),
+            durable=brokers.named(
+                self._kept("durable_subscriptions", SUBSCRIPTIONS, "durable_subscriptions")
+            ),
+            brief=brokers.named(
+                self._frame("brief_subscriptions", SUBSCRIPTIONS, "brief_subscriptions", around)
+            ),
             expected=self._kept("expected_subscriptions", EXPECTED, "declared"),
             deadlines=self._kept("deadline_rules", DEADLINES, "deadline_rules"),
         )
 
     def of_brokers(self, evidence: Evidence, pairs: pl.DataFrame, now: int) -> Evidence:
         """Add what brokers say of the receivers in `pairs`, as known at the moment `now` (µs)."""
-        brokered = pairs.filter(pl.col("system").is_in(["kafka", "nats", "rabbitmq"]))
+        brokered = pairs.filter(pl.col("system").is_in(SYSTEMS))
+        brokers = evidence.brokers
         recently = max(0, now // SECOND - _DAY_S)
         evidence = replace(evidence, polls=self._frame("polls", POLLS, "watches", {"since": recently}))
         if brokered.is_empty():
@@ -97,12 +106,16 @@ class EvidenceReader:
         from_at, until_at = self._firehose(recently)
         evidence = replace(
             evidence,
-            states=self._frame("receiver_states", STATES, "receiver_states", {**named, "since": first}),
-            latest_states=self._frame(
-                "latest_receiver_states",
-                STATES,
-                "receiver_states",
-                {**named, "since": max(0, first - _DAY_S), "until": first},
+            states=brokers.named(
+                self._frame("receiver_states", STATES, "receiver_states", {**named, "since": first})
+            ),
+            latest_states=brokers.named(
+                self._frame(
+                    "latest_receiver_states",
+                    STATES,
+                    "receiver_states",
+                    {**named, "since": max(0, first - _DAY_S), "until": first},
+                )
             ),
             firehose_from=from_at,
             firehose_until=until_at,
@@ -112,10 +125,12 @@ class EvidenceReader:
         moved = {**named, "since": max(0, at.since - 60 - at.slack)}
         evidence = replace(
             evidence,
-            commits=self._commits(brokered, named["receivers"]),
-            commit_heads=self._frame("commit_heads", COMMITS, "commits", named),
-            seeks=self._frame("seeks", SEEKS, "moves", moved),
-            advisories=self._frame("advisories", ADVISORIES, "sightings", {**named, "offsets": offsets}),
+            commits=brokers.named(self._commits(brokered, named["receivers"]), "kafka"),
+            commit_heads=brokers.named(self._frame("commit_heads", COMMITS, "commits", named), "kafka"),
+            seeks=brokers.named(self._frame("seeks", SEEKS, "moves", moved), "kafka"),
+            advisories=brokers.named(
+                self._frame("advisories", ADVISORIES, "sightings", {**named, "offsets": offsets})
+            ),
         )
         return self._with_telling(evidence, named)
 
@@ -124,8 +139,11 @@ class EvidenceReader:
         said = (evidence.states, evidence.latest_states, evidence.commit_heads, evidence.commits)
         if all(frame.is_empty() for frame in said):
             return evidence
-        found = self._frame("telling", {"receiver": pl.String}, "telling", named)
-        return replace(evidence, telling=frozenset(found["receiver"]))
+        found = evidence.brokers.named(self._frame("telling", TELLING, "telling", named))
+        return replace(evidence, telling=found.unique())
+
+    def _brokers(self) -> Brokers:
+        return Brokers.of(self._kept("brokers", BROKERS, "brokers"))
 
     def _firehose(self, since: int) -> tuple[int, int]:
         if not self._session.in_use("told"):

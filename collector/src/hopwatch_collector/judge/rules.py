@@ -317,6 +317,23 @@ _CALL: Final = Group(
     ),
 )
 
+_BROKER_UNTOLD: Final = (
+    "several brokers of this kind are known, and which of them it went through was not told",
+    "the broker's identity from sender and receivers: an instrumented client that tells it",
+)
+
+_WHICH_BROKER: Final = Group(
+    ("broker_untold",),
+    (
+        Rule(
+            "waiting.no_evidence",
+            _given("not waits_too_long"),
+            "no sign of delivery yet (no broker evidence)",
+        ),
+        Rule("unknown.which_broker", _given(), _BROKER_UNTOLD[0], needs=_BROKER_UNTOLD[1]),
+    ),
+)
+
 _DECLARED: Final = Group(
     ("only_declared",),
     (
@@ -578,6 +595,12 @@ _NOBODY: Final = Group(
             "no sign of a receiver yet (no broker evidence)",
         ),
         Rule(
+            "unknown.which_broker",
+            _given("subscriber_broker_untold"),
+            _BROKER_UNTOLD[0],
+            needs=_BROKER_UNTOLD[1],
+        ),
+        Rule(
             "unknown.header_routing",
             _given("maybe_owed"),
             "where it went depends on more than its routing key, its headers perhaps: needs a consumer's word",
@@ -650,6 +673,7 @@ _NOT_RECEIVED: Final = Group(
             "the broker removed it from the log before this receiver read it",
             "Speed the receiver up or keep messages longer: retention removed what it had not read.",
         ),
+        _WHICH_BROKER,
         _DECLARED,
         # A commit may be seen before the processing it is about.
         _READ,

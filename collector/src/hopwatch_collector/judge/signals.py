@@ -231,6 +231,8 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     "only_declared": _is("declared", "alone", "doubtful")
     & (_is("system", "rabbitmq") | ~_is("broker_word", "holds", "in hand", "ended unheard")),
     "receiver_tells": _c("tells"),
+    "broker_untold": _c("broker_untold"),
+    "subscriber_broker_untold": _c("maybe_subscribed"),
     # Positions.
     "committed_past": _c("committed_past"),
     "seeked_past": _c("seek_forward"),

@@ -7,6 +7,7 @@ from typing import Final
 
 import polars as pl
 
+from hopwatch_collector.judge.brokers import UNTOLD
 from hopwatch_collector.judge.clocks import corrected, with_offset
 from hopwatch_collector.judge.evidence import Evidence
 from hopwatch_collector.judge.frames import ALWAYS, SECOND
@@ -15,12 +16,13 @@ _HELD_FOR_S: Final = 45
 """Subscriptions without a broker behind them last while reports come, every 15 s: three missed in a row end them."""
 
 _MARKS: Final = "\x1f"
-_SUBSCRIPTION: Final = ["system", "pattern", "receiver", "resource"]
+_SUBSCRIPTION: Final = ["system", "broker", "pattern", "receiver", "resource"]
 
 _AMQP_PREFIX: Final = re.compile(r"^(.*?:)(?:[^:]*\.)?(?:\*|#)(?:\.|$)")
 
 ENTITLED_SCHEMA: Final = {
     "system": pl.String,
+    "broker": pl.String,
     "destination": pl.String,
     "receiver": pl.String,
     "durable": pl.Boolean,
@@ -28,6 +30,7 @@ ENTITLED_SCHEMA: Final = {
     "until_at": pl.Int64,
     "otherwise": pl.Boolean,
     "maybe": pl.Boolean,
+    "any_broker": pl.Boolean,
     "declared": pl.Boolean,
     "bare": pl.String,
 }
@@ -44,6 +47,8 @@ def entitlements(evidence: Evidence, destinations: pl.DataFrame) -> pl.DataFrame
         "expression",
         "from_at",
         "until_at",
+        broker=pl.lit(UNTOLD),
+        any_broker=pl.lit(value=False),
         durable=pl.lit(value=True),
         declared=pl.lit(value=True),
     )
@@ -56,7 +61,11 @@ def entitlements(evidence: Evidence, destinations: pl.DataFrame) -> pl.DataFrame
         ]
     )  # fmt: skip
     matched = _matched(patterns, destinations)
-    told = matched.filter(~pl.col("declared")).join(spells, on=["system", "pattern"])
+    # Of several brokers, it may be any whose subscriber does not tell which one it means.
+    untold = (pl.col("broker") == UNTOLD) & pl.col("system").is_in(list(evidence.brokers.several))
+    told = matched.filter(~pl.col("declared")).join(
+        spells.with_columns(any_broker=untold), on=["system", "pattern"]
+    )
     wanted = matched.filter("declared").join(
         expected.drop("durable", "declared"), on=["system", "pattern", "prefix", "expression"]
     ).with_columns(durable=pl.lit(value=True))  # fmt: skip
@@ -90,7 +99,7 @@ def _while_reported(evidence: Evidence) -> pl.DataFrame:
     reports = _without_known_clients(evidence.brief)
     if reports.is_empty():
         return pl.DataFrame(
-            schema=dict.fromkeys(["system", "pattern", "receiver"], pl.String)
+            schema=dict.fromkeys(["system", "broker", "pattern", "receiver"], pl.String)
             | {"resource": pl.UInt64, "durable": pl.Boolean, "from_at": pl.Int64, "until_at": pl.Int64}
         )
     left = (

@@ -1,6 +1,6 @@
 -- How receivers stand of whom something was learnt after a moment. Times in µs. Parameters: after, until (ms).
 SELECT
-    system, destination, receiver, partition, toUnixTimestamp64Micro(max(s.at)) AS at,
+    system, broker, destination, receiver, partition, toUnixTimestamp64Micro(max(s.at)) AS at,
     argMax((s.first, s.next, s.done, s.state, s.heard_from, s.in_hand, s.uncounted, s.published, s.handed, s.acked, s.waiting), s.at) AS stands,
     tupleElement(stands, 1) AS first, tupleElement(stands, 2) AS next, tupleElement(stands, 3) AS done, tupleElement(stands, 4) AS state,
     concat(
@@ -14,4 +14,4 @@ FROM receiver_states AS s
 WHERE s.seen_at > fromUnixTimestamp64Milli({after:Int64}, 'UTC') AND s.seen_at <= fromUnixTimestamp64Milli({until:Int64}, 'UTC')
     AND s.at > fromUnixTimestamp64Milli({after:Int64}, 'UTC') - INTERVAL 10 MINUTE
     AND day >= toDate(fromUnixTimestamp64Milli({after:Int64}, 'UTC') - INTERVAL 10 MINUTE)
-GROUP BY system, destination, receiver, partition
+GROUP BY system, broker, destination, receiver, partition

@@ -1,8 +1,8 @@
 -- Every subscription that lasts while nobody is connected. Times in µs.
 SELECT
-    system, pattern, receiver, 1 AS durable, resource,
+    system, broker, pattern, receiver, 1 AS durable, resource,
     toUnixTimestamp64Micro(min(s.first_at)) AS first_at,
     toUnixTimestamp64Micro(max(s.last_at)) AS last_at,
     toUnixTimestamp64Micro(max(s.unsubscribed_at)) AS unsubscribed_at
 FROM durable_subscriptions AS s
-GROUP BY system, pattern, receiver, resource
+GROUP BY system, broker, pattern, receiver, resource

@@ -6,6 +6,7 @@ SELECT
     toUnixTimestamp64Micro(max(l.ended_at)) AS ended_at,
     max(l.call) > 0 AS call,
     max(l.system) AS system,
+    max(l.broker) AS broker,
     max(l.destination) AS destination,
     max(l.service) AS service,
     max(l.peer) AS peer,

@@ -15,3 +15,6 @@ UNION ALL
 SELECT 'moves' AS source, toUnixTimestamp64Milli(max(m.seen_at)) AS at FROM moves AS m WHERE day >= first_day - 1
 UNION ALL
 SELECT 'sightings' AS source, toUnixTimestamp64Milli(max(a.seen_at)) AS at FROM sightings AS a WHERE day >= first_day - 1
+UNION ALL
+-- Whoever tells of a broker tells so again and again: news is only the first time.
+SELECT 'brokers' AS source, toUnixTimestamp64Milli(max(first_at)) AS at FROM (SELECT min(n.seen_at) AS first_at FROM brokers AS n GROUP BY tenant, system, told, name)

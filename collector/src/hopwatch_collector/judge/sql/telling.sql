@@ -1,2 +1,2 @@
 -- Receivers whose consumers tell what they receive. Parameters: receivers.
-SELECT DISTINCT receiver FROM telling WHERE receiver IN {receivers:Array(String)}
+SELECT DISTINCT system, broker, receiver FROM telling WHERE receiver IN {receivers:Array(String)}
