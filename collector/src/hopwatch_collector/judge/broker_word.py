@@ -141,9 +141,33 @@ def _with_log_history(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame
             least_read=pl.when(pl.col("first") < 0).then("there_next").otherwise("least_next").min(),
         )
     )
-    return pairs.join(told, on="pair", how="left", maintain_order="left").with_columns(
-        pl.col("began_behind", "end_heard").fill_null(value=False),
-        pl.col("least_read").fill_null(pl.col("there_next")),
+    return (
+        pairs.join(told, on="pair", how="left", maintain_order="left")
+        .join(_when_done(logs, states), on="pair", how="left", maintain_order="left")
+        .with_columns(
+            pl.col("began_behind", "end_heard").fill_null(value=False),
+            pl.col("least_read").fill_null(pl.col("there_next")),
+            # Where the look that first showed it is not known, the last change is as late as it can be.
+            read_at=pl.when(pl.col("read_at") >= pl.col("first_at")).then("read_at").otherwise("now_at"),
+        )
+    )
+
+
+def _when_done(logs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+    """When a look first showed the receiver past the message."""
+    steps = states.group_by(*STATE_KEY, "done").agg(read_at=pl.col("at").min()).sort("done")
+    return (
+        logs.with_columns(beyond=pl.col("offset") + 1)
+        .sort("beyond")
+        .join_asof(
+            steps.rename({"destination": "topic"}),
+            left_on="beyond",
+            right_on="done",
+            by=_PLACED,
+            strategy="forward",
+            check_sortedness=False,
+        )
+        .select("pair", "read_at")
     )
 
 

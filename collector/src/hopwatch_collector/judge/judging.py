@@ -193,7 +193,7 @@ def _in_full(found: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataFrame:
     received = _c("attempts") > 0
     since = (
         pl.when(_c("cause") == "settled.committed").then("passed_at")
-        .when(by_broker).then("now_at")
+        .when(by_broker).then("read_at")
         .when(_c("advised") != "").then("advised_at")
         .when(verdict.is_in(["lost", "expired", "evicted"])).then("now_at")
         .when(callee_unseen).then("confirmed_at")
@@ -284,7 +284,7 @@ def _next_at(now: int, allowed: pl.Expr) -> pl.Expr:
         waits + allowed + 1,
         pl.when(started > 0).then(started + allowed + 1),
         pl.when("committed_past").then(_c("passed_at") + COMMIT_AHEAD + 1),
-        pl.when("committed_past").then(None).otherwise(_c("now_at") + COMMIT_AHEAD + 1),
+        pl.when("committed_past").then(None).otherwise(_c("read_at") + COMMIT_AHEAD + 1),
         pl.when(_c("expires_at") > 0).then("expires_at"),
     ]
     ahead = [pl.when(moment > now).then(moment) for moment in moments]

@@ -238,7 +238,7 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     "seeked_past": _c("seek_forward"),
     "counted_as_read": _c("committed_past") | _is("broker_word", "done"),
     "counted_as_read_or_ended": _c("committed_past") | _is("broker_word", *_READ_WORDS),
-    "read_just_now": pl.when("committed_past").then("passed_at").otherwise("now_at")
+    "read_just_now": pl.when("committed_past").then("passed_at").otherwise("read_at")
     >= _c("judged_now") - COMMIT_AHEAD,
     "read_by_uninstrumented": _is("system", "nats") | (~_c("tells") & (_c("broker_word") != "")),
     "topic_compacted": _is("now_state", "compacted"),
