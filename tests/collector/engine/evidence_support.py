@@ -19,14 +19,19 @@ def stood(store: Store, system: str, receiver: str, seconds: float, **told: Any)
         "uncounted": 0,
     }  # fmt: skip
     row = defaults | told
-    store.write("receiver_states", STATE_COLUMNS, [[row[name] for name in STATE_COLUMNS]])
+    store.write("receiver_states", list(row), [list(row.values())])
 
 
-def looked(store: Store, system: str, seconds: float, *, ok: bool = True) -> None:
+def looked(store: Store, system: str, seconds: float, *, ok: bool = True, broker: str = "broker:1") -> None:
     """A witness looked, or could not, so many seconds into the story."""
     when = at(seconds)
-    row = [when.date(), system, "broker:1", when, int(ok), "" if ok else "login refused", 1, 1]
+    row = [when.date(), system, broker, when, int(ok), "" if ok else "login refused", 1, 1]
     store.write("watches", POLL_COLUMNS, [row])
+
+
+def known(store: Store, system: str, name: str, *identities: str) -> None:
+    """A broker is watched under a name, and was seen to be these."""
+    store.write("brokers", ("system", "told", "name"), [[system, told, name] for told in identities])
 
 
 def finding(store: Store, now: float, **more: float) -> str:

@@ -379,6 +379,7 @@ TABLES = (
     "sightings",
     "watches",
     "telling",
+    "brokers",
     "declared",
     "deadline_rules",
     "losses",
