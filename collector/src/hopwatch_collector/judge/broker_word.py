@@ -7,13 +7,17 @@ import polars as pl
 from hopwatch_collector.judge.clocks import corrected, with_offset
 from hopwatch_collector.judge.evidence import Evidence
 from hopwatch_collector.judge.frames import SECOND, STATE_KEY
+from hopwatch_collector.judge.incarnations import Incarnations
 
 GONE: Final = "gone"
 _REST_S: Final = 7
 """Counters of a queue lag behind the messages by as much as the node's statistics do, five seconds by default."""
+_SPELL: Final = ("spell_from", "spell_until")
 _MAX_OFFSET: Final = 2**63 - 1
+_QUEUE: Final = ["broker", "receiver", "incarnation"]
 _GROUP: Final = ["broker", "destination", "receiver", "partition"]
-_PLACED: Final = ["system", "broker", "topic", "receiver", "partition"]
+_THING: Final = [*STATE_KEY, "incarnation"]
+_PLACED: Final = ["system", "broker", "topic", "receiver", "partition", "incarnation"]
 
 _NOW: Final = (
     "at", "first", "next", "done", "waiting", "in_hand", "published", "handed", "acked", "ttl_ms", "max_length",
@@ -28,44 +32,50 @@ def with_broker_evidence(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFram
     found = numbered.with_columns(
         topic=pl.when(pl.col("system") == "kafka").then("destination").otherwise(pl.lit(""))
     )
-    found = _with_states(found, evidence)
-    found = _with_counters_then(found, evidence.states)
-    found = _with_log_history(found, evidence.states)
+    known = Incarnations.of(evidence.states, evidence.latest_states)
+    found = known.meant(found)
+    found = _with_states(found, known, evidence.telling)
+    found = _with_counters_then(found, known.states)
+    found = _with_log_history(found, known.states)
     found = _with_commits(found, evidence)
     found = _with_seek(found, evidence)
     found = _with_advisory(found, evidence.advisories)
-    return _with_polls(found, evidence).drop("pair", "topic")
+    return _with_polls(found, evidence).drop("pair", "topic", "incarnation")
 
 
 def _left(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
     return pairs.join(
         states,
         left_on=_PLACED,
-        right_on=STATE_KEY,
+        right_on=_THING,
         how="left",
         maintain_order="left",
     )
 
 
-def _with_states(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
+def _with_states(pairs: pl.DataFrame, known: Incarnations, telling: pl.DataFrame) -> pl.DataFrame:
     """How the receiver stands now; how it stood when it was last there; when it was last gone."""
-    every = pl.concat([evidence.states, evidence.latest_states]).unique().sort("at")
+    every = pl.concat([known.states, known.latest]).unique().sort("at")
     kind = pl.col("state")
-    last = every.group_by(STATE_KEY).agg(
+    last = every.group_by(_THING).agg(
         *(pl.col(name).last().alias(f"now_{name}") for name in _NOW),
         *(pl.col(name).filter(kind != GONE).last().alias(f"there_{name}") for name in _THERE),
         gone_at=pl.col("at").filter(kind == GONE).max(),
         # Once is enough: what came in uncounted then is still there, or dropped.
         takes_dead_letters=pl.col("uncounted").max() > 0,
     )
-    telling = evidence.telling.with_columns(tells=pl.lit(value=True))
     return (
         _left(pairs, last)
-        .join(telling, on=["system", "broker", "receiver"], how="left", maintain_order="left")
+        .join(
+            telling.with_columns(tells=pl.lit(value=True)),
+            on=["system", "broker", "receiver"],
+            how="left",
+            maintain_order="left",
+        )
         .with_columns(
             pl.col(name).fill_null(0 if kind == pl.Int64 else "")
             for name, kind in last.schema.items()
-            if name not in STATE_KEY and kind in (pl.Int64, pl.String)
+            if name not in _THING and kind in (pl.Int64, pl.String)
         )
         .with_columns(
             pl.col("takes_dead_letters").fill_null(value=False),
@@ -80,20 +90,18 @@ def _with_counters_then(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFra
     """RabbitMQ's counters before the message was sent, and once they had surely counted it."""
     queues = states.filter(pl.col("system") == "rabbitmq").sort("at")
     before = queues.select(
-        "broker", "receiver", "at", "first", "published", "handed", "acked", "state",
+        *_QUEUE, "at", "first", "published", "handed", "acked", "state",
         held=pl.max_horizontal("waiting", 0) + pl.max_horizontal("in_hand", 0),
     ).rename({name: f"before_{name}" for name in ("first", "published", "handed", "acked", "state", "held")})  # fmt: skip
-    after = queues.select("broker", "receiver", "at", published_then="published")
-    rabbit = pairs.filter(pl.col("system") == "rabbitmq").select(
-        "pair", "broker", "receiver", "sent_at", "confirmed_at"
-    )
+    after = queues.select(*_QUEUE, "at", published_then="published")
+    rabbit = pairs.filter(pl.col("system") == "rabbitmq").select("pair", *_QUEUE, "sent_at", "confirmed_at")
     then = (
         rabbit.sort("sent_at")
         .join_asof(
             before,
             left_on="sent_at",
             right_on="at",
-            by=["broker", "receiver"],
+            by=_QUEUE,
             strategy="backward",
             check_sortedness=False,
         )
@@ -104,11 +112,11 @@ def _with_counters_then(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFra
             after,
             left_on="counted_by",
             right_on="at",
-            by=["broker", "receiver"],
+            by=_QUEUE,
             strategy="backward",
             check_sortedness=False,
         )
-        .drop("at", "broker", "receiver", "sent_at", "confirmed_at", "counted_by")
+        .drop("at", *_QUEUE, "sent_at", "confirmed_at", "counted_by")
     )
     known = pl.col("before_at").is_not_null() & (pl.col("before_state") != GONE)
     numbers = ["before_first", "before_published", "before_handed", "before_acked", "before_held"]
@@ -126,12 +134,12 @@ def _with_counters_then(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFra
 def _with_log_history(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
     """Of logs: whether one began behind the message before the receiver had read it; what was heard of its end."""
     logs = pairs.filter(pl.col("offset") >= 0).select("pair", *_PLACED, "offset", "there_next")
-    begins = states.group_by(*STATE_KEY, "first", "heard_from").agg(
+    begins = states.group_by(*_THING, "first", "heard_from").agg(
         least_next=pl.col("next").min(), most_done=pl.col("done").max()
     )
     heard_from = pl.when(pl.col("heard_from") < 0).then(_MAX_OFFSET).otherwise("heard_from")
     told = (
-        logs.join(begins, left_on=_PLACED, right_on=STATE_KEY)
+        logs.join(begins, left_on=_PLACED, right_on=_THING)
         .group_by("pair")
         .agg(
             began_behind=(
@@ -155,7 +163,7 @@ def _with_log_history(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame
 
 def _when_done(logs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
     """When a look first showed the receiver past the message."""
-    steps = states.group_by(*STATE_KEY, "done").agg(read_at=pl.col("at").min()).sort("done")
+    steps = states.group_by(*_THING, "done").agg(read_at=pl.col("at").min()).sort("done")
     return (
         logs.with_columns(beyond=pl.col("offset") + 1)
         .sort("beyond")
@@ -209,6 +217,11 @@ def _with_commits(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
     )
 
 
+def _in_spell(name: str) -> pl.Expr:
+    """Whether something was said while the thing was there that the message was sent to, not another of that name."""
+    return (pl.col(name) >= pl.col("spell_from")) & (pl.col(name) < pl.col("spell_until"))
+
+
 def _with_seek(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
     """The last time the receiver's consumer was moved over the message, forward or back."""
     if evidence.seeks.is_empty():
@@ -216,11 +229,12 @@ def _with_seek(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
     moves = with_offset(evidence.seeks, evidence.clock_offsets).with_columns(at=corrected("at"))
     over = (
         pairs.filter((pl.col("system") == "kafka") & (pl.col("offset") >= 0))
-        .select("pair", *_GROUP, "offset", "first_at")
+        .select("pair", *_GROUP, "offset", "first_at", *_SPELL)
         .join(moves, on=_GROUP)
         # Before that, it was in a topic of that name that is no more.
         .filter(
             (pl.col("at") >= pl.col("first_at") - 60 * SECOND)
+            & _in_spell("at")
             & (pl.col("offset") >= pl.min_horizontal("from_offset", "to_offset"))
             & (pl.col("offset") < pl.max_horizontal("from_offset", "to_offset"))
         )
@@ -240,22 +254,21 @@ def _with_advisory(pairs: pl.DataFrame, advisories: pl.DataFrame) -> pl.DataFram
         .then(pl.concat_str("destination", pl.lit(":"), "partition"))
         .otherwise("partition")
     )
+    placed = pairs.with_columns(place=place).filter(pl.col("offset") >= 0)
     told = (
-        advisories.sort("kind")
-        .group_by("system", "broker", "receiver", "partition", "offset")
-        .agg(advised=pl.col("kind").first(), advised_at=pl.col("at").min())
-    )
-    return (
-        pairs.with_columns(place=place)
+        placed.select("pair", "system", "broker", "receiver", "place", "offset", *_SPELL)
         .join(
-            told,
+            advisories,
             left_on=["system", "broker", "receiver", "place", "offset"],
             right_on=["system", "broker", "receiver", "partition", "offset"],
-            how="left",
-            maintain_order="left",
         )
-        .with_columns(pl.col("advised").fill_null(""), pl.col("advised_at").fill_null(0))
-        .drop("place")
+        .filter(_in_spell("at"))
+        .sort("kind")
+        .group_by("pair", maintain_order=True)
+        .agg(advised=pl.col("kind").first(), advised_at=pl.col("at").min())
+    )
+    return pairs.join(told, on="pair", how="left", maintain_order="left").with_columns(
+        pl.col("advised").fill_null(""), pl.col("advised_at").fill_null(0)
     )
 
 

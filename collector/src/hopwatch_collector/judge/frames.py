@@ -13,6 +13,7 @@ SECOND: Final = 1_000_000
 
 SIDE_KEY: Final = ["message", "receiver"]
 STATE_KEY: Final = ["system", "broker", "destination", "receiver", "partition"]
+"""Names of a place at which a receiver stands. What bears them may be deleted and made again: that is another incarnation of it."""
 
 KEYS: Final = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
 
@@ -80,6 +81,7 @@ MESSAGE_EVENTS: Final[Schema] = {
 
 STATES: Final[Schema] = {
     **dict.fromkeys(STATE_KEY, pl.String),
+    "incarnation": pl.String,
     "at": pl.Int64,
     **dict.fromkeys(
         (

@@ -335,6 +335,23 @@ _WHICH_BROKER: Final = Group(
     ),
 )
 
+_RECREATED: Final = Group(
+    ("recreated_then",),
+    (
+        Rule(
+            "waiting.no_evidence",
+            _given("not waits_too_long"),
+            "no sign of delivery yet (no broker evidence)",
+        ),
+        Rule(
+            "unknown.recreated",
+            _given(),
+            "its topic, stream or queue was deleted and made again at the time it was sent; which of the two it went to was not seen",
+            needs="the receiver's word: the collector does not see the broker at every moment",
+        ),
+    ),
+)
+
 _DECLARED: Final = Group(
     ("only_declared",),
     (
@@ -674,10 +691,17 @@ _NOT_RECEIVED: Final = Group(
             "the broker removed it from the log before this receiver read it",
             "Speed the receiver up or keep messages longer: retention removed what it had not read.",
         ),
+        _RECREATED,
         _WHICH_BROKER,
         _DECLARED,
         # A commit may be seen before the processing it is about.
         _READ,
+        Rule(
+            "lost.recreated",
+            _given("broker_deleted", "recreated_since"),
+            "its topic, stream or queue was deleted, and made again, before this receiver had read it",
+            "Send the message again: what is there now bears the same name, and does not hold it.",
+        ),
         Rule(
             "lost.receiver_deleted",
             _given("broker_deleted"),

@@ -1,10 +1,11 @@
 -- How receivers stand of whom something was learnt after a moment. Times in µs. Parameters: after, until (ms).
 SELECT
     system, broker, destination, receiver, partition, toUnixTimestamp64Micro(max(s.at)) AS at,
-    argMax((s.first, s.next, s.done, s.state, s.heard_from, s.in_hand, s.uncounted, s.published, s.handed, s.acked, s.waiting), s.at) AS stands,
+    argMax((s.first, s.next, s.done, s.state, s.heard_from, s.in_hand, s.uncounted, s.published, s.handed, s.acked, s.waiting, s.incarnation), s.at) AS stands,
     tupleElement(stands, 1) AS first, tupleElement(stands, 2) AS next, tupleElement(stands, 3) AS done, tupleElement(stands, 4) AS state,
     concat(
-        toString(tupleElement(stands, 5)), ' ', toString(tupleElement(stands, 6)), ' ', toString(tupleElement(stands, 7)), ' ', tupleElement(stands, 4)
+        toString(tupleElement(stands, 5)), ' ', toString(tupleElement(stands, 6)), ' ', toString(tupleElement(stands, 7)), ' ', tupleElement(stands, 4), ' ',
+        tupleElement(stands, 12)
     ) AS other,
     concat(
         toString(tupleElement(stands, 8)), ' ', toString(tupleElement(stands, 9)), ' ', toString(tupleElement(stands, 10)), ' ',

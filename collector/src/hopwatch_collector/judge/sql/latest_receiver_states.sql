@@ -1,7 +1,7 @@
 -- How receivers stood last, as known before a moment: a day is looked at first, and more only if asked. Times in µs.
 -- Parameters: receivers, since, until (s).
 SELECT
-    system, broker, destination, receiver, partition, toUnixTimestamp64Micro(max(s.at)) AS at,
+    system, broker, incarnation, destination, receiver, partition, toUnixTimestamp64Micro(max(s.at)) AS at,
     argMax(s.first, s.at) AS first, argMax(s.end, s.at) AS end, argMax(s.next, s.at) AS next, argMax(s.done, s.at) AS done,
     argMax(s.waiting, s.at) AS waiting, argMax(s.in_hand, s.at) AS in_hand, argMax(s.published, s.at) AS published,
     argMax(s.handed, s.at) AS handed, argMax(s.acked, s.at) AS acked, argMax(s.ttl_ms, s.at) AS ttl_ms,
@@ -11,4 +11,4 @@ FROM receiver_states AS s
 WHERE s.at >= toDateTime64({since:Int64}, 6, 'UTC') AND s.at < toDateTime64({until:Int64}, 6, 'UTC')
     AND day BETWEEN toDate(toDateTime({since:Int64}, 'UTC')) AND toDate(toDateTime({until:Int64}, 'UTC'))
     AND receiver IN {receivers:Array(String)}
-GROUP BY system, broker, destination, receiver, partition
+GROUP BY system, broker, incarnation, destination, receiver, partition
