@@ -73,13 +73,19 @@ async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[R
         listener = stack.enter_context(listening(settings.listen, settings.api_port, "the API"))
         store = await asyncio.to_thread(Store.open, settings.engine_url or str(settings.engine_dir), settings)
         stack.push_async_callback(asyncio.to_thread, store.close)
+        store.share()
         metrics.retention_held.set_function(lambda: len(store.held_days))
         await asyncio.to_thread(declare, store, declared)
-        judge = Judge(store, ClockReader(store).offsets_around, settings.deadline)
+        judge = Judge(
+            store,
+            ClockReader(store).offsets_around,
+            settings.deadline,
+            ours=partial(store.leases.held, "judge"),
+        )
         judge.on_tick = partial(_count, metrics)
         queries = Queries(store, judge.decisions)
         pipe = await stack.enter_async_context(pipeline(settings, store, metrics, _engine_sync(settings)))
-        watching = [Watch(witness, store, metrics) for witness in named]
+        watching = [Watch(witness, store, metrics, store.leases) for witness in named]
         beside = {f"watch-{watch.system}": watch.run() for watch in watching}
         beside["reread"] = reread(settings, store, metrics, again)
         await stack.enter_async_context(_running(beside))

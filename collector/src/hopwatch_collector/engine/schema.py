@@ -7,6 +7,8 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
+from hopwatch_collector.engine.sqlfiles import sql_text
+
 _ONEOF: Final = (
     "Enum8('none' = 0, 'string_value' = 1, 'bool_value' = 2, 'int_value' = 3, 'double_value' = 4, "
     "'array_value' = 5, 'kvlist_value' = 6, 'bytes_value' = 7)"
@@ -51,6 +53,8 @@ _MADE: Final = re.compile(
 )
 _JOURNAL: Final = "migrations"
 """The table that says which migrations have been applied."""
+_LEASES: Final = "leases"
+"""The table that says who may apply them, among others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +123,26 @@ def own_tables() -> tuple[str, ...]:
 
 def own_names() -> tuple[str, ...]:
     """Return the names of all that is ours in the database, tables and views."""
-    return (*sorted(_made()), _JOURNAL)
+    return (*sorted(_made()), _JOURNAL, _LEASES)
 
 
-def apply(run: Callable[[str], object], done: Callable[[], set[int]]) -> None:
-    """Apply what is missing, oldest first. A crash half-way through one is mended by applying it again."""
+def prepare(run: Callable[[str], object]) -> None:
+    """Make the two tables that are needed to apply migrations: which have been, and who may."""
     run(
         f"CREATE TABLE IF NOT EXISTS {_JOURNAL} (number UInt32, name String, applied_at DateTime('UTC') DEFAULT now()) "
         f"ENGINE = {placeholders()['ReplacingMergeTree']} ORDER BY number"
     )
+    for statement in statements(sql_text("table", __package__, "lease_sql")):
+        run(statement)
+
+
+def missing(applied: set[int]) -> bool:
+    """Whether there are migrations that have not been applied."""
+    return any(migration.number not in applied for migration in migrations())
+
+
+def apply(run: Callable[[str], object], done: Callable[[], set[int]]) -> None:
+    """Apply what is missing, oldest first. A crash half-way through one is mended by applying it again."""
     applied = done()
     for migration in migrations():
         if migration.number in applied:

@@ -16,6 +16,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from hopwatch_collector.engine import schema
+from hopwatch_collector.engine.leases import Alone, Leases, SharedLeases
 from hopwatch_collector.engine.session import FrameSession
 from hopwatch_collector.engine.sqlfiles import sql_text, with_settings
 from hopwatch_collector.engine.upkeep import RetentionSettings, Upkeep
@@ -91,6 +92,7 @@ class Store:
         judge: Client,
         readers: list[Client],
         settings: RetentionSettings,
+        leases: Client | None = None,
         *,
         embedded: bool,
     ) -> None:
@@ -114,6 +116,8 @@ class Store:
         self._in_flight: dict[object, int] = {}
         self._in_flight_lock = threading.Lock()
         self._embedded = embedded
+        self._lease_client = leases
+        self._shared = None if leases is None else SharedLeases(leases)
         self._closed = False
         self._insert_settings = _insert_settings()
         self._upkeep = Upkeep(keeper, settings)
@@ -138,14 +142,42 @@ class Store:
                 f"the engine at {_hidden(target)} cannot be opened: {_words(error)}"
             ) from error
         writer, keeper, scribe, judge, *readers = clients
-        schema.apply(
-            lambda statement: writer.command(statement, settings={"flatten_nested": 0}),
-            lambda: {row[0] for row in writer.query("SELECT number FROM migrations").result_rows},
-        )
         embedded = dsn.startswith("chdb")
-        store = cls(writer, keeper, scribe, judge, readers, settings or StoreSettings(), embedded=embedded)
+        leases = None if embedded else _client(dsn, database)
+        store = cls(
+            writer, keeper, scribe, judge, readers, settings or StoreSettings(), leases, embedded=embedded
+        )
+        store._migrate()
         store._upkeep.name_foreign_tables()
         return store
+
+    def _migrate(self) -> None:
+        """Bring the tables up to date; of several collectors that start at once, one does."""
+
+        def run(statement: str) -> None:
+            self._writer.command(statement, settings={"flatten_nested": 0})
+
+        def done() -> set[int]:
+            return {row[0] for row in self._writer.query("SELECT number FROM migrations").result_rows}
+
+        schema.prepare(run)
+        if not schema.missing(done()):
+            return
+        if self._shared is None:
+            schema.apply(run, done)
+            return
+        with self._shared.alone("migrations"):
+            schema.apply(run, done)
+
+    @property
+    def leases(self) -> Leases:
+        """Which jobs are ours, where several collectors write into one store."""
+        return self._shared or Alone()
+
+    def share(self) -> None:
+        """Begin to share out jobs with other collectors, where there may be any."""
+        if self._shared is not None:
+            self._shared.start()
 
     def insert_otlp(self, payload: bytes, token: str) -> None:
         """Insert concatenated ExportTraceServiceRequests, all of their rows exactly once per `token`.
@@ -177,7 +209,12 @@ class Store:
             raise _query_error(error) from error
 
     def maintain(self) -> None:
-        """Do what is due: find the senders of strangers, sum up edges, drop what is older than the retention."""
+        """Do what is due: find the senders of strangers, sum up edges, drop what is older than the retention.
+
+        Of several collectors over one store, one does.
+        """
+        if not self.leases.held("upkeep"):
+            return
         try:
             with self._upkeep_lock, self._writing(counted=False):
                 moved = self._upkeep.run(self.written if self._embedded else None)
@@ -258,6 +295,9 @@ class Store:
         if self._closed:
             return
         self._closed = True
+        if self._shared is not None and self._lease_client is not None:
+            self._shared.stop()
+            self._lease_client.close()
         for _ in range(_READERS):
             self._readers.get().close()
         with self._upkeep_lock:

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import polars as pl
 import structlog
 
+from hopwatch_collector.errors import EngineUnavailable
 from hopwatch_collector.judge import ledger
 from hopwatch_collector.judge.changes import MOST, Changes, chunks
 from hopwatch_collector.judge.decision import Decision, decisions
@@ -84,8 +85,13 @@ class Judge:
         deadline_s: float = 30.0,
         grace_s: float = 2.0,
         clock: Callable[[], float] = time.time,
+        ours: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`deadline_s`: seconds after which what waits is overdue and what is in flight is stuck; `clock`: seconds since 1970."""
+        """`deadline_s`: seconds after which what waits is overdue and what is in flight is stuck; `clock`: seconds since 1970.
+
+        `ours`: whether to judge falls to us right now, where several may.
+        """
+        self._ours = ours
         self._store = store
         self._offsets = offsets
         self._deadline_s = deadline_s
@@ -138,10 +144,14 @@ class Judge:
             with self._store.judging() as session:
                 return self._tick(session)
         except BaseException:
-            self._changes = None
-            self._upto = self._followed
-            self._next_due = 0
+            self._forget()
             raise
+
+    def _forget(self) -> None:
+        """Begin the next look like that of a new process."""
+        self._changes = None
+        self._upto = self._followed
+        self._next_due = 0
 
     def _tick(self, session: Session) -> Tick:
         changes = self._begin(session)
@@ -231,6 +241,8 @@ class Judge:
             session.pick(concerned)
             former = _rows(session)
         signed = ledger.signed(changed, former)
+        if not self._ours():
+            raise EngineUnavailable("another collector judges by now")
         self._note(session, concerned)
         ledger.write(session, signed)
         soonest: Any = changed.given["next_at"].min()
@@ -285,6 +297,10 @@ class Judge:
         pause = shortest
         while not self._stopping.is_set():
             self._wake.clear()
+            if not self._ours():
+                self._forget()
+                self._stopping.wait(_IDLE_S)
+                continue
             began = time.monotonic()
             try:
                 tick = self.tick()

@@ -37,6 +37,7 @@ _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Rows = Sequence[Sequence[Any]]
 _Key = tuple[str, str, bool]
+_ELSEWHERE: Final = "another collector watches it"
 
 
 class Writes(Protocol):
@@ -66,11 +67,22 @@ class _Written:
     trouble: str | None = None
 
 
+class Leases(Protocol):
+    """Of what is shared out among collectors, what a watch asks."""
+
+    def held(self, job: str) -> bool:
+        """Whether a job is ours right now."""
+
+
 class Watch:
     """One witness, asked until cancelled. Its failures are told in `trouble`, in `watches` and in the metrics."""
 
-    def __init__(self, witness: Witness, store: Writes, metrics: Metrics) -> None:
+    def __init__(
+        self, witness: Witness, store: Writes, metrics: Metrics, leases: Leases | None = None
+    ) -> None:
+        """`leases`: who watches, where several collectors could; None: we do."""
         self._witness = witness
+        self._leases = leases
         self._store = store
         self._metrics = metrics
         self._id = int.from_bytes(
@@ -96,6 +108,9 @@ class Watch:
         rest = EVERY_S
         try:
             while True:
+                if not self._ours():
+                    await self._stand_by()
+                    continue
                 began = time.monotonic()
                 changed = await self.once()
                 pass_on()
@@ -108,6 +123,17 @@ class Watch:
                 await asyncio.sleep(rest)
         finally:
             await self._witness.close()
+
+    def _ours(self) -> bool:
+        """Whether to watch falls to us right now."""
+        return self._leases is None or self._leases.held(f"watch {self.system} {self.broker}")
+
+    async def _stand_by(self) -> None:
+        """Leave the broker to another collector for now; what it writes is learnt when it is our turn again."""
+        if self._known or self.trouble != _ELSEWHERE:
+            self._known, self._written, self.trouble = False, _Written(), _ELSEWHERE
+            await self._witness.close()
+        await asyncio.sleep(EVERY_S)
 
     async def once(self) -> bool:
         """Look once and write down what changed; return whether anything did."""
@@ -152,6 +178,8 @@ class Watch:
     def _write(
         self, at: datetime, look: Look | None, hidden: Collection[Place], trouble: str | None, took: float
     ) -> bool:
+        if not self._ours():  # it was when the look began, which may have taken long
+            return False
         changed = look is not None and self._write_look(at, look, hidden)
         self._write_watch(at, look, trouble, took)
         return changed
