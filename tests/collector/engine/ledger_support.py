@@ -378,7 +378,7 @@ TABLES = (
     "receiver_states",
     "sightings",
     "watches",
-    "telling",
+    "coverage",
     "brokers",
     "declared",
     "deadline_rules",

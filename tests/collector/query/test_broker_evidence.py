@@ -48,7 +48,8 @@ def test_consumers_that_tell_nothing_leave_a_doubt(queue: Store) -> None:
 def test_a_message_in_a_clients_hands_that_tells_waits(queue: Store) -> None:
     """Fetched in advance by a consumer that tells what it processes, and not begun on: it still waits."""
     other = sent("billing", "rabbitmq", start=-5.0)
-    take(queue, other, processed(other, start=-4.0))
+    there = subscribed("billing", "billing", system="rabbitmq", start=10.0)
+    take(queue, other, processed(other, start=-4.0), there)
     stood(queue, "rabbitmq", "billing", 3.0, waiting=0, in_hand=1, published=1, handed=1, acked=0)
     looked(queue, "rabbitmq", 20.0)
     causes = {row["message"].hex(): row["cause"] for row in judged(queue, now=20.0)}

@@ -55,7 +55,8 @@ def test_a_time_to_live_that_makes_no_sense_is_none(queue: Store, told: str) -> 
 def test_given_back_and_expired(queue: Store) -> None:
     """A message that was given back and then outlived its time has expired: nobody purged it."""
     send = sent("billing", "rabbitmq", hopwatch__message__ttl=2000)
-    take(queue, send, processed(send, start=0.5, settle="requeue"))
+    there = subscribed("billing", "billing", system="rabbitmq", start=10.0)
+    take(queue, send, processed(send, start=0.5, settle="requeue"), there)
     gone_by(queue, 3.0, handed=1)
     assert finding(queue, 13.0) == "expired"
 

@@ -5,6 +5,7 @@ from typing import Final
 import polars as pl
 
 from hopwatch_collector.judge.clocks import corrected, with_offset
+from hopwatch_collector.judge.coverage import with_coverage
 from hopwatch_collector.judge.evidence import Evidence
 from hopwatch_collector.judge.frames import SECOND, STATE_KEY
 from hopwatch_collector.judge.incarnations import Incarnations
@@ -23,23 +24,27 @@ _NOW: Final = (
     "at", "first", "next", "done", "waiting", "in_hand", "published", "handed", "acked", "ttl_ms", "max_length",
     "dead_letters", "state",
 )  # fmt: skip
-_THERE: Final = ("at", "first", "next", "done", "waiting", "in_hand", "handed")
+_THERE: Final = ("at", "first", "next", "done", "waiting", "in_hand", "handed", "consumers")
 
 
-def with_broker_evidence(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
-    """Return the pairs with what brokers say of their receivers and messages. Where they say nothing, 0, -1 or ''."""
+def with_broker_evidence(pairs: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataFrame:
+    """Return the pairs with what brokers say of their receivers and messages. Where they say nothing, 0, -1 or ''.
+
+    With them: whether the silence of the receivers says something at the moment `now` (µs).
+    """
     numbered = pairs.with_row_index("pair")
     found = numbered.with_columns(
         topic=pl.when(pl.col("system") == "kafka").then("destination").otherwise(pl.lit(""))
     )
     known = Incarnations.of(evidence.states, evidence.latest_states)
     found = known.meant(found)
-    found = _with_states(found, known, evidence.telling)
+    found = _with_states(found, known)
     found = _with_counters_then(found, known.states)
     found = _with_log_history(found, known.states)
     found = _with_commits(found, evidence)
     found = _with_seek(found, evidence)
     found = _with_advisory(found, evidence.advisories)
+    found = with_coverage(found, evidence, now)
     return _with_polls(found, evidence).drop("pair", "topic", "incarnation")
 
 
@@ -53,7 +58,7 @@ def _left(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _with_states(pairs: pl.DataFrame, known: Incarnations, telling: pl.DataFrame) -> pl.DataFrame:
+def _with_states(pairs: pl.DataFrame, known: Incarnations) -> pl.DataFrame:
     """How the receiver stands now; how it stood when it was last there; when it was last gone."""
     every = pl.concat([known.states, known.latest]).unique().sort("at")
     kind = pl.col("state")
@@ -66,12 +71,6 @@ def _with_states(pairs: pl.DataFrame, known: Incarnations, telling: pl.DataFrame
     )
     return (
         _left(pairs, last)
-        .join(
-            telling.with_columns(tells=pl.lit(value=True)),
-            on=["system", "broker", "receiver"],
-            how="left",
-            maintain_order="left",
-        )
         .with_columns(
             pl.col(name).fill_null(0 if kind == pl.Int64 else "")
             for name, kind in last.schema.items()
@@ -79,9 +78,6 @@ def _with_states(pairs: pl.DataFrame, known: Incarnations, telling: pl.DataFrame
         )
         .with_columns(
             pl.col("takes_dead_letters").fill_null(value=False),
-            tells=pl.col("tells").fill_null(value=False)
-            # Of a message that its sender does not tell of, consumers tell under another name.
-            & ~(pl.col("sender_seen") & (pl.col("producer") == "")),
         )
     )
 
@@ -214,7 +210,21 @@ def _with_commits(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
             pl.col("next_commit", "last_commit").fill_null(-1),
             pl.col("next_commit_at", "next_commit_last_at", "last_commit_at").fill_null(0),
         )
+        .with_columns(
+            passed_exactly=(pl.col("next_commit") > pl.col("offset")) & _of_this_log("next_commit_last_at"),
+            passed_by_now=(pl.col("last_commit") > pl.col("offset")) & _of_this_log("last_commit_at"),
+        )
+        .with_columns(
+            committed_past=(pl.col("offset") >= 0) & (pl.col("passed_exactly") | pl.col("passed_by_now")),
+            passed_at=pl.when("passed_exactly").then("next_commit_at").otherwise("last_commit_at"),
+        )
+        .drop("passed_exactly", "passed_by_now")
     )
+
+
+def _of_this_log(committed_at: str) -> pl.Expr:
+    """Whether a commit is of the log the message is in: a topic may be deleted and made again."""
+    return (pl.col(committed_at) >= pl.col("first_at") - 60 * SECOND) & _in_spell(committed_at)
 
 
 def _in_spell(name: str) -> pl.Expr:

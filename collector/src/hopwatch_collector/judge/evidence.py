@@ -9,15 +9,16 @@ from hopwatch_collector.judge.brokers import Brokers
 from hopwatch_collector.judge.frames import (
     ADVISORIES,
     COMMITS,
+    COVERAGE,
     DEADLINES,
     EXPECTED,
     FACTS,
+    LOSSES,
     MESSAGE_EVENTS,
     POLLS,
     SEEKS,
     STATES,
     SUBSCRIPTIONS,
-    TELLING,
     empty,
 )
 
@@ -51,8 +52,10 @@ class Evidence:
     """What a broker said of single offsets."""
     polls: pl.DataFrame = field(default_factory=lambda: empty(POLLS))
     """When each kind of broker could last be asked."""
-    telling: pl.DataFrame = field(default_factory=lambda: empty(TELLING))
-    """Receivers whose consumers tell what they receive."""
+    coverage: pl.DataFrame = field(default_factory=lambda: empty(COVERAGE))
+    """When processes told what they do as receivers, a row per minute."""
+    losses: pl.DataFrame = field(default_factory=lambda: empty(LOSSES))
+    """What processes say they lost of it."""
     deadlines: pl.DataFrame = field(default_factory=lambda: empty(DEADLINES))
     brokers: Brokers = field(default_factory=Brokers)
     firehose_from: int = 0

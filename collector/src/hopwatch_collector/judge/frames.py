@@ -86,7 +86,7 @@ STATES: Final[Schema] = {
     **dict.fromkeys(
         (
             "first", "end", "next", "done", "waiting", "in_hand", "published", "handed", "acked", "ttl_ms",
-            "max_length", "dead_letters", "uncounted", "heard_from",
+            "max_length", "dead_letters", "uncounted", "heard_from", "consumers",
         ),
         pl.Int64,
     ),
@@ -139,10 +139,23 @@ BROKERS: Final[Schema] = {
     "name": pl.String,
 }
 
-TELLING: Final[Schema] = {
+COVERAGE: Final[Schema] = {
     "system": pl.String,
     "broker": pl.String,
     "receiver": pl.String,
+    "resource": pl.UInt64,
+    "member": pl.String,
+    "reads": pl.Boolean,
+    "part": pl.Boolean,
+    "first_at": pl.Int64,
+    "last_at": pl.Int64,
+    "left_at": pl.Int64,
+}
+
+LOSSES: Final[Schema] = {
+    "resource": pl.UInt64,
+    "since": pl.Int64,
+    "until": pl.Int64,
 }
 
 DEADLINES: Final[Schema] = {

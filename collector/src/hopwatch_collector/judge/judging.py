@@ -8,6 +8,7 @@ import polars as pl
 from hopwatch_collector.judge import messages as seen
 from hopwatch_collector.judge.broker_word import with_broker_evidence
 from hopwatch_collector.judge.brokers import SYSTEMS
+from hopwatch_collector.judge.coverage import AGAIN
 from hopwatch_collector.judge.evidence import Evidence
 from hopwatch_collector.judge.frames import ALWAYS, SECOND
 from hopwatch_collector.judge.histogram import bucket_of
@@ -114,7 +115,7 @@ def weighed(
 ) -> pl.DataFrame:
     """Return the pairs with what brokers say, their signals, and the number of the rule that decides (`rule`)."""
     found = _with_deadlines(found, evidence, deadline_s)
-    found = with_broker_evidence(found, evidence)
+    found = with_broker_evidence(found, evidence, now)
     moment = Moment(now, int(grace_s * SECOND), evidence.firehose_from, evidence.firehose_until)
     return with_signals(found, moment).with_columns(rule=_deciding())
 
@@ -286,6 +287,7 @@ def _next_at(now: int, allowed: pl.Expr) -> pl.Expr:
         pl.when("committed_past").then(_c("passed_at") + COMMIT_AHEAD + 1),
         pl.when("committed_past").then(None).otherwise(_c("read_at") + COMMIT_AHEAD + 1),
         pl.when(_c("expires_at") > 0).then("expires_at"),
+        pl.when("coverage_pending").then(pl.lit(now + AGAIN)),
     ]
     ahead = [pl.when(moment > now).then(moment) for moment in moments]
     return pl.when("open").then(pl.min_horizontal(ahead)).fill_null(ALWAYS)

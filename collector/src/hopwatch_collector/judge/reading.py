@@ -12,16 +12,17 @@ from hopwatch_collector.judge.frames import (
     ADVISORIES,
     BROKERS,
     COMMITS,
+    COVERAGE,
     DEADLINES,
     EXPECTED,
     FACTS,
+    LOSSES,
     MESSAGE_EVENTS,
     POLLS,
     SECOND,
     SEEKS,
     STATES,
     SUBSCRIPTIONS,
-    TELLING,
     Schema,
     empty,
     shaped_or_empty,
@@ -121,7 +122,7 @@ class EvidenceReader:
             firehose_until=until_at,
         )
         if not offsets:
-            return self._with_telling(evidence, named)
+            return self._with_coverage(evidence, named, now)
         moved = {**named, "since": max(0, at.since - 60 - at.slack)}
         evidence = replace(
             evidence,
@@ -132,15 +133,18 @@ class EvidenceReader:
                 self._frame("advisories", ADVISORIES, "sightings", {**named, "offsets": offsets})
             ),
         )
-        return self._with_telling(evidence, named)
+        return self._with_coverage(evidence, named, now)
 
-    def _with_telling(self, evidence: Evidence, named: Mapping[str, Any]) -> Evidence:
-        """Add who tells what they receive, where a broker says something that bears on it."""
+    def _with_coverage(self, evidence: Evidence, named: Mapping[str, Any], now: int) -> Evidence:
+        """Add who told what they do as these receivers, where a broker says something that bears on it."""
         said = (evidence.states, evidence.latest_states, evidence.commit_heads, evidence.commits)
         if all(frame.is_empty() for frame in said):
             return evidence
-        found = evidence.brokers.named(self._frame("telling", TELLING, "telling", named))
-        return replace(evidence, telling=found.unique())
+        at = _bearings(evidence)
+        around = {"since": max(0, at.since - 120 - at.slack), "until": now // SECOND + 60 + at.slack}
+        found = self._frame("coverage", COVERAGE, "coverage", {**named, **around})
+        lost = self._frame("losses", LOSSES, "losses", {"since": around["since"]})
+        return replace(evidence, coverage=evidence.brokers.named(found), losses=lost)
 
     def _brokers(self) -> Brokers:
         return Brokers.of(self._kept("brokers", BROKERS, "brokers"))

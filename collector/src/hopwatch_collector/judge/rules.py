@@ -437,6 +437,12 @@ _READ: Final = Group(
             needs="the receiver's word: the collector was not listening to the server's advisories then",
         ),
         Rule(
+            "unknown.coverage_gap",
+            _given("coverage_gap", "not nats"),
+            "it was passed when a process of this receiver went silent, lost spans or told only part of what it did; whether it was processed was not told",
+            needs="what that process did: it ended before it told, lost spans (`hopwatch losses`), or follows a sampler (HOPWATCH_LEDGER)",
+        ),
+        Rule(
             "settled.uninstrumented",
             _given("read_by_uninstrumented"),
             "the broker counts it as done; who processed it was not seen",
@@ -693,6 +699,12 @@ _NOT_RECEIVED: Final = Group(
         ),
         _RECREATED,
         _WHICH_BROKER,
+        # Whoever took it may still tell.
+        Rule(
+            "waiting.no_evidence",
+            _given("coverage_pending"),
+            "no sign of delivery yet (no broker evidence)",
+        ),
         _DECLARED,
         # A commit may be seen before the processing it is about.
         _READ,

@@ -13,7 +13,6 @@ import polars as pl
 from hopwatch_collector.judge.broker_word import GONE
 from hopwatch_collector.judge.frames import ALWAYS, SECOND
 
-_MINUTE: Final = 60 * SECOND
 _REST: Final = 7 * SECOND
 _STALE: Final = 30 * SECOND
 _FIREHOSE_LAG: Final = 5 * SECOND
@@ -39,12 +38,6 @@ def _is(name: str, *values: str) -> pl.Expr:
     return _c(name).is_in(values) if len(values) > 1 else _c(name) == values[0]
 
 
-def _of_this_log(committed_at: str) -> pl.Expr:
-    """Whether a commit is of the log the message is in: a topic may be deleted and made again."""
-    at = _c(committed_at)
-    return (at >= _c("first_at") - _MINUTE) & (at >= _c("spell_from")) & (at < _c("spell_until"))
-
-
 def _measured(frame: pl.DataFrame, moment: Moment) -> pl.DataFrame:
     """Add the quantities that several signals are made of."""
     now = moment.now
@@ -62,9 +55,6 @@ def _measured(frame: pl.DataFrame, moment: Moment) -> pl.DataFrame:
         .then(_c("last_ended_at") + (delay * 1000).cast(pl.Int64) * 1000)
         .otherwise("sent_at"),
         deadline=now - (_c("allowed_s") * SECOND).cast(pl.Int64),
-        # A commit older than the message is of another topic of that name.
-        passed_exactly=(_c("next_commit") > _c("offset")) & _of_this_log("next_commit_last_at"),
-        passed_by_now=(_c("last_commit") > _c("offset")) & _of_this_log("last_commit_at"),
         # Counters say something once they moved after the message and have stood still for longer than they lag behind.
         counted=_c("now_at") >= pl.max_horizontal("confirmed_at", "last_ended_at"),
         at_rest=_c("polled_at") >= _c("now_at") + _REST,
@@ -92,10 +82,7 @@ def _measured(frame: pl.DataFrame, moment: Moment) -> pl.DataFrame:
         - _c("now_waiting")
         - _c("now_in_hand"),
     )  # fmt: skip
-    passed = (_c("offset") >= 0) & (_c("passed_exactly") | _c("passed_by_now"))
     return frame.with_columns(
-        committed_past=passed,
-        passed_at=pl.when("passed_exactly").then("next_commit_at").otherwise("last_commit_at"),
         waits_too_long=_c("waits_since") < _c("deadline"),
         takes_too_long=_c("last_started_at") < _c("deadline"),
         settled_count=_c("counted") & _c("at_rest"),
@@ -237,6 +224,9 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     "only_declared": _is("declared", "alone", "doubtful")
     & (_is("system", "rabbitmq") | ~_is("broker_word", "holds", "in hand", "ended unheard")),
     "receiver_tells": _c("tells"),
+    "coverage_gap": _c("coverage_gap"),
+    "coverage_pending": _c("coverage_pending")
+    & ~_is("broker_word", "", "holds", "queued", "in hand", "handed"),
     "recreated_then": _c("replaced_then"),
     "recreated_since": (_c("spell_until") < ALWAYS),
     "broker_untold": _c("broker_untold"),

@@ -42,11 +42,6 @@ ALTER TABLE sightings
     ADD COLUMN IF NOT EXISTS tenant LowCardinality(String),
     MODIFY ORDER BY (system, receiver, partition, offset, kind, broker, tenant);
 
-ALTER TABLE telling
-    ADD COLUMN IF NOT EXISTS broker LowCardinality(String),
-    ADD COLUMN IF NOT EXISTS tenant LowCardinality(String),
-    MODIFY ORDER BY (system, receiver, service, broker, tenant);
-
 ALTER TABLE ledger
     ADD COLUMN IF NOT EXISTS broker SimpleAggregateFunction(max, LowCardinality(String)) CODEC(ZSTD(1)),
     ADD COLUMN IF NOT EXISTS tenant LowCardinality(String) DEFAULT '' CODEC(ZSTD(1));
@@ -67,7 +62,10 @@ ALTER TABLE aliases ADD COLUMN IF NOT EXISTS tenant LowCardinality(String) DEFAU
 
 ALTER TABLE strangers ADD COLUMN IF NOT EXISTS tenant LowCardinality(String) DEFAULT '';
 
-ALTER TABLE incoming ADD COLUMN IF NOT EXISTS broker LowCardinality(String) AFTER system;
+ALTER TABLE incoming
+    ADD COLUMN IF NOT EXISTS broker LowCardinality(String) AFTER system,
+    ADD COLUMN IF NOT EXISTS member String,                -- subscriptions: as whom the broker lists whoever holds them
+    ADD COLUMN IF NOT EXISTS tells LowCardinality(String); -- subscriptions: `whole`, `parent` or `sampled`, what the process tells of its messages
 
 -- The same as before, with the broker.
 ALTER TABLE incoming_from_recognised MODIFY QUERY
@@ -94,6 +92,8 @@ SELECT
     role,
     system,
     leftUTF8(a['hopwatch.broker'], 256) AS broker,
+    leftUTF8(a['hopwatch.member'], 256) AS member,
+    leftUTF8(a['hopwatch.ledger'], 16) AS tells,
     operation,
     leftUTF8(multiIf(
         a['hopwatch.destination'] != '', a['hopwatch.destination'],
@@ -307,11 +307,69 @@ SELECT
 FROM incoming
 WHERE role IN ('subscribe', 'unsubscribe') AND pattern != '' AND receiver != '' AND NOT durable;
 
-ALTER TABLE telling_from_incoming MODIFY QUERY
-SELECT day, system, broker, receiver, service, max(toDateTime64(started_at, 6, 'UTC')) AS last_at
-FROM incoming
-WHERE role = 'receive' AND receiver != ''
-GROUP BY day, system, broker, receiver, service;
+-- From when until when processes told what they do as a receiver: silence is evidence only where somebody would have spoken.
+CREATE TABLE IF NOT EXISTS coverage
+(
+    tenant LowCardinality(String) DEFAULT '',
+    day Date,
+    system LowCardinality(String),
+    receiver LowCardinality(String),
+    minute DateTime('UTC'),
+    broker LowCardinality(String),
+    resource UInt64,
+    member String,                                                                     -- as whom the broker lists it; '': not told
+    reads SimpleAggregateFunction(max, UInt8),                                         -- 1: it takes messages; a queue may be declared by others
+    part SimpleAggregateFunction(max, UInt8),                                          -- 1: it tells only what a sampler picks
+    first_at SimpleAggregateFunction(min, DateTime64(6, 'UTC')),
+    last_at SimpleAggregateFunction(max, DateTime64(6, 'UTC')),
+    left_at SimpleAggregateFunction(max, DateTime64(6, 'UTC'))                         -- when it said that it is no longer there; 1970: never
+)
+ENGINE = {{AggregatingMergeTree}}
+PARTITION BY day
+ORDER BY (tenant, system, receiver, minute, broker, resource, member)
+SETTINGS {{settings}};
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS coverage_from_incoming TO coverage AS
+SELECT
+    day, system, receiver, toStartOfMinute(toDateTime(i.started_at, 'UTC')) AS minute, broker, resource, member,
+    max(role IN ('receive', 'settle', 'open', 'commit') OR system != 'rabbitmq') AS reads,
+    max(tells = 'sampled') AS part,
+    min(toDateTime64(i.started_at, 6, 'UTC')) AS first_at,
+    max(toDateTime64(i.started_at, 6, 'UTC')) AS last_at,
+    max(if(role = 'unsubscribe', toDateTime64(i.started_at, 6, 'UTC'), toDateTime64(0, 6, 'UTC'))) AS left_at
+FROM incoming AS i
+WHERE role IN ('receive', 'settle', 'open', 'commit', 'subscribe', 'unsubscribe') AND receiver != '' AND system IN ('kafka', 'nats', 'rabbitmq')
+GROUP BY day, system, receiver, minute, broker, resource, member;
+
+-- Of what an earlier version stored: who received what, and when.
+INSERT INTO coverage (day, system, receiver, minute, broker, resource, member, reads, part, first_at, last_at, left_at)
+SELECT
+    day, system, receiver, toStartOfMinute(toDateTime(l.started_at, 'UTC')) AS minute, '', resource, '', 1, 0,
+    min(l.started_at), max(l.started_at), toDateTime64(0, 6, 'UTC')
+FROM ledger AS l
+WHERE receiver != '' AND attempt > 0 AND system IN ('kafka', 'nats', 'rabbitmq')
+GROUP BY day, system, receiver, minute, resource;
+
+DROP VIEW IF EXISTS telling_from_incoming;
+
+DROP TABLE IF EXISTS telling;
+
+-- Whose losses they are, as facts say who told them.
+ALTER TABLE losses ADD COLUMN IF NOT EXISTS resource SimpleAggregateFunction(max, UInt64);
+
+ALTER TABLE losses_from_recognised MODIFY QUERY
+SELECT
+    if(toDate(until) BETWEEN today() - 60 AND today() + 1, toDate(until), today()) AS day,
+    service,
+    resource,
+    leftUTF8(a['hopwatch.losses.id'], 64) AS instance,
+    leftUTF8(substring(lost.1, 15), 64) AS reason,
+    toStartOfMinute(toDateTime(until, 'UTC')) AS minute,
+    toUInt64OrZero(lost.2) AS spans,
+    toDateTime64(started_at, 6, 'UTC') AS since,
+    toDateTime64(addNanoseconds(started_at, duration), 6, 'UTC') AS until
+FROM (SELECT started_at, duration, service, resource, a FROM recognised WHERE a['hopwatch.report'] = 'losses' AND a['hopwatch.losses.id'] != '')
+ARRAY JOIN arraySlice(arrayFilter(pair -> startsWith(pair.1, 'hopwatch.lost.'), CAST(a, 'Array(Tuple(String, String))')), 1, 16) AS lost;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS brokers_from_incoming TO brokers AS
 SELECT system, broker AS told, '' AS name, now64(3, 'UTC') AS seen_at

@@ -1,0 +1,126 @@
+"""Whether silence says something: did everybody tell what they did who may have taken a message?
+
+A process tells that it is there every 15 s, and what it did to a message sooner or later. So it is covered at a moment if it has
+told something from before and something from after. One that went silent without saying so may have taken messages it never told
+of; one that samples, or lost spans, did not tell all of it.
+"""
+
+from typing import Final
+
+import polars as pl
+
+from hopwatch_collector.judge.clocks import corrected, with_offset
+from hopwatch_collector.judge.evidence import Evidence
+from hopwatch_collector.judge.frames import SECOND
+
+HELD: Final = 50 * SECOND
+"""Whoever has told nothing for so long, three times as long as reports are apart, is silent."""
+AGAIN: Final = 5 * SECOND
+"""So long after a look at what is not covered yet, it is looked at again."""
+_ALIVE: Final = 20 * SECOND
+"""A process that went silent may have taken messages for so long after it last told something."""
+_SLACK: Final = SECOND
+_WHO: Final = ["system", "broker", "receiver", "resource", "member"]
+_RECEIVER: Final = ["system", "broker", "receiver"]
+
+
+def with_coverage(pairs: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataFrame:
+    """Add whether the receiver was covered when it would have taken the message (`tells`), may yet turn out to have been
+    (`coverage_pending`), or was not as far as it ought to have been (`coverage_gap`).
+    """
+    windows = _windows(pairs)
+    spells = _spells(evidence)
+    said = (
+        windows.join(spells, on=_RECEIVER)
+        .with_columns(
+            covers=(pl.col("begins") <= pl.col("after") + _SLACK) & (pl.col("ends") >= pl.col("before")) & ~pl.col("part"),
+            # It was there, or may have been, and has told nothing since.
+            silent=(pl.col("begins") <= pl.col("before"))
+            & (pl.col("ends") < pl.col("before"))
+            & (pl.col("ends") >= pl.col("after") - _ALIVE)
+            & (pl.col("sent_at") <= pl.col("ends") + _ALIVE)
+            & ~pl.col("left"),
+            overlaps=(pl.col("begins") <= pl.col("before")) & (pl.col("ends") >= pl.col("after") - _ALIVE),
+        )
+        .with_columns(
+            gone=pl.col("silent") & (pl.col("ends") + HELD < now),
+            lossy=pl.col("overlaps") & (pl.col("lost_from") <= pl.col("before")) & (pl.col("lost_until") >= pl.col("after")),
+            partly=pl.col("overlaps") & pl.col("part"),
+        )
+        .group_by("pair")
+        .agg(
+            covered=pl.col("covers").any(),
+            gap=(pl.col("gone") | pl.col("lossy") | pl.col("partly")).any(),
+            awaited=(pl.col("silent") & ~pl.col("gone")).any(),
+            members=pl.col("member").filter(pl.col("covers") & (pl.col("member") != "")).n_unique(),
+            told_as=(pl.col("member").filter(pl.col("covers")) != "").all(),
+        )
+    )  # fmt: skip
+    # Who joined the group beside those that tell reads what nobody tells of.
+    strangers = (
+        (pl.col("system") == "kafka")
+        & pl.col("told_as")
+        & (pl.col("members") > 0)
+        & (pl.col("there_consumers") > pl.col("members"))
+    )
+    return (
+        pairs.join(said, on="pair", how="left", maintain_order="left")
+        .with_columns(pl.col("covered", "gap", "awaited", "told_as").fill_null(value=False), pl.col("members").fill_null(0))
+        .with_columns(
+            tells=pl.col("covered")
+            & ~(pl.col("gap") | pl.col("awaited") | strangers)
+            # Of a message that its sender does not tell of, consumers tell under another name.
+            & ~(pl.col("sender_seen") & (pl.col("producer") == "")),
+            coverage_gap=pl.col("gap"),
+            coverage_pending=pl.col("awaited") & ~pl.col("gap"),
+        )
+        .drop("covered", "gap", "awaited", "members", "told_as")
+    )  # fmt: skip
+
+
+def _windows(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Between which moments somebody would have taken the message: when the receiver went past it, else since it was sent."""
+    passed = (
+        pl.when("committed_past")
+        .then("passed_at")
+        .when(pl.col("there_done") > pl.col("offset"))
+        .then("read_at")
+    )
+    at = pl.when(pl.col("offset") >= 0).then(passed)
+    # What settled it needs no silence.
+    asked = ~pl.col("acknowledged") & ((pl.col("now_at") > 0) | pl.col("committed_past"))
+    since = pl.when(pl.col("sent_at") > 0).then("sent_at").otherwise("first_at")
+    return pairs.filter(asked).select(
+        "pair",
+        *_RECEIVER,
+        sent_at=since,
+        after=pl.coalesce(at, since),
+        before=pl.coalesce(at, pl.max_horizontal("now_at", since)),
+    )
+
+
+def _spells(evidence: Evidence) -> pl.DataFrame:
+    """From when until when each process told, by the collector's clock, and what is to be held against its silence."""
+    told = with_offset(evidence.coverage, evidence.clock_offsets).with_columns(
+        begins=corrected("first_at"), ends=corrected("last_at"), left_at=corrected("left_at")
+    )
+    takes = pl.col("reads").any().over(*_RECEIVER, "resource")
+    new = pl.col("begins") > pl.col("ends").shift(1).over(_WHO) + HELD
+    spells = (
+        told.filter(takes)
+        .sort(*_WHO, "begins")
+        .with_columns(spell=new.fill_null(value=False).cum_sum().over(_WHO))
+        .group_by(*_WHO, "spell", maintain_order=True)
+        .agg(
+            begins=pl.col("begins").min(),
+            ends=pl.col("ends").max(),
+            left=pl.col("left_at").max() >= pl.col("ends").max(),
+            part=pl.col("part").any(),
+        )
+    )
+    lost = with_offset(evidence.losses, evidence.clock_offsets).group_by("resource").agg(
+        lost_from=corrected("since").min(), lost_until=corrected("until").max()
+    )  # fmt: skip
+    return spells.join(lost, on="resource", how="left").with_columns(
+        pl.col("lost_from").fill_null(2**62), pl.col("lost_until").fill_null(0)
+    )
