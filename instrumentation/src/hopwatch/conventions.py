@@ -44,6 +44,21 @@ RECEIVER: Final = "hopwatch.receiver"
 """Who is owed its own copy: consumer group, AMQP queue, JetStream consumer as `stream/consumer`, NATS queue
 group, or `service:subject` for a plain NATS subscriber."""
 
+BROKER: Final = "hopwatch.broker"
+"""Which broker a message, commit or subscription is of, where the client knows: names of topics and queues are unique
+within one alone. Kafka: the cluster id. RabbitMQ: `cluster_name/vhost`, with nothing for the virtual host `/`. NATS: the
+`server_id` of the connection as of that moment."""
+
+MEMBER: Final = "hopwatch.member"
+"""On subscription reports: who of the broker's own list of clients tells this. Kafka: the member id within the group.
+RabbitMQ: `hopwatch.instance` of the connection's client properties. NATS: `server_id:client_id`."""
+
+LEDGER: Final = "hopwatch.ledger"
+"""On subscription reports: a `Ledger`, what this process tells of its messages."""
+
+LEDGER_RATIO: Final = "hopwatch.ledger.ratio"
+"""On subscription reports, where a sampler decides by a ratio: which share of the traces that begin here it takes."""
+
 ATTEMPT: Final = "hopwatch.attempt"
 """Which handing-over of the message to this receiver this is: 1 for the first."""
 
@@ -237,6 +252,17 @@ class SettleOutcome(StrEnum):
     """The protocol needs no acknowledgement: core NATS, AMQP no_ack, JetStream ack policy none."""
     NONE = "none"
     """The attempt ended and nothing was settled (Kafka before its commit, a handler that forgot to ack)."""
+
+
+class Ledger(StrEnum):
+    """How much of its messages a process tells."""
+
+    WHOLE = "whole"
+    """All of it, whatever a sampler says: silence means that nothing happened."""
+    PARENT = "parent"
+    """All but what belongs to traces that were not sampled where they began."""
+    SAMPLED = "sampled"
+    """What a sampler picks."""
 
 
 class CallHalf(StrEnum):

@@ -619,7 +619,7 @@ static const char *const span_slots[] = {"_tracer", "_name", "_kind", "_parent",
 
 enum { SEND_TRACER, SEND_PARENT, SEND_TRACE_ID, SEND_ID, SEND_FLAGS, SEND_OWN, SEND_PLACE, SEND_START, SEND_END, SEND_MESSAGE, SEND_GROWN,
        SEND_SLOTS };
-static const char *const send_slots[] = {"_tracer", "parent", "trace_id", "span_id", "_flags", "own", "place", "start_time", "end_time",
+static const char *const send_slots[] = {"_tracer", "parent", "trace_id", "span_id", "flags", "own", "place", "start_time", "end_time",
     "message_id", "_grown", NULL};
 
 enum { PLACE_NAME, PLACE_ATTRIBUTES, PLACE_ENCODED };
@@ -630,8 +630,8 @@ enum { HOP_TRACER, HOP_SPAN, HOP_CONTEXT, HOP_ATTRIBUTES, HOP_PLACE, HOP_OUTCOME
 static const char *const hop_slots[] = {"_tracer", "_span", "context", "_attributes", "_place", "outcome", "ended", "_done", "_error_type",
     "before", "started", NULL};
 
-enum { TRACER_PROVIDER, TRACER_ROOM };
-static const char *const tracer_slots[] = {"provider", "_most_quick", NULL};
+enum { TRACER_PROVIDER, TRACER_ROOM, TRACER_ROOT, TRACER_CONTINUED, TRACER_LEDGER };
+static const char *const tracer_slots[] = {"provider", "_most_quick", "_root", "_continued", "ledger", NULL};
 
 enum { PROVIDER_OUTLET, PROVIDER_PROCESSORS, PROVIDER_STANDS_IN };
 static const char *const provider_slots[] = {"outlet", "processors", "stands_in", NULL};
@@ -661,7 +661,7 @@ static const struct {
 
 /* What else has to be known. The last ones are made here. */
 static struct {
-    PyObject *tails, *producer, *encode, *unset, *consumer, *flags, *continued, *root, *no_state, *message_key, *span_key, *incoming_key,
+    PyObject *tails, *producer, *encode, *unset, *consumer, *flags, *no_state, *message_key, *span_key, *incoming_key,
         *flow_key, *baggage_key, *span_context, *context, *propagate, *trace, *setter, *get_current, *attach, *unsettled, *outcome_key;
     PyObject *value, *no_bytes, *nothing, *no_arguments, *in_force, *provider_set, *ids, *set, *get_span_context, *put, *extend,
         *traceparent, *hopwatch_id;
@@ -673,14 +673,12 @@ static const struct {
     PyTypeObject *type;
     Py_ssize_t size;
 } things[] = {
-    {"tails", &known.tails, &PyTuple_Type, 2},
+    {"tails", &known.tails, &PyTuple_Type, 8},
     {"producer", &known.producer, NULL, 0},
     {"encode", &known.encode, NULL, 0},
     {"unset", &known.unset, NULL, 0},
     {"consumer", &known.consumer, NULL, 0},
     {"flags", &known.flags, &PyTuple_Type, 256},
-    {"continued", &known.continued, &PyTuple_Type, 4},
-    {"root", &known.root, NULL, 0},
     {"no_state", &known.no_state, NULL, 0},
     {"message_key", &known.message_key, NULL, 0},
     {"span_key", &known.span_key, NULL, 0},
@@ -841,7 +839,7 @@ filled(const Layout *layout, PyObject *const *slots)
 static PyObject *
 field(PyObject *Py_UNUSED(self), PyObject *ended)
 {
-    PyObject *args[11] = {0}, *parent, *place, *kind = NULL;
+    PyObject *args[11] = {0}, *parent, *place, *flags, *kind = NULL;
     if (!can_write) {
         PyErr_SetString(PyExc_TypeError, "nobody has said what spans are");
         return NULL;
@@ -854,6 +852,7 @@ field(PyObject *Py_UNUSED(self), PyObject *ended)
         args[6] = SLOT(ended, sends, SEND_START);
         args[7] = SLOT(ended, sends, SEND_END);
         args[9] = SLOT(ended, sends, SEND_OWN);
+        flags = SLOT(ended, sends, SEND_FLAGS);
         kind = Py_NewRef(known.producer);
     }
     else if (Py_IS_TYPE(ended, spans.type) && SLOT(ended, spans, SPAN_STATUS) == known.unset &&
@@ -866,6 +865,7 @@ field(PyObject *Py_UNUSED(self), PyObject *ended)
         args[6] = SLOT(ended, spans, SPAN_START);
         args[7] = SLOT(ended, spans, SPAN_END);
         args[9] = SLOT(ended, spans, SPAN_OWN);
+        flags = SLOT(ended, spans, SPAN_FLAGS);
     }
     else
         goto twin;
@@ -874,13 +874,18 @@ field(PyObject *Py_UNUSED(self), PyObject *ended)
     PyObject *shared = SLOT(place, places, PLACE_ENCODED);
     if (shared == NULL || !PyTuple_CheckExact(shared) || PyTuple_GET_SIZE(shared) != 2)
         goto twin; /* it is the first to this destination */
-    int remote = 0;
+    long tail = flags == NULL ? -1 : PyLong_AsLong(flags);
+    if (tail < 0) {
+        PyErr_Clear();
+        goto twin;
+    }
+    tail &= 3;
     args[3] = Py_None;
     if (parent != Py_None) {
         if (!PyTuple_Check(parent) || PyTuple_GET_SIZE(parent) < 3)
             goto twin;
         args[3] = PyTuple_GET_ITEM(parent, 1);
-        remote = PyTuple_GET_ITEM(parent, 2) == Py_True;
+        tail += PyTuple_GET_ITEM(parent, 2) == Py_True ? 4 : 0;
     }
     if (kind == NULL) {
         if (SLOT(ended, spans, SPAN_NAME) != SLOT(place, places, PLACE_NAME) || SLOT(ended, spans, SPAN_KIND) == NULL)
@@ -897,7 +902,7 @@ field(PyObject *Py_UNUSED(self), PyObject *ended)
     args[4] = PyTuple_GET_ITEM(shared, 0);
     args[5] = kind;
     args[8] = PyTuple_GET_ITEM(shared, 1);
-    args[10] = PyTuple_GET_ITEM(known.tails, remote);
+    args[10] = PyTuple_GET_ITEM(known.tails, tail);
     for (size_t i = 0; i < 11; i++)
         if (args[i] == NULL)
             goto twin; /* it says what is missing */
@@ -1010,7 +1015,8 @@ end_span(PyObject *span, PyObject *provider, PyObject *time_ns)
     long flags = PyLong_AsLong(SLOT(span, spans, SPAN_FLAGS));
     if (flags == -1 && PyErr_Occurred())
         return -1;
-    return flags & 1 ? hand_on(provider, SLOT(span, spans, SPAN_TRACER), span) : 0;
+    PyObject *tracer = SLOT(span, spans, SPAN_TRACER); /* one of ours: its provider was found by it */
+    return flags & 1 || SLOT(tracer, tracers, TRACER_LEDGER) == Py_True ? hand_on(provider, tracer, span) : 0;
 }
 
 /* end(hop, hops in progress, time_ns): whether an attempt that went well has been ended; False, and nothing done: it is not as most are.
@@ -1094,6 +1100,17 @@ is_quick(PyObject *tracer, PyObject *place, PyObject *own)
     if (most == -1 && PyErr_Occurred())
         return -1;
     return PyDict_GET_SIZE(own) + PyDict_GET_SIZE(shared) <= most;
+}
+
+/* The flags that a hop begins with below a parent of such flags, -1 for none: borrowed, NULL where it is not recorded or the sampler has to
+   be asked. */
+static PyObject *
+begun_with(PyObject *tracer, long inherited)
+{
+    PyObject *flags = inherited < 0 ? SLOT(tracer, tracers, TRACER_ROOT) : SLOT(tracer, tracers, TRACER_CONTINUED);
+    if (inherited >= 0 && flags != NULL)
+        flags = PyTuple_CheckExact(flags) && PyTuple_GET_SIZE(flags) == 4 ? PyTuple_GET_ITEM(flags, inherited & 3) : NULL;
+    return flags == Py_None ? NULL : flags;
 }
 
 /* A random id that is not 0. */
@@ -1193,19 +1210,17 @@ begin_span(const Arrival *arrival, PyObject **span, PyObject **context)
     int found = read_sender(arrival->carrier, &sent);
     if (found == FAILED || found == UNUSUAL)
         return found == FAILED ? FAILED : LEFT;
+    message = found == NOBODY ? Py_NewRef(Py_None) : sent.message;
+    flags = begun_with(arrival->tracer, found == NOBODY ? -1 : sent.ids[24]);
+    if (flags == NULL) {
+        Py_DECREF(message);
+        return LEFT;
+    }
     if (found == NOBODY) {
-        message = Py_NewRef(Py_None);
         parent = Py_NewRef(Py_None);
         trace_id = drawn(arrival->getrandbits, 128);
-        flags = known.root;
     }
     else {
-        message = sent.message;
-        flags = PyTuple_GET_ITEM(known.continued, sent.ids[24] & 3);
-        if (flags == Py_None) {
-            Py_DECREF(message);
-            return LEFT;
-        }
         trace_id = from_big_endian(sent.ids, 16);
         parent = trace_id == NULL ? NULL : sender_context(&sent, trace_id);
     }
@@ -1365,7 +1380,7 @@ send(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
                                          "of random bits and a clock");
         return NULL;
     }
-    PyObject *context = args[2], *own = args[3], *message_id = args[4], *trace_id = NULL, *flags = known.root;
+    PyObject *context = args[2], *own = args[3], *message_id = args[4], *trace_id = NULL, *flags = NULL;
     int quick = is_quick(args[0], args[1], own), carries_more = quick <= 0 ? 0 : PyDict_Contains(context, known.baggage_key);
     if (quick < 0 || carries_more < 0)
         return NULL;
@@ -1374,16 +1389,19 @@ send(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t count)
     PyObject *above = above_in(context);
     if (above == NULL)
         return NULL;
+    long inherited = -1;
     if (above != Py_None) {
         int usual = Py_IS_TYPE(above, (PyTypeObject *)known.span_context) && PyTuple_GET_SIZE(above) == 6 &&
                     PyTuple_GET_ITEM(above, 4) == known.no_state && PyTuple_GET_ITEM(above, 5) == Py_True;
-        long inherited = usual ? PyLong_AsLong(PyTuple_GET_ITEM(above, 3)) : 0;
+        if (!usual)
+            goto left;
+        inherited = PyLong_AsLong(PyTuple_GET_ITEM(above, 3));
         if (inherited == -1 && PyErr_Occurred())
             goto failed;
-        flags = PyTuple_GET_ITEM(known.continued, inherited & 3);
-        if (!usual || flags == Py_None)
-            goto left;
     }
+    flags = begun_with(args[0], inherited);
+    if (flags == NULL)
+        goto left;
     int own_flow = is_own_flow(context, above);
     if (own_flow < 0)
         goto failed;

@@ -28,6 +28,11 @@ class CallsPath(StrEnum):
     """OpenTelemetry's own instrumentation packages; ids come in through the propagator."""
 
 
+LEDGER_VARIABLE: Final = "HOPWATCH_LEDGER"
+"""`whole` or `sampled`: whether messages, commits and subscriptions are told whatever the sampler says of their traces."""
+
+_LEDGERS: Final = ("whole", "sampled")
+
 _chosen: CallsPath | None = None
 
 
@@ -49,18 +54,30 @@ def calls_path() -> CallsPath:
     return CallsPath(said) if said in set(CallsPath) else CallsPath.NATIVE
 
 
+def tells_whole_ledger() -> bool:
+    """Whether hopwatch's own provider tells of all messages, as by default, or of those that are sampled."""
+    return _ledger_asked().lower() != "sampled"
+
+
 def misspelt() -> list[str]:
     """Return what the environment asks for and nobody knows, in words: it has no effect."""
     found: list[str] = []
     path = _path_asked()
     if path and path.lower() not in set(CallsPath):
         found.append(f"{CALLS_VARIABLE}={path!r} is neither {' nor '.join(CallsPath)}")
+    ledger = _ledger_asked()
+    if ledger and ledger.lower() not in _LEDGERS:
+        found.append(f"{LEDGER_VARIABLE}={ledger!r} is neither {' nor '.join(_LEDGERS)}")
     odd = sorted(word for word in _words_asked() if word.lower() not in _WORDS)
     return found + [f"{VARIABLE}: {word!r} is none of {', '.join(_WORDS)}" for word in odd]
 
 
 def _path_asked() -> str:
     return os.environ.get(CALLS_VARIABLE, "").strip()
+
+
+def _ledger_asked() -> str:
+    return os.environ.get(LEDGER_VARIABLE, "").strip()
 
 
 def _words_asked() -> set[str]:

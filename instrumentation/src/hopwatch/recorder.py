@@ -1,6 +1,7 @@
 """The generic hop recorder: all span work of all transports. A transport only says where and what."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -49,13 +50,15 @@ from hopwatch.places import (
 )
 from hopwatch.propagation import inject, pass_on, receive
 from hopwatch.ready import QuickProcess, QuickSend, Ready, never_quick_process, never_quick_send
-from hopwatch.reports import Subscription, reporter
+from hopwatch.reports import Holding, Subscription, reporter
+from hopwatch.sampling import ledger_told
 from hopwatch.shapes import ShapedSpan, shape_of
 from hopwatch.tags import belong, key_attributes
 
 __all__ = [
     "Attributes",
     "Destination",
+    "Holding",
     "KafkaPosition",
     "Position",
     "ProcessHop",
@@ -74,7 +77,8 @@ class Recorder:
 
     def __init__(self, system: System | str, tracer: Tracer, hook: Hook | None = None) -> None:
         self._system = str(system)
-        self._tracer = tracer
+        for_ledger = getattr(tracer, "for_ledger", None)
+        self._tracer = tracer = tracer if for_ledger is None else for_ledger()
         self._quick_process: QuickProcess = getattr(tracer, "quick_process", never_quick_process)
         self._quick_send: QuickSend = getattr(tracer, "quick_send", never_quick_send)
         self._hook = hook
@@ -271,21 +275,42 @@ class Recorder:
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("skip", fault)
 
-    def subscribed(self, pattern: str, *, receiver: str, durable: bool) -> None:
+    def subscribed(self, pattern: str, *, receiver: str, durable: bool, broker: str = "") -> None:
         """Report that `receiver` is entitled to what matches `pattern`, in the broker's own wildcards."""
+        self.holds(Holding(pattern, receiver, durable, broker))
+
+    def holds(self, holding: Holding) -> None:
+        """Report the same of one of the broker's clients, where it knows as whom the broker lists it."""
         if get_current().get(SUPPRESSED_KEY):
             return
         try:
-            reporter.subscribed(Subscription(self._tracer, self._system, pattern, receiver, durable))
+            reporter.subscribed(self._subscription(holding))
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("subscribe", fault)
 
-    def unsubscribed(self, pattern: str, *, receiver: str) -> None:
-        """Report that `receiver` is no longer entitled to `pattern`."""
+    def moved(self, before: Holding, now: Holding) -> None:
+        """Report that who is subscribed is known by other names now, having connected or joined anew."""
         try:
-            reporter.unsubscribed(self._system, pattern, receiver)
+            reporter.moved(self._subscription(before), self._subscription(now))
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("subscribe", fault)
+
+    def left(self, holding: Holding) -> None:
+        """Report that one client is subscribed no longer: what is durable is owed to its receiver all the same."""
+        try:
+            reporter.left(self._subscription(holding))
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("unsubscribe", fault)
+
+    def unsubscribed(self, pattern: str, *, receiver: str, broker: str | None = None) -> None:
+        """Report that `receiver` is no longer entitled to `pattern`: at one broker, or wherever it was."""
+        try:
+            reporter.unsubscribed(self._system, pattern, receiver, broker)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("unsubscribe", fault)
+
+    def _subscription(self, holding: Holding) -> Subscription:
+        return Subscription(self._tracer, self._system, holding, partial(ledger_told, self._tracer))
 
     def _named(self, operation: Operation, place: Prepared, described: Attributes) -> str | None:
         """Ask the team's hook what a hop is called; None where it is not to be recorded."""

@@ -146,8 +146,13 @@ def request(spans: list[LeanSpan], encoded: Callable[[LeanSpan], bytes] = encode
 
 
 def expected(*spans: ReadableSpan) -> bytes:
-    """Return what the SDK's exporter would send."""
-    return encode_spans(spans).SerializeToString(deterministic=True)
+    """Return what the SDK's exporter would send, and what OTLP has it say of the trace besides: its flags."""
+    flags = {span.context.span_id: span.context.trace_flags for span in spans if span.context}
+    wanted = encode_spans(spans)
+    for resource in wanted.resource_spans:
+        for one in (span for scope in resource.scope_spans for span in scope.spans):
+            one.flags |= flags[int.from_bytes(one.span_id)]
+    return wanted.SerializeToString(deterministic=True)
 
 
 @settings(max_examples=300, deadline=None)

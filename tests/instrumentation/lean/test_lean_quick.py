@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -606,9 +606,10 @@ def asked(provider: LeanTracerProvider, scope: str = "hopwatch.kafka") -> LeanSp
 
 
 def test_nothing_unusual_is_passed_by() -> None:
-    """A sampler, a tight limit, a processor or another library's tracer each close the quick lane."""
+    """A sampler that has to be asked, a tight limit, a processor or another library's tracer each close the quick lane."""
     assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON)) is not None
-    assert asked(LeanTracerProvider(RESOURCE, sampler=ALWAYS_ON)) is None
+    assert asked(LeanTracerProvider(RESOURCE, sampler=ALWAYS_ON)) is not None
+    assert asked(LeanTracerProvider(RESOURCE, sampler=TraceIdRatioBased(1.0))) is None
     few, short = SpanLimits(max_span_attributes=12), SpanLimits(max_span_attribute_length=5)
     assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, limits=few)) is None
     assert asked(LeanTracerProvider(RESOURCE, sampler=DEFAULT_ON, limits=short)) is None

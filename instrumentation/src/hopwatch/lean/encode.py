@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 _PRODUCER: Final = SpanKind.PRODUCER.value + 1
 _NO_STATUS: Final = b"\x7a\x00"
-_TAILS: Final = (_NO_STATUS + pack("<HI", 0x0185, 0x100), _NO_STATUS + pack("<HI", 0x0185, 0x300))
-"""Status and flags of a span nothing is wrong with, by whether its parent is remote."""
+_TAILS: Final = tuple(
+    _NO_STATUS + pack("<HI", 0x0185, remote | flags) for remote in (0x100, 0x300) for flags in range(4)
+)
+"""Status and flags of a span nothing is wrong with: by whether its parent is remote, and by its trace's flags."""
 
 
 class Encoder:
@@ -82,7 +84,7 @@ def _send(send: LeanSend) -> bytes:
         send.end_time,
         shared,
         send.own,
-        _TAILS[parent is not None and parent[2]],
+        _tail(parent, send.flags),
     )
 
 
@@ -94,7 +96,7 @@ def _span(span: LeanSpan) -> bytes:
         name, shared = place.encoded or _place(place)
         if span._name is not place.span_name:
             name = names[span._name]
-    tail = _TAILS[parent is not None and parent[2]]
+    tail = _tail(parent, span._trace_flags)
     if (
         span._status is not UNSET
         or span._noted is not None
@@ -115,6 +117,10 @@ def _span(span: LeanSpan) -> bytes:
         span._own,
         tail,
     )
+
+
+def _tail(parent: SpanContext | None, flags: int) -> bytes:
+    return _TAILS[4 * (parent is not None and parent[2]) + (flags & 3)]
 
 
 def _unusual(span: LeanSpan) -> bytes:

@@ -12,7 +12,7 @@ from opentelemetry.propagators.textmap import Getter, Setter, default_setter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
-from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision, Sampler
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     DEFAULT_TRACE_STATE,
@@ -35,15 +35,16 @@ from hopwatch.lean.current import Current
 from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.span import UNSET, LeanSpan, bounded
 from hopwatch.native import native
+from hopwatch.optin import tells_whole_ledger
 from hopwatch.places import Prepared
 from hopwatch.processor import OWN_SCOPES, HopSpanProcessor, crossing_attributes
 from hopwatch.propagation import HopwatchPropagator, is_by_hand, put_ids, sender_of
 from hopwatch.reports import reporter
+from hopwatch.sampling import foreseen
 from hopwatch.w3c import FLAGS, POSSIBLE, sender_in
 
 _FLAGS = tuple(TraceFlags(bits) for bits in range(4))
 _ROOT = _FLAGS[TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID]
-_CONTINUED: dict[int, TraceFlags] = {flags: flags for flags in _FLAGS if flags.sampled}
 _INTERNAL = SpanKind.INTERNAL
 _AT_THE_END = 4
 """Room for attributes that a send has besides those it is begun with: message id, outcome, position."""
@@ -71,7 +72,8 @@ class Outlet(Protocol):
 class LeanTracerProvider(trace.TracerProvider):
     """See `opentelemetry.trace.TracerProvider`.
 
-    `outlet` is where sampled spans go, None for nowhere. Processors of the SDK may be added and see every span.
+    `outlet` is where spans go that are sampled or belong to the ledger, None for nowhere. Processors of the SDK may be
+    added and see every span that is recorded.
     With `stands_in`, it makes way for whatever provider the application sets later, and its tracers hand over to it.
     """
 
@@ -85,6 +87,7 @@ class LeanTracerProvider(trace.TracerProvider):
         "resource",
         "sampler",
         "stands_in",
+        "whole",
     )
 
     def __init__(
@@ -101,9 +104,10 @@ class LeanTracerProvider(trace.TracerProvider):
         self.sampler = sampler or _configured_sampler()
         self.limits = limits or SpanLimits()
         self.stands_in = stands_in
+        self.whole = tells_whole_ledger()
         self.processors: tuple[SpanProcessor, ...] = ()
         self._successor: trace.TracerProvider | None = None
-        self._tracers: dict[InstrumentationScope, LeanTracer] = {}
+        self._tracers: dict[tuple[InstrumentationScope, bool], LeanTracer] = {}
         self._lock = threading.Lock()
 
     def get_tracer(
@@ -117,10 +121,14 @@ class LeanTracerProvider(trace.TracerProvider):
         scope = InstrumentationScope(
             instrumenting_module_name or "", instrumenting_library_version or "", schema_url, attributes
         )
+        return self.tracer_of(scope, ledger=False)
+
+    def tracer_of(self, scope: InstrumentationScope, *, ledger: bool) -> "LeanTracer":
+        """Return a library's tracer of one kind, the same one each time."""
         with self._lock:
-            tracer = self._tracers.get(scope)
+            tracer = self._tracers.get((scope, ledger))
             if tracer is None:
-                tracer = self._tracers[scope] = LeanTracer(self, scope)
+                tracer = self._tracers[scope, ledger] = LeanTracer(self, scope, ledger=ledger)
         return tracer
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
@@ -173,21 +181,66 @@ class LeanTracerProvider(trace.TracerProvider):
 
 
 class LeanTracer(trace.Tracer):
-    """See `opentelemetry.trace.Tracer`."""
+    """See `opentelemetry.trace.Tracer`.
 
-    __slots__ = ("_by_parent", "_foreign", "_heir", "_most_quick", "limits", "provider", "scope")
+    With `ledger`, all that it begins is recorded and goes out, whatever the sampler says: messages, commits and who is
+    subscribed. What travels on, and the span's flags, say what the sampler decided.
+    """
 
-    def __init__(self, provider: LeanTracerProvider, scope: InstrumentationScope) -> None:
+    __slots__ = (
+        "_continued",
+        "_foreign",
+        "_foreseen",
+        "_heir",
+        "_most_quick",
+        "_root",
+        "ledger",
+        "limits",
+        "provider",
+        "scope",
+    )
+
+    def __init__(
+        self, provider: LeanTracerProvider, scope: InstrumentationScope, *, ledger: bool = False
+    ) -> None:
         self.provider = provider
         self.scope = scope
+        self.ledger = ledger
         self.limits = provider.limits
         self._foreign = not scope.name.startswith(OWN_SCOPES)
-        self._by_parent = provider.sampler is DEFAULT_ON
-        most = -1 if self._foreign or not self._by_parent else provider.limits.max_span_attributes
+        self._foreseen = foreseen(provider.sampler)
+        root, below, beside = self._foreseen
+        self._root = self._begun_with(_ROOT, root)
+        self._continued = tuple(
+            self._begun_with(flags, below if flags.sampled else beside) for flags in _FLAGS
+        )
+        most = -1 if self._foreign else provider.limits.max_span_attributes
         self._most_quick = most if most is None else most - _AT_THE_END
         if provider.limits.max_span_attribute_length is not None:
             self._most_quick = -1
         self._heir: trace.Tracer | None = None
+
+    def _begun_with(self, inherited: TraceFlags, sampled: bool | None) -> TraceFlags | None:
+        """Return the flags of what begins below such a parent, None where it is not recorded or nobody knows yet."""
+        if sampled is None or not (sampled or self.ledger):
+            return None
+        return _FLAGS[inherited & TraceFlags.RANDOM_TRACE_ID | sampled]
+
+    def for_ledger(self) -> "LeanTracer":
+        """Return the library's tracer for what belongs to the ledger; this one, where that follows the sampler too."""
+        return self.provider.tracer_of(self.scope, ledger=True) if self.provider.whole else self
+
+    def in_force(self) -> trace.Tracer:
+        """Return the tracer that records what this one is asked for: our counterpart at the application's own provider."""
+        provider = self.provider
+        if provider.stands_in and trace._TRACER_PROVIDER is not provider and (heir := self._find_heir()):
+            return heir
+        return self
+
+    @property
+    def sampler(self) -> Sampler:
+        """What decides which traces are sampled."""
+        return self.provider.sampler
 
     @property
     def resource(self) -> Resource:
@@ -216,17 +269,20 @@ class LeanTracer(trace.Tracer):
             trace_id, state, inherited = above.trace_id, above.trace_state, above.trace_flags
         else:
             above, trace_id, state, inherited = None, getrandbits(128) or 1, None, _ROOT
-        if self._by_parent:
-            flags = _CONTINUED.get(inherited & 3)
-            if flags is None:
-                return _unrecorded(trace_id, inherited, state)
+        known = self._foreseen
+        if above is None:
+            sampled = known.root
         else:
+            sampled = known.sampled if inherited & TraceFlags.SAMPLED else known.unsampled
+        recorded = sampled or self.ledger
+        if sampled is None:
             asked = provider.sampler.should_sample(context, trace_id, name, kind, attributes, links)
-            state, attributes = asked.trace_state, asked.attributes
-            if asked.decision is Decision.DROP:
-                return _unrecorded(trace_id, inherited, state)
-            sampled = asked.decision is Decision.RECORD_AND_SAMPLE
-            flags = _FLAGS[inherited & TraceFlags.RANDOM_TRACE_ID | sampled]
+            state, sampled = asked.trace_state, asked.decision is Decision.RECORD_AND_SAMPLE
+            if asked.decision is not Decision.DROP:
+                recorded, attributes = True, asked.attributes
+        if not recorded:
+            return _unrecorded(trace_id, inherited, state)
+        flags = _FLAGS[inherited & TraceFlags.RANDOM_TRACE_ID | sampled]
         limits = self.limits
         kept, lost = bounded(attributes, limits.max_span_attributes, limits.max_span_attribute_length)
         span = LeanSpan(
@@ -292,18 +348,19 @@ class LeanTracer(trace.Tracer):
         if above is None:
             if flow is not None:
                 return None
-            trace_id, flags = getrandbits(128) or 1, _ROOT
+            trace_id, begun = getrandbits(128) or 1, self._root
         elif type(above) is SpanContext:
             trace_id, _, _, inherited, state, valid = above
-            continued = _CONTINUED.get(inherited & 3)
-            if continued is None or not valid or state is not DEFAULT_TRACE_STATE:
+            begun = self._continued[inherited & 3]
+            if not valid or state is not DEFAULT_TRACE_STATE:
                 return None
             if flow is not None and flow != f"{trace_id:032x}":
                 return None
-            flags = continued
         else:
             return None
-        send = LeanSend(self, place, above, trace_id, getrandbits(64) or 1, flags, own, message_id)
+        if begun is None:
+            return None
+        send = LeanSend(self, place, above, trace_id, getrandbits(64) or 1, begun, own, message_id)
         put_ids(carrier, setter, send.traceparent(), message_id)
         return send
 
@@ -320,19 +377,18 @@ class LeanTracer(trace.Tracer):
     ) -> LeanSpan | None:
         kept: TraceState | None = None
         if above is None:
-            trace_id, flags = getrandbits(128) or 1, _ROOT
+            trace_id, begun = getrandbits(128) or 1, self._root
         elif type(above) is SpanContext:
             trace_id, _, _, inherited, state, valid = above
-            continued = _CONTINUED.get(inherited & 3)
-            if continued is None or not valid:
-                return None
-            flags = continued
+            begun = self._continued[inherited & 3] if valid else None
             if state is not DEFAULT_TRACE_STATE:
                 kept = state
         else:
             return None
+        if begun is None:
+            return None
         ids = trace_id, getrandbits(64) or 1
-        return LeanSpan(self, place.span_name, kind, above, ids, flags, kept, attributes, time_ns(), place)
+        return LeanSpan(self, place.span_name, kind, above, ids, begun, kept, attributes, time_ns(), place)
 
     def quick_receive(
         self, place: Prepared, kind: SpanKind, carrier: Any, getter: Getter[Any], own: Store
@@ -486,8 +542,6 @@ _able: Final = (
         unset=UNSET,
         consumer=SpanKind.CONSUMER,
         flags=FLAGS,
-        continued=tuple(map(_CONTINUED.get, range(4))),
-        root=_ROOT,
         no_state=DEFAULT_TRACE_STATE,
         message_key=MESSAGE_ID,
         span_key=SPAN_KEY,

@@ -25,10 +25,10 @@ class LeanSend:
     """
 
     __slots__ = (
-        "_flags",
         "_grown",
         "_tracer",
         "end_time",
+        "flags",
         "message_id",
         "own",
         "parent",
@@ -54,7 +54,7 @@ class LeanSend:
         self.parent = parent
         self.trace_id = trace_id
         self.span_id = span_id
-        self._flags = flags
+        self.flags = flags
         self.own = own
         own[MESSAGE_ID] = message_id
         self.message_id = message_id
@@ -64,7 +64,7 @@ class LeanSend:
 
     def traceparent(self) -> str:
         """Return the W3C header that makes this send the parent of what is received."""
-        return traceparent(self.trace_id, self.span_id, self._flags)
+        return traceparent(self.trace_id, self.span_id, self.flags)
 
     def set(self, attributes: Attributes) -> None:
         """Add what became known only during the send."""
@@ -122,7 +122,7 @@ class LeanSend:
             SpanKind.PRODUCER,
             self.parent,
             ids,
-            self._flags,
+            self.flags,
             None,
             dict(self.own),
             self.start_time,

@@ -234,7 +234,7 @@ class LeanSpan(trace.Span, ReadableSpan):
             return
         self._end_time = time_ns() if end_time is None else end_time
         provider = self._tracer.provider
-        if provider.outlet is not None and self._trace_flags & _SAMPLED:
+        if provider.outlet is not None and (self._trace_flags & _SAMPLED or self._tracer.ledger):
             provider.outlet.put(self)
         for processor in provider.processors:
             processor._on_ending(self)  # type: ignore[arg-type]
