@@ -7,6 +7,7 @@ from aio_pika.message import IncomingMessage, ProcessContext
 from aio_pika.queue import Queue, QueueIterator
 from aio_pika.robust_queue import RobustQueueIterator
 from aio_pika.transaction import Transaction
+from aiormq import Connection
 from aiormq.channel import Channel as ProtocolChannel
 
 from hopwatch.conventions import System
@@ -14,6 +15,7 @@ from hopwatch.instrumentor import TransportInstrumentor
 from hopwatch.recorder import Recorder
 from hopwatch.transports.aio_pika.consume import Consuming, HeldMessage
 from hopwatch.transports.aio_pika.declare import Declaring
+from hopwatch.transports.aio_pika.marks import Marks
 from hopwatch.transports.aio_pika.publish import Publishing
 from hopwatch.transports.aio_pika.transaction import Transactions
 from hopwatch.wrapping import Patches
@@ -54,7 +56,9 @@ class AioPikaInstrumentor(TransportInstrumentor):
         patches.wrap(IncomingMessage, "nack", consuming.nack)
         patches.wrap(IncomingMessage, "reject", consuming.reject)
 
-        declaring = Declaring(recorder)
+        marks = Marks()
+        patches.wrap(Connection, "_client_properties", marks.mark)
+        declaring = Declaring(recorder, marks)
         patches.wrap(Queue, "declare", declaring.declare)
         patches.wrap(Queue, "bind", declaring.bind)
         patches.wrap(Queue, "unbind", declaring.unbind)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from aio_pika import Exchange, Queue
 from aio_pika.abc import AbstractExchange, ExchangeType
 from aio_pika.abc import get_exchange_name as name_of
 
-from hopwatch.recorder import Recorder
+from hopwatch.recorder import Holding, Recorder
+from hopwatch.wrapping import guarded
 
 _PREDECLARED: Final = {
     "amq.direct": "direct",
@@ -38,10 +39,15 @@ class _Owed:
 
 
 class Bindings:
-    """Reports which destination patterns each queue is entitled to, through exchanges bound to others too."""
+    """Reports which destination patterns each queue of a broker is entitled to, through exchanges bound to others too.
 
-    def __init__(self, recorder: Recorder) -> None:
+    `member` is as whom the broker lists the connections that tell of it.
+    """
+
+    def __init__(self, recorder: Recorder, broker: str, member: str) -> None:
         self._recorder = recorder
+        self._broker = broker
+        self._member = member
         self._queues: dict[str, _Owed] = {}
         self._exchanges: dict[str, set[_Route]] = {}
         self._kinds: dict[str, str] = dict(_PREDECLARED)
@@ -88,7 +94,12 @@ class Bindings:
         """A queue is gone, or was ours alone and went with its channel."""
         owed = self._queues.pop(queue_name, None)
         for pattern in owed.reported if owed is not None else ():
-            self._recorder.unsubscribed(pattern, receiver=queue_name)
+            self._recorder.unsubscribed(pattern, receiver=queue_name, broker=self._broker)
+
+    def closed(self, queue: Any, _error: BaseException | None = None) -> None:
+        """A queue of its connection alone goes with it; a restored one is declared again."""
+        if queue is not None:
+            guarded(self.deleted)(queue.name)
 
     def _owed(self, queue: Queue) -> _Owed:
         return self._queues.setdefault(queue.name, _Owed(outlives_consumers(queue)))
@@ -110,9 +121,9 @@ class Bindings:
         patterns = [name, *(f"{route.exchange}:{route.keys}" for route in self._reaching(owed.routes))]
         for pattern in dict.fromkeys(patterns):
             if pattern not in owed.reported:
-                self._recorder.subscribed(pattern, receiver=name, durable=owed.durable)
+                self._recorder.holds(Holding(pattern, name, owed.durable, self._broker, self._member))
         for pattern in owed.reported.difference(patterns):
-            self._recorder.unsubscribed(pattern, receiver=name)
+            self._recorder.unsubscribed(pattern, receiver=name, broker=self._broker)
         owed.reported = set(patterns)
 
     def _reaching(self, routes: set[_Route]) -> Iterator[_Route]:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from weakref import ref
 
 import aiormq
 import wrapt
@@ -46,9 +45,10 @@ else:
     _Proxy = wrapt.ObjectProxy  # takes no type arguments in older versions
 
 _PLACES: Final = 1_024
-_places: Final[dict[tuple[str, str, str | None], tuple[ref[Any], Destination]]] = {}
-"""The last destinations, on the connection last used for each, so that most messages need no second look at theirs."""
+_places: Final[dict[tuple[str, str, str | None], tuple[Attributes, Destination]]] = {}
+"""The last destinations, at the server last used for each, so that most messages need no second look at theirs."""
 
+_DEFAULT_VHOST: Final = "/"
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 _STREAM_OFFSET: Final = "x-stream-offset"
 _REPLY_TO: Final = "amq.rabbitmq.reply-to"
@@ -72,16 +72,17 @@ def destination(exchange: str, routing_key: str, connection: Any, queue: str | N
     `connection` is one of aio-pika or aiormq, None where there is none at the moment.
     """
     key = (exchange, routing_key, queue)
+    server = servers.of(connection)
     known = _places.get(key)
-    if known is not None and connection is not None and known[0]() is connection:
+    if known is not None and known[0] is server:
         return known[1]
     where = address(exchange, routing_key)
     name = where if queue is None or routing_key == queue else f"{where}:{queue}"
-    place = Destination(name, where, _attributes(routing_key, servers.of(connection)))
+    place = Destination(name, where, _attributes(routing_key, server))
     if connection is not None:
         if len(_places) >= _PLACES:
             _places.clear()
-        _places[key] = ref(connection), place
+        _places[key] = server, place
     return place
 
 
@@ -96,8 +97,26 @@ def _address(connection: Any) -> Address:
     return url.host, url.port or _PORTS.get(url.scheme)
 
 
-servers: Final = Servers(_address)
-"""The servers that this process's AMQP connections are to, as they were configured."""
+def link(connection: Any) -> Any:
+    """Return the connection of aiormq that is in force beneath one of aio-pika, or is given; None for none."""
+    transport = getattr(connection, "transport", connection)
+    return getattr(transport, "connection", transport)
+
+
+def _said(connection: Any) -> object | None:
+    """Return what the broker said of itself when the connection began."""
+    return getattr(link(connection), "server_properties", None)
+
+
+def _broker(connection: Any) -> str | None:
+    """Return a broker's cluster and virtual host, None where the broker is of another make and tells no cluster."""
+    own = link(connection)
+    cluster = as_text(own.server_properties.get("cluster_name"))
+    return f"{cluster}/{'' if own.vhost == _DEFAULT_VHOST else own.vhost}" if cluster else None
+
+
+servers: Final = Servers(_address, _said, _broker)
+"""The servers that this process's AMQP connections are to, as they were configured, and the brokers they turned out to be."""
 
 
 class Outgoing(_Proxy):

@@ -5,6 +5,7 @@ cannot be seen from here.
 """
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import MessageBatch
 
@@ -16,6 +17,7 @@ from hopwatch.transports.aiokafka.batch import Batching
 from hopwatch.transports.aiokafka.commit import Committing
 from hopwatch.transports.aiokafka.consume import Consuming
 from hopwatch.transports.aiokafka.outcomes import Answers
+from hopwatch.transports.aiokafka.places import clusters
 from hopwatch.transports.aiokafka.position import Moving
 from hopwatch.transports.aiokafka.produce import Producing
 from hopwatch.transports.aiokafka.transaction import Transactions
@@ -33,6 +35,7 @@ class AioKafkaInstrumentor(TransportInstrumentor):
 
     def wrap(self, patches: Patches, recorder: Recorder) -> None:
         """Put the wrappers around producers, consumers and the commits of groups."""
+        patches.wrap(ClusterMetadata, "update_metadata", clusters.update)
         answers = Answers()
         for answer in ("done", "done_noack", "failure"):
             patches.wrap(MessageBatch, answer, answers.batch)

@@ -7,7 +7,8 @@ from weakref import WeakKeyDictionary
 from aiokafka import TopicPartition
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
-from hopwatch.recorder import Destination, Recorder
+from hopwatch.recorder import Recorder
+from hopwatch.transports.aiokafka.places import committed_at
 from hopwatch.wrapping import Args, Kwargs, argument, guarded
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ class Committing:
             if said.get(partition) != committed.offset:
                 said[partition] = committed.offset
                 self._recorder.commit(
-                    Destination(partition.topic, partition.topic),
+                    committed_at(partition.topic, coordinator._client),
                     receiver=coordinator.group_id,
                     partition=partition.partition,
                     offset=committed.offset,

@@ -22,9 +22,10 @@ from hopwatch.conventions import (
 )
 from hopwatch.faults import swallowed
 from hopwatch.handover import Attempts, Batch, Taker, handovers
-from hopwatch.recorder import Destination, ProcessHop, Recorder
+from hopwatch.holders import Holders
+from hopwatch.recorder import Destination, Holding, ProcessHop, Recorder
 from hopwatch.transports.aiokafka.headers import header_getter
-from hopwatch.transports.aiokafka.places import conversation, key, offset_of, receiver_of, servers
+from hopwatch.transports.aiokafka.places import clusters, conversation, key, offset_of, receiver_of, servers
 from hopwatch.wrapping import Args, Kwargs, Patches, guarded
 
 T = TypeVar("T")
@@ -44,6 +45,8 @@ class Consuming:
         self._readers: WeakKeyDictionary[Any, ref[AIOKafkaConsumer]] = WeakKeyDictionary()
         self._known: Beside[dict[tuple[str, int], _Reading]] = Beside()
         self._furthest: dict[tuple[str, str, int], _Furthest] = {}
+        self._holders = Holders(recorder)
+        clusters.listeners.add(self)
 
     async def start(self, wrapped: Call[T], consumer: AIOKafkaConsumer, args: Args, kwargs: Kwargs) -> T:
         """Report who reads what, once the group is joined."""
@@ -178,6 +181,10 @@ class Consuming:
             settled=reading.settled,
         )
 
+    def forget(self) -> None:
+        """Have every partition looked at anew: one may have been told before its cluster was known."""
+        self._known = Beside()
+
     def _reading(self, consumer: AIOKafkaConsumer, topic: str, partition: int) -> "_Reading":
         """Return what is known of a partition as this consumer reads it, looked up once."""
         known = self._known.get(consumer)
@@ -201,16 +208,23 @@ class Consuming:
     @guarded
     def _subscribed(self, consumer: AIOKafkaConsumer) -> None:
         self._readers[consumer._coordinator] = ref(consumer)
-        for topic in _topics(consumer):
-            durable = consumer._group_id is not None
-            self._recorder.subscribed(topic, receiver=receiver_of(consumer, topic), durable=durable)
+        self._holders.hold(consumer, [_holding(consumer, topic) for topic in _topics(consumer)])
 
     @guarded
     def _unsubscribed(self, consumer: AIOKafkaConsumer) -> None:
         """A group keeps its claims while it is away; a reader on its own does not."""
-        if consumer._group_id is None:
-            for topic in _topics(consumer):
-                self._recorder.unsubscribed(topic, receiver=receiver_of(consumer, topic))
+        self._holders.release(consumer)
+
+
+def _holding(consumer: AIOKafkaConsumer, topic: str) -> Holding:
+    """Return what a consumer is entitled to of a topic; its group's broker lists it as a member once it has joined."""
+    return Holding(
+        topic,
+        receiver_of(consumer, topic),
+        consumer._group_id is not None,
+        servers.broker_of(consumer._client),
+        getattr(consumer._coordinator, "member_id", ""),
+    )
 
 
 def _topics(consumer: AIOKafkaConsumer) -> set[str]:

@@ -1,15 +1,21 @@
 """Where a record goes and comes from, and what its key, headers and commits say in words."""
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol, TypeVar
+from weakref import WeakSet
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.cluster import ClusterMetadata
 from aiokafka.conn import collect_hosts
 from opentelemetry.util.types import AttributeValue
 
-from hopwatch.conventions import KAFKA_MESSAGE_KEY, MESSAGING_CONVERSATION_ID
+from hopwatch.beside import Beside
+from hopwatch.conventions import BROKER, KAFKA_MESSAGE_KEY, MESSAGING_CONVERSATION_ID
+from hopwatch.recorder import Destination
 from hopwatch.servers import Address, Servers
-from hopwatch.wrapping import service_name
+from hopwatch.wrapping import Args, Kwargs, guarded, service_name
+
+T = TypeVar("T")
 
 CORRELATION_HEADERS: Final = frozenset(
     {"correlation_id", "correlation-id", "correlationid", "kafka_correlationid"}
@@ -26,8 +32,53 @@ def _address(client: Any) -> Address:
     return (hosts[0][0], hosts[0][1]) if hosts else (None, None)
 
 
-servers: Final = Servers(_address)
-"""The clusters that this process's Kafka clients were told of."""
+class Listener(Protocol):
+    """Keeps what is the same for all messages of a client."""
+
+    def forget(self) -> None:
+        """Work it out anew: the id of a client's cluster has become known, or has become another."""
+        ...
+
+
+class Clusters:
+    """The ids of the clusters that clients belong to: said with all metadata, and kept by nobody but this.
+
+    aiokafka below 0.13 asks in a way that brokers answer without it.
+    """
+
+    def __init__(self) -> None:
+        self._ids: Beside[str] = Beside()
+        self.listeners: WeakSet[Listener] = WeakSet()
+
+    def of(self, client: Any) -> str | None:
+        """Return the id of a client's cluster, None before its first metadata."""
+        return self._ids.get(client.cluster)
+
+    def update(self, wrapped: Callable[..., T], cluster: ClusterMetadata, args: Args, kwargs: Kwargs) -> T:
+        """Read a cluster's id off its metadata."""
+        self._learn(cluster, args[0] if args else kwargs.get("metadata"))
+        return wrapped(*args, **kwargs)
+
+    @guarded
+    def _learn(self, cluster: ClusterMetadata, metadata: Any) -> None:
+        told = getattr(metadata, "cluster_id", None)
+        if told and told != self._ids.get(cluster):
+            self._ids.put(cluster, told)
+            for listener in [*self.listeners]:
+                listener.forget()
+
+
+clusters: Final = Clusters()
+"""The clusters of this process's Kafka clients."""
+
+servers: Final = Servers(_address, clusters.of, clusters.of)
+"""The servers that this process's Kafka clients were told of."""
+
+
+def committed_at(topic: str, client: Any) -> Destination:
+    """Return the place of a commit, which names no server: its group's coordinator may be any."""
+    broker = servers.broker_of(client)
+    return Destination(topic, topic, {BROKER: broker} if broker else {})
 
 
 def receiver_of(consumer: AIOKafkaConsumer, topic: str) -> str:

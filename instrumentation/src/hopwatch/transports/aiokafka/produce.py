@@ -15,7 +15,7 @@ from hopwatch.optin import OptIn
 from hopwatch.recorder import Destination, Recorder, SendHop
 from hopwatch.transports.aiokafka.headers import Header, fresh, header_setter, originals
 from hopwatch.transports.aiokafka.outcomes import Future, not_taken
-from hopwatch.transports.aiokafka.places import conversation, key, servers
+from hopwatch.transports.aiokafka.places import clusters, conversation, key, servers
 from hopwatch.transports.aiokafka.transaction import Transactions
 from hopwatch.wrapping import Args, Kwargs, Patches, with_argument
 
@@ -35,6 +35,7 @@ class Producing:
         self._patches = patches
         self._transactions = transactions
         self._topics: Beside[dict[str, Destination]] = Beside()
+        clusters.listeners.add(self)
 
     def send(self, original: Callable[..., Awaitable[Future]]) -> Callable[..., Awaitable[Future]]:
         """Record a send until the broker's answer."""
@@ -86,6 +87,10 @@ class Producing:
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("send", fault)
             return None
+
+    def forget(self) -> None:
+        """Have every destination told anew: one may have been told before its cluster was known."""
+        self._topics = Beside()
 
     def _destination(self, producer: AIOKafkaProducer, topic: str) -> Destination:
         known = self._topics.get(producer)

@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaProducer
 
 from hopwatch.conventions import PublishOutcome
 from hopwatch.faults import swallowed
-from hopwatch.recorder import Destination, Recorder, SendHop
+from hopwatch.recorder import Recorder, SendHop
 from hopwatch.transports.aiokafka.outcomes import Answers, Future, answered
-from hopwatch.transports.aiokafka.places import offset_of
+from hopwatch.transports.aiokafka.places import committed_at, offset_of
 from hopwatch.wrapping import Args, Kwargs, argument, guarded
 
 T = TypeVar("T")
@@ -117,7 +117,7 @@ class Transactions:
     @guarded
     def _keep(self, producer: AIOKafkaProducer, offsets: Mapping[Any, Any], group: str) -> None:
         commits = self._commits.setdefault(producer, [])
-        commits.append(partial(guarded(self._move), dict(offsets), group))
+        commits.append(partial(guarded(self._move), producer.client, dict(offsets), group))
 
     @guarded
     def _committed(self, producer: AIOKafkaProducer) -> None:
@@ -134,10 +134,10 @@ class Transactions:
         for sent in self._sent.pop(producer, ()):
             sent.ended(outcome, reason, error)
 
-    def _move(self, offsets: dict[Any, Any], group: str) -> None:
+    def _move(self, client: Any, offsets: dict[Any, Any], group: str) -> None:
         for partition, committed in offsets.items():
             self._recorder.commit(
-                Destination(partition.topic, partition.topic),
+                committed_at(partition.topic, client),
                 receiver=group,
                 partition=partition.partition,
                 offset=offset_of(committed),

@@ -34,6 +34,7 @@ class NatsInstrumentor(TransportInstrumentor):
         patches.wrap(Client, "request", core.request)
         patches.wrap(Client, "subscribe", core.subscribe)
         patches.wrap(Client, "_request_sub_callback", core.mux)
+        patches.wrap(Client, "_process_connect_init", core.connected)
         patches.wrap(Client, "_close", core.close)
         patches.wrap(Subscription, "next_msg", core.next_msg)
         patches.wrap(Subscription, "_stop_processing", core.stop)

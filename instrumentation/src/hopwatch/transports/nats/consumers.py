@@ -7,8 +7,9 @@ from weakref import WeakKeyDictionary
 from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo
 
+from hopwatch.holders import Holders
 from hopwatch.recorder import Recorder
-from hopwatch.transports.nats.places import Delivery, is_system
+from hopwatch.transports.nats.places import Delivery, holding, is_system
 
 
 class Consumers:
@@ -19,7 +20,8 @@ class Consumers:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._configs: OrderedDict[tuple[str, str], ConsumerConfig] = OrderedDict()
-        self._ephemeral: WeakKeyDictionary[Subscription, tuple[str, str]] = WeakKeyDictionary()
+        self._holders = Holders(recorder)
+        self._bound: WeakKeyDictionary[Subscription, tuple[str, str]] = WeakKeyDictionary()
 
     def learn(self, info: ConsumerInfo) -> None:
         """Remember what the server said of a consumer."""
@@ -44,17 +46,31 @@ class Consumers:
         config = self._configs.get((stream, consumer))
         if config is None:
             return
-        durable = bool(config.durable_name)
-        for pattern in _filters(config):
-            self._recorder.subscribed(pattern, receiver=f"{stream}/{consumer}", durable=durable)
-        if not durable:
-            self._ephemeral[subscription] = (stream, consumer)
+        durable, client = bool(config.durable_name), subscription._conn
+        self._bound[subscription] = stream, consumer
+        self._holders.hold(
+            subscription,
+            [
+                holding(pattern, f"{stream}/{consumer}", client, durable=durable)
+                for pattern in _filters(config)
+            ],
+        )
+
+    def reconnected(self, subscription: Subscription) -> None:
+        """Report what a consumer is owed again: the server lists its subscriber by another number now."""
+        bound = self._bound.get(subscription)
+        if bound is not None:
+            self.bound(subscription, *bound)
 
     def released(self, subscription: Subscription) -> None:
-        """Report the end of an ephemeral consumer with its subscription."""
-        bound = self._ephemeral.pop(subscription, None)
-        if bound is not None:
-            self.gone(*bound)
+        """Report that a consumer lost a subscriber, the end of an ephemeral one with it."""
+        bound = self._bound.pop(subscription, None)
+        if bound is None:
+            return
+        self._holders.release(subscription)
+        config = self._configs.get(bound)
+        if config is not None and not config.durable_name:
+            del self._configs[bound]
 
     def gone(self, stream: str, consumer: str) -> None:
         """Report that a consumer is owed nothing more."""

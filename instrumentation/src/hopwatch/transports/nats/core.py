@@ -1,11 +1,10 @@
 """Core NATS: publish, request and reply, subscriptions by callback, iterator and `next_msg`."""
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, Final, TypeVar
-from weakref import WeakKeyDictionary
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -16,6 +15,7 @@ from opentelemetry import propagate
 
 from hopwatch.conventions import MESSAGE_ID_HEADER, MESSAGING_CONVERSATION_ID, PublishOutcome
 from hopwatch.handover import handovers
+from hopwatch.holders import Holders
 from hopwatch.instrumentor import recorded
 from hopwatch.recorder import ProcessHop, Recorder
 from hopwatch.transports.nats.consumers import Consumers
@@ -24,6 +24,7 @@ from hopwatch.transports.nats.places import (
     asking,
     begin_process,
     begin_send,
+    holding,
     is_inbox,
     is_quiet,
     is_system,
@@ -63,8 +64,7 @@ class Core:
         self._recorder = recorder
         self._patches = patches
         self._consumers = consumers
-        self._titles: WeakKeyDictionary[Subscription, tuple[str, str]] = WeakKeyDictionary()
-        self._holders: Counter[tuple[str, str]] = Counter()
+        self._holders = Holders(recorder)
         self._given_up: OrderedDict[str, str] = OrderedDict()
 
     def publish(self, original: Call[T]) -> Call[T]:
@@ -160,6 +160,12 @@ class Core:
         self._unsubscribed(subscription)
         return result
 
+    async def connected(self, wrapped: Call[T], client: Client, args: Args, kwargs: Kwargs) -> T:
+        """Report all subscriptions of a connection again: another server may have them, under another number."""
+        result = await wrapped(*args, **kwargs)
+        self._reconnected(client)
+        return result
+
     async def close(self, wrapped: Call[T], client: Client, args: Args, kwargs: Kwargs) -> T:
         """Report that all subscriptions of a connection ended."""
         subscriptions = list(client._subs.values())
@@ -238,23 +244,24 @@ class Core:
         subject = subscription._subject
         if is_quiet() or subscription._future is not None or is_system(subject) or is_inbox(subject, client):
             return
-        title = (subject, receiver(subject, subscription._queue, client))
-        self._titles[subscription] = title
-        self._holders[title] += 1
-        self._recorder.subscribed(subject, receiver=title[1], durable=False)
+        owed = receiver(subject, subscription._queue, client)
+        self._holders.hold(subscription, [holding(subject, owed, client, durable=False)])
+
+    @guarded
+    def _reconnected(self, client: Client) -> None:
+        for subscription in [*client._subs.values()]:
+            self._consumers.reconnected(subscription)
+            held = self._holders.of(subscription)
+            self._holders.hold(
+                subscription, [holding(one.pattern, one.receiver, client, durable=False) for one in held]
+            )
 
     @guarded
     def _unsubscribed(self, subscription: Subscription) -> None:
         subscription = getattr(subscription, "_sub", subscription)  # JetStream's wrap one of these
         handovers.closed(subscription)
         self._consumers.released(subscription)
-        title = self._titles.pop(subscription, None)
-        if title is None:
-            return
-        self._holders[title] -= 1
-        if not self._holders[title]:
-            del self._holders[title]
-            self._recorder.unsubscribed(title[0], receiver=title[1])
+        self._holders.release(subscription)
 
 
 def _ids(args: Args, kwargs: Kwargs) -> Kwargs:

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
-from weakref import ref
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -30,6 +29,7 @@ from hopwatch.faults import swallowed
 from hopwatch.links import link_to_original
 from hopwatch.recorder import (
     Destination,
+    Holding,
     ProcessHop,
     Recorder,
     SendHop,
@@ -46,8 +46,9 @@ from hopwatch.wrapping import (
 )
 
 _DESTINATIONS: Final = 1_024
-_destinations: Final[dict[str, tuple[ref[Any], Destination]]] = {}
-"""The last subjects that are no inboxes, on the connection last used for each, so that most messages need no second look."""
+_destinations: Final[dict[str, tuple[object, Destination]]] = {}
+"""The last subjects that are no inboxes, with the words of the server last used for each, so that most messages need no
+second look."""
 
 _readers: Final[dict[tuple[TracerProvider | None, str], str]] = {}
 """Who the last plain subscriptions receive for, likewise, by whose service they are."""
@@ -111,8 +112,24 @@ def _address(client: Client) -> Address:
     return (url.hostname, url.port) if url is not None else (None, None)
 
 
-servers: Final = Servers(_address)
+def _said(client: Client) -> object | None:
+    """Return what the server said of itself when the connection began, and whenever something about it changed."""
+    return client._server_info or None
+
+
+def _server_id(client: Client) -> str | None:
+    return client._server_info.get("server_id")
+
+
+servers: Final = Servers(_address, _said, _server_id)
 """The servers that this process's NATS connections are to."""
+
+
+def holding(pattern: str, receiver: str, client: Client, *, durable: bool) -> Holding:
+    """Return a subscription as the server lists who has it: by the number of the connection."""
+    broker, number = servers.broker_of(client), client._client_id
+    member = f"{broker}:{number}" if broker and number is not None else ""
+    return Holding(pattern, receiver, durable, broker, member)
 
 
 def is_system(subject: str) -> bool:
@@ -127,18 +144,18 @@ def is_inbox(subject: str, client: Client) -> bool:
 
 def destination(subject: str, client: Client) -> Destination:
     """Return where a message with this subject goes; all reply inboxes are one temporary destination."""
-    connection = client._transport
+    said = client._server_info
     known = _destinations.get(subject)
-    if known is not None and connection is not None and known[0]() is connection:
+    if known is not None and known[0] is said:
         return known[1]
-    server = servers.of(connection, client)
+    server = servers.of(client)
     if is_inbox(subject, client):
         return Destination(INBOX, INBOX, {MESSAGING_DESTINATION_TEMPORARY: True, **server})
     where = Destination(subject, subject, server)
-    if connection is not None:
+    if said:
         if len(_destinations) >= _DESTINATIONS:
             _destinations.clear()
-        _destinations[subject] = ref(connection), where
+        _destinations[subject] = said, where
     return where
 
 
