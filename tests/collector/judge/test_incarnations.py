@@ -87,3 +87,25 @@ def test_an_incarnation_that_was_not_told_is_no_other(store: Store) -> None:
     group(store, 10.0, NEW, end=3, next=2, done=2)
     take(store, record(1, 8.0))
     assert finding(store, 20.0) == "settled.uninstrumented"
+
+
+@pytest.mark.parametrize(
+    ("first_next", "cause"),
+    [(1, "waiting.held"), (10, "lost.recreated")],
+    ids=["from the start", "from now on"],
+)
+def test_a_consumer_made_anew_for_the_same_stream(store: Store, first_next: int, cause: str) -> None:
+    """It will be handed what the stream holds if it begins there; what lies before where it begins is not for it."""
+    stream, receiver = "2026-01-01T00:00:00Z", "ORDERS/billing"
+    place = {"partition": "ORDERS", "first": 1}
+    stood(store, "nats", receiver, -60.0, **place, end=5, next=5, done=5, incarnation=f"{stream} a")
+    stood(store, "nats", receiver, 4.0, **place, end=9, next=5, done=5, incarnation=f"{stream} a")
+    stood(store, "nats", receiver, 5.0, partition="ORDERS", state="gone", incarnation=f"{stream} a")
+    standing = {"end": 10, "next": first_next, "done": first_next}
+    stood(store, "nats", receiver, 6.0, **place, **standing, incarnation=f"{stream} b")
+    looked(store, "nats", 59.0)
+    tells = sent("orders", "nats", start=0.1)
+    at_7 = {"hopwatch__stream": "ORDERS", "hopwatch__sequence": 7}
+    take(store, subscribed("orders", receiver, start=-60.0), tells, processed(tells, receiver))
+    take(store, subscribed("orders", receiver, start=15.0), sent("orders", "nats", start=1.0, **at_7))
+    assert [row["cause"] for row in judged(store, now=20.0) if row["offset"] == 7] == [cause]

@@ -27,11 +27,19 @@ class Incarnations:
         known = _filled(every.unique().sort("at"))
         spells = (
             known.group_by(*STATE_KEY, "incarnation")
-            .agg(began=pl.col("at").min(), ended=pl.col("at").max())
+            .agg(
+                began=pl.col("at").min(),
+                ended=pl.col("at").max(),
+                # Where it stood when it was first looked at: what lies before is not for it.
+                least_next=pl.col("next").filter(pl.col("next") >= 0).min(),
+                # A JetStream consumer may be made anew for a stream that is still the same.
+                log=pl.col("incarnation").first().str.split(" ").list.first(),
+            )
             .sort("began")
             .with_columns(
                 after=pl.col("ended").shift(1).over(STATE_KEY).fill_null(0),
                 before=pl.col("began").shift(-1).over(STATE_KEY).fill_null(ALWAYS),
+                other_log=(pl.col("log").shift(-1).over(STATE_KEY) != pl.col("log")).fill_null(value=False),
             )
         )
         return cls(known.filter("late").drop("late"), known.filter(~pl.col("late")).drop("late"), spells)
@@ -53,12 +61,12 @@ class Incarnations:
         early = around.join(
             then.filter(pl.col("incarnation").is_not_null()).select("pair"), on="pair", how="anti"
         ).join(first, on=_PLACED)
-        columns = ["pair", "incarnation", "spell_from", "spell_until", "replaced_then"]
+        columns = ["pair", "incarnation", "log", "spell_from", "spell_until", "replaced_then"]
         named = {"spell_from": pl.col("after"), "spell_until": pl.col("before")}
-        replaced = (pl.col("before") < ALWAYS) & (pl.max_horizontal("at", "confirmed_at") > pl.col("ended"))
+        replaced = pl.col("other_log") & (pl.max_horizontal("at", "confirmed_at") > pl.col("ended"))
         late = then.filter(pl.col("incarnation").is_not_null()).with_columns(**named, replaced_then=replaced)
         sure = early.with_columns(**named, replaced_then=pl.lit(value=False))
-        found = pl.concat([late.select(columns), sure.select(columns)])
+        found = self._read_anew(pairs, pl.concat([late.select(columns), sure.select(columns)]))
         return pairs.join(found, on="pair", how="left", maintain_order="left").with_columns(
             pl.col("replaced_then").fill_null(value=False),
             pl.col("spell_from").fill_null(0),
@@ -68,6 +76,25 @@ class Incarnations:
             # Of which of the two something is said, is not known then.
             spell_from=pl.when("replaced_then").then(ALWAYS).otherwise("spell_from"),
         )  # fmt: skip
+
+    def _read_anew(self, pairs: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+        """Of receivers made anew for the same log: the last of them that begins before the message will be handed it."""
+        offsets = pairs.select("pair", *_PLACED, "offset").join(found.select("pair", "log"), on="pair")
+        later = (
+            offsets.join(self.spells.rename({"destination": "topic"}), on=[*_PLACED, "log"])
+            .filter(pl.col("least_next") <= pl.col("offset"))
+            .sort("began")
+            .unique("pair", keep="last")
+            .select("pair", later="incarnation", later_until="before")
+        )
+        return (
+            found.join(later, on="pair", how="left")
+            .with_columns(
+                incarnation=pl.coalesce("later", "incarnation"),
+                spell_until=pl.coalesce("later_until", "spell_until"),
+            )
+            .drop("later", "later_until", "log")
+        )
 
 
 def _filled(states: pl.DataFrame) -> pl.DataFrame:
