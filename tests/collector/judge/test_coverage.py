@@ -101,7 +101,7 @@ def test_one_that_lost_spans_does_not_tell_all(store: Store) -> None:
     told = there(-30.0, 0.0, 15.0)
     lost = told[0].but(
         name="losses", start=2.0, end=12.0,
-        hopwatch__report="losses", hopwatch__losses__id="a", **{"hopwatch__lost__queue_full": 100},
+        hopwatch__report="losses", hopwatch__losses__id="a", hopwatch__lost__queue_full=100,
     )  # fmt: skip
     take(store, *told, lost)
     assert finding(store, 20.0) == "unknown.coverage_gap"
