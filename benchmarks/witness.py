@@ -93,7 +93,9 @@ async def measure(witness: Witness, store: Store, seconds: float) -> Mapping[str
 
     def requests() -> float:
         return (
-            metrics.registry.get_sample_value("hopwatch_witness_requests_total", {"system": witness.system})
+            metrics.registry.get_sample_value(
+                "hopwatch_witness_requests_total", {"system": witness.system, "broker": watch.broker}
+            )
             or 0.0
         )
 

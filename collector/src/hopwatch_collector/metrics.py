@@ -63,19 +63,25 @@ class Metrics:
         )
         self.declarations_current.set(1)
         self.witness_up = Gauge(
-            "hopwatch_witness_up", "Whether a broker could be asked.", ("system",), registry=self.registry
+            "hopwatch_witness_up",
+            "Whether a broker could be asked.",
+            ("system", "broker"),
+            registry=self.registry,
         )
         self.witness_looks = Counter(
             "hopwatch_witness_looks",
             "How often a broker was asked.",
-            ("system", "outcome"),
+            ("system", "broker", "outcome"),
             registry=self.registry,
         )
         self.witness_requests = Counter(
-            "hopwatch_witness_requests", "Requests that asking took.", ("system",), registry=self.registry
+            "hopwatch_witness_requests",
+            "Requests that asking took.",
+            ("system", "broker"),
+            registry=self.registry,
         )
         self.witness_seconds = Counter(
-            "hopwatch_witness_seconds", "Time that asking took.", ("system",), registry=self.registry
+            "hopwatch_witness_seconds", "Time that asking took.", ("system", "broker"), registry=self.registry
         )
         self.engine_failures = Counter(
             "hopwatch_engine_failures",

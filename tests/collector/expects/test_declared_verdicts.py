@@ -39,7 +39,20 @@ def looked(store: Store, system: str, seconds: float, trouble: str = "") -> None
 def claimed(store: Store, system: str, pattern: str, receiver: str, seconds: float) -> None:
     """A witness saw that the broker knows a receiver, from then on."""
     when = at(seconds)
-    row = [when.date(), system, pattern, receiver, 1, 1, when.replace(second=0), "", when, when, at(-10_000)]
+    row = [
+        when.date(),
+        system,
+        pattern,
+        receiver,
+        1,
+        1,
+        when.replace(second=0),
+        "",
+        when,
+        when,
+        at(-10_000),
+        "",
+    ]
     write_claims(store, [row])
 
 

@@ -31,6 +31,7 @@ class Management:
             "bindings": [],
             "policies": [],
             "nodes": [],
+            "cluster-name": {"name": "rabbit@here"},
         }
         self.status = 200
         lists = self

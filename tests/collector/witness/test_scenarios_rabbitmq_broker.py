@@ -114,6 +114,10 @@ class Logins:
         """Make a virtual host."""
         await self._put(f"vhosts/{name}")
 
+    async def rename(self, name: str) -> None:
+        """Give the cluster another name."""
+        await self._put("cluster-name", name=name)
+
     async def _put(self, path: str, **told: str) -> None:
         (await self._http.put(path, json=told)).raise_for_status()
 
@@ -168,3 +172,25 @@ async def test_another_virtual_host(stage, own: Brokers, logins: Logins) -> None
     assert one.watch.trouble is None
     assert [str(delivery.verdict) for delivery in one.ledger()] == ["waiting"]
     await asyncio.gather(one.watch._witness.close(), read(url, billing, 1))
+
+
+@pytest.mark.rabbitmq
+async def test_a_cluster_that_is_renamed(stage, own: Brokers, logins: Logins) -> None:
+    """Clients that were connected before tell the old name, others the new one: both lead to the broker that is watched."""
+    url = own.rabbitmq.url
+    one = stage(RabbitMQWitness(own.rabbitmq.management_url), AioPikaInstrumentor())
+    async with await aio_pika.connect(url) as before:
+        await one.observe()
+        await logins.rename("renamed@here")
+        await one.observe()
+        async with await aio_pika.connect(url) as after:
+            names = {_cluster(before), _cluster(after)}
+    assert len(names) == 2
+    found = one.store._writer.query("SELECT told, name FROM brokers WHERE name != ''").result_rows
+    assert set(map(tuple, found)) == {(f"{name}/", one.watch.broker) for name in names}
+
+
+def _cluster(connection: aio_pika.abc.AbstractConnection) -> str:
+    """The cluster's name as a client was told it."""
+    told = connection.transport.connection.server_properties["cluster_name"]  # type: ignore[union-attr]
+    return told.decode() if isinstance(told, bytes) else str(told)

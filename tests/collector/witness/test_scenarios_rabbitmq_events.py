@@ -93,7 +93,16 @@ async def test_declared_anew_between_two_looks(shop: Shop, monkeypatch: pytest.M
     await send(shop, "b", shop.channel.default_exchange, orders.name)
     expected = {("a", orders.name): "lost", ("b", orders.name): "waiting"}
     told = await shop.stage.judged(expected, broker=list(expected))
-    assert told["a", orders.name].reason == "the receiver was deleted before it had read it"
+    assert told["a", orders.name].cause == "lost.recreated"
+    found = shop.stage.store._writer.query(
+        "SELECT incarnation, state = 'gone', argMin(published, at) FROM receiver_states WHERE receiver = {queue:String} "
+        "GROUP BY ALL ORDER BY min(at)",
+        parameters={"queue": orders.name},
+    ).result_rows
+    # Each begins with nothing in it, at the moment at which it was declared.
+    (first, *there), (former, gone, _), (second, *again) = found
+    assert (there, former, gone, again) == ([0, 0], first, 1, [0, 0])
+    assert shop.stage.began.timestamp() * 1000 <= int(first) < int(second)
 
 
 async def test_events_that_cannot_be_heard_are_told(stage, brokers: Brokers, rabbitmq_url: str) -> None:

@@ -13,6 +13,7 @@ from hopwatch_collector.engine import Store
 from hopwatch_collector.query.window import Window
 from hopwatch_collector.witness.model import Claim, Look, WitnessAway
 from hopwatch_collector.witness.watch import write_claims
+from hopwatch_collector.witness.written import Title
 
 
 class Steady:
@@ -36,7 +37,7 @@ async def test_a_title_goes_on_for_as_long_as_it_is_seen(store: Store, durable: 
     claim = Claim("orders", "billing", durable=durable)
     watch = watching(Steady(claim), store)
     began = datetime.now(UTC) - timedelta(hours=1)
-    row = watch._claim_row(claim, began, first=began)
+    row = watch._claim_row(Title(claim, began, ""), began, first=began)
     write_claims(store, [row])
     await watch.once()
     if durable:  # the day it was first written on is dropped

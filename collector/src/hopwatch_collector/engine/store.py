@@ -239,9 +239,10 @@ class Store:
         """Return the claims to destinations that a witness has written and not taken back."""
         return self._standing("standing_claims", {"system": system, "resource": resource})
 
-    def standing_places(self, system: str, resource: int) -> list[Row]:
-        """Return the places that a witness has written positions of and that have not gone, and how they stood."""
-        return self._standing("standing_places", {"system": system, "resource": resource})
+    def standing_places(self, system: str, resource: int, told: Sequence[str] = ()) -> list[Row]:
+        """Return the places that a witness, or any of a broker of these identities, has written positions of and that have not
+        gone, and how they stood."""
+        return self._standing("standing_places", {"system": system, "resource": resource, "told": list(told)})
 
     def standing_declarations(self) -> list[Row]:
         """Return the expectations that hold, by the columns of `declared`."""

@@ -34,6 +34,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from hopwatch_collector.witness.answers import words
 from hopwatch_collector.witness.kafka_heads import Heads, Stretch
+from hopwatch_collector.witness.kafka_metadata import Ids, Metadata
 from hopwatch_collector.witness.model import (
     NEVER,
     UNTOLD,
@@ -54,6 +55,8 @@ _POLICIES_AFTER_S: Final = 60.0
 """Seconds after which it is asked again which topics are compacted."""
 _DOUBTED: Final = 100
 """Groups and topics that are missing from one look and asked for by name; the rest stays as it was until the next."""
+_READINGS: Final = 3
+"""How often offsets are read again because topics were made anew meanwhile; of those that still were, a look tells nothing."""
 _BARRED: Final = GroupAuthorizationFailedError.errno
 _DEAD: Final = "Dead"
 """What a coordinator says of a group that it knows nothing of, or whose protocol it does not describe."""
@@ -73,6 +76,15 @@ class _Group:
     """-1: it does not tell."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Gaps:
+    """Offsets in front of a group that hold no record, and why."""
+
+    kind: str
+    """`compacted` or `aborted`."""
+    offsets: frozenset[int]
+
+
 class KafkaWitness:
     """Asks a Kafka cluster through its admin protocol; reads single records, commits nothing, joins no group."""
 
@@ -85,6 +97,8 @@ class KafkaWitness:
         self._admin: AIOKafkaAdminClient | None = None
         self._reader: AIOKafkaConsumer | None = None
         self._heads = Heads()
+        self._metadata = Metadata()
+        self._ids: Mapping[str, str] = {}
         self._compacted: dict[str, bool] = {}
         self._policies_due = 0.0
         self._asked: set[str] = set()
@@ -102,18 +116,7 @@ class KafkaWitness:
                 admin, reader = await self._connected()
                 sees_all = await self._may_see_groups(admin)
                 groups, others = await self._groups(admin)
-                offsets = await self._offsets(admin, groups)
-                partitions = sorted({partition for known in offsets.values() for partition in known})
-                first, end = await self._bounds(reader, partitions)
-                positions = {
-                    Place(group.name, str(partition.partition), partition.topic): _position(
-                        group, offset, first[partition], end[partition]
-                    )
-                    for group in groups
-                    for partition, offset in offsets[group.name].items()
-                    if partition in end
-                }
-                seen, sightings = await self._looked_into(admin, reader, positions)
+                seen, sightings, cluster = await self._seen(admin, reader, groups)
                 if not groups and (not sees_all or not reader._client.cluster.topics()):
                     raise WitnessAway(f"Kafka at {self.broker} shows no groups: {_RIGHTS}")
         except (KafkaError, TimeoutError, OSError) as error:
@@ -122,7 +125,14 @@ class KafkaWitness:
         blind = (
             () if sees_all and not others else (f"Kafka at {self.broker} may not show all groups: {_RIGHTS}",)
         )
-        return Look(frozenset(_claims(seen)), seen, sightings, self._requests, blind)
+        return Look(
+            frozenset(_claims(seen)),
+            seen,
+            sightings,
+            self._requests,
+            blind,
+            identities=(cluster,) if cluster else (),
+        )
 
     async def hidden(self, missing: Collection[Place]) -> Mapping[Place, str]:
         """Return the places whose group or topic this login may not see, be it there or not."""
@@ -265,10 +275,60 @@ class KafkaWitness:
         first = await reader.beginning_offsets(known)
         return first, await reader.end_offsets(known)
 
+    async def _seen(
+        self, admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer, groups: list[_Group]
+    ) -> tuple[dict[Place, Position], tuple[Sighting, ...], str]:
+        """How groups stand, what was found not to be there, once each, and the cluster's id.
+
+        A topic may be deleted and made again at any moment. What was read between two answers that tell the same id of it is of
+        that one topic; else it is read again.
+        """
+        for _ in range(_READINGS):
+            positions, gaps = await self._read(admin, reader, groups)
+            ids = await self._metadata.of(reader._client, {place.destination for place in positions})
+            self._requests, self._metadata.requests = self._requests + self._metadata.requests, 0
+            anew = {topic for topic, told in ids.topics.items() if self._ids.get(topic) != told}
+            self._ids = ids.topics
+            if not anew:
+                break
+            self._forget(anew)
+        return (
+            dict(_incarnated(positions, ids, anew)),
+            tuple(
+                self._new_sightings(
+                    {place: one for place, one in gaps.items() if place.destination not in anew}
+                )
+            ),
+            ids.cluster,
+        )
+
+    def _forget(self, topics: Collection[str]) -> None:
+        """Have all read again that is remembered of these topics' names."""
+        self._heads.forget(topics)
+        self._noted = {place: told for place, told in self._noted.items() if place.destination not in topics}
+        self._policies_due = self._empty_due = 0.0
+
+    async def _read(
+        self, admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer, groups: list[_Group]
+    ) -> tuple[dict[Place, Position], Mapping[Place, _Gaps]]:
+        """How groups stand, with what really waits and since when; and what is not there of it."""
+        offsets = await self._offsets(admin, groups)
+        partitions = sorted({partition for known in offsets.values() for partition in known})
+        first, end = await self._bounds(reader, partitions)
+        positions = {
+            Place(group.name, str(partition.partition), partition.topic): _position(
+                group, offset, first[partition], end[partition]
+            )
+            for group in groups
+            for partition, offset in offsets[group.name].items()
+            if partition in end
+        }
+        return await self._looked_into(admin, reader, positions)
+
     async def _looked_into(
         self, admin: AIOKafkaAdminClient, reader: AIOKafkaConsumer, positions: Mapping[Place, Position]
-    ) -> tuple[dict[Place, Position], tuple[Sighting, ...]]:
-        """The positions with what really waits and since when; and what was found not to be there, once each."""
+    ) -> tuple[dict[Place, Position], Mapping[Place, _Gaps]]:
+        """The positions with what really waits and since when; and what is not there of it."""
         compacted = await self._policies_of(admin, {place.destination for place in positions})
         self._heads.forget(topic for topic, is_so in compacted.items() if is_so)
         stretches = {
@@ -283,8 +343,7 @@ class KafkaWitness:
         heads = await self._heads.of(reader._client, stretches.values())
         self._requests, self._heads.requests = self._requests + self._heads.requests, 0
         seen = dict(positions)
-        sightings: list[Sighting] = []
-        noted: dict[Place, frozenset[int]] = {}
+        gaps: dict[Place, _Gaps] = {}
         for place, stretch in stretches.items():
             head = heads.get(stretch)
             if head is None:
@@ -292,14 +351,18 @@ class KafkaWitness:
             seen[place] = replace(positions[place], waiting=head.waiting(stretch), oldest_at=head.oldest_at)
             if place.destination in compacted:
                 kind = "compacted" if compacted[place.destination] else "aborted"
-                noted[place] = frozenset(head.gaps)
-                new = noted[place] - self._noted.get(place, frozenset())
-                sightings += [_missing(place, offset, kind) for offset in sorted(new)]
-        self._noted = noted
+                gaps[place] = _Gaps(kind, frozenset(head.gaps))
         for place, position in seen.items():
             if compacted.get(place.destination):
                 seen[place] = replace(position, state="compacted")
-        return seen, tuple(sightings)
+        return seen, gaps
+
+    def _new_sightings(self, gaps: Mapping[Place, _Gaps]) -> Iterator[Sighting]:
+        """What is not there, of each place only what was not told before."""
+        before, self._noted = self._noted, {place: told.offsets for place, told in gaps.items()}
+        for place, told in gaps.items():
+            for offset in sorted(told.offsets - before.get(place, frozenset())):
+                yield _missing(place, offset, told.kind)
 
     async def _policies_of(self, admin: AIOKafkaAdminClient, topics: set[str]) -> Mapping[str, bool]:
         """Whether topics are compacted; those we may not know it of are left out."""
@@ -330,6 +393,16 @@ def _unseen(place: Place, groups: Collection[str], topics: Collection[str]) -> s
     if place.receiver in groups:
         return f"the group {words(place.receiver)}"
     return f"the topic {words(place.destination)}" if place.destination in topics else ""
+
+
+def _incarnated(
+    positions: Mapping[Place, Position], ids: Ids, unsettled: Collection[str]
+) -> Iterator[tuple[Place, Position]]:
+    """The positions with the ids of their topics, without those of topics that are gone or change while they are looked at."""
+    for place, position in positions.items():
+        topic = place.destination
+        if topic not in ids.missing and topic not in unsettled:
+            yield place, replace(position, incarnation=ids.topics.get(topic, ""))
 
 
 def _missing(place: Place, offset: int, kind: str) -> Sighting:

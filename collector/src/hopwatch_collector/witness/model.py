@@ -78,6 +78,10 @@ class Position:
     """Whether messages may come to a queue that `published` does not count: RabbitMQ counts no dead letters."""
     heard_from: int = UNTOLD
     """JetStream: of offsets from this one on, every advisory of giving up and terminating was heard; -1: of none."""
+    incarnation: str = ""
+    """Which thing of that name it is, as one may be deleted and another made: Kafka's topic id; when a stream and its consumer
+    were created; of a queue when it was declared, in ms. Empty where nobody tells. Offsets and counters of two say nothing of
+    each other."""
 
 
 GONE: Final = Position(state="gone")
@@ -138,6 +142,11 @@ class Look:
     """Titles that began and ended since the last look; when, is in `ended`."""
     gone: Mapping[Place, datetime] = field(default_factory=dict)
     """When receivers were deleted since the last look; some may be there again."""
+    made: Mapping[Place, tuple[datetime, Position]] = field(default_factory=dict)
+    """When receivers were made that may not have been there at the last look, and how they stood then."""
+    identities: tuple[str, ...] = ()
+    """What the broker says it is, as its clients are told it: first to this witness, then to others of the same broker. Empty
+    where it does not tell."""
 
 
 class WitnessAway(Exception):
@@ -149,7 +158,7 @@ class Witness(Protocol):
 
     system: str
     broker: str
-    """The broker's address without a password."""
+    """The broker's address without a password; whoever watches it may call it otherwise."""
 
     async def look(self) -> Look:
         """Connect if need be, and see how everything stands.

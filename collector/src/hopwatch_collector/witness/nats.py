@@ -7,8 +7,10 @@ Needs to request `$JS.API.STREAM.LIST`, `$JS.API.CONSUMER.LIST.*` and to subscri
 import asyncio
 import json
 import re
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
@@ -25,6 +27,8 @@ from hopwatch_collector.witness.nats_hearing import ADVISORIES, Hearing, Holes
 from hopwatch_collector.witness.nats_plain import Monitoring
 
 _TIMEOUT_S: Final = 5.0
+_OTHERS_AFTER_S: Final = 60.0
+"""Seconds after which it is asked again which other servers there are in the cluster."""
 _NO_MONITORING: Final = (
     "plain subscribers are not seen: name the server's monitoring endpoint (--watch-nats-monitoring)"
 )
@@ -56,6 +60,9 @@ class NatsWitness:
         self._unlisted: dict[str, str] = {}
         self._off = ""
         self._missing: dict[str, frozenset[int]] = {}
+        self._created: dict[str, str] = {}
+        self._others: tuple[str, ...] = ()
+        self._others_due = 0.0
         self._requests = 0
 
     async def look(self) -> Look:
@@ -72,6 +79,7 @@ class NatsWitness:
                 for stream in await self._listed(client, "STREAM.LIST", "streams", ""):
                     with _told_apart(self._unlisted, "", "a stream"):
                         title = _token(stream["config"]["name"])
+                        self._anew(title, _text(stream.get("created")))
                         holes, asked = await self._holes(client, title, stream)
                         consumers = await self._listed(client, f"CONSUMER.LIST.{title}", "consumers", title)
                         here = self._consumers(title, stream, consumers, claims, holes)
@@ -92,6 +100,7 @@ class NatsWitness:
             subscribers, plain, requests = await self._monitoring.subscribers()
             claims |= subscribers
             self._requests += requests
+        identities = await self._identities(client)
         return Look(
             frozenset(claims),
             positions,
@@ -99,6 +108,7 @@ class NatsWitness:
             self._requests,
             (*blind, plain) if plain else tuple(blind),
             partial=bool(self._unlisted or (plain and self._monitoring)),
+            identities=identities,
         )
 
     async def hidden(self, missing: Collection[Place]) -> Mapping[Place, str]:
@@ -116,16 +126,30 @@ class NatsWitness:
         if self._monitoring is not None:
             await self._monitoring.close()
 
+    async def _identities(self, client: Client) -> tuple[str, ...]:
+        """The server we are connected to, and those it is in a cluster with, as far as the monitoring endpoint tells."""
+        if self._monitoring is not None and time.monotonic() >= self._others_due:
+            self._others_due = time.monotonic() + _OTHERS_AFTER_S
+            told, requests = await self._monitoring.servers()
+            self._others = tuple(sorted(told))
+            self._requests += requests
+        own = client._server_info.get("server_id")
+        known = (own, *self._others) if isinstance(own, str) and own else self._others
+        return tuple(dict.fromkeys(name(one) for one in known))
+
     async def _connected(self) -> Client:
         if self._client is None:
+            self._others_due = 0.0
             self._hearing.connected()
             self._missing.clear()
+            self._created.clear()
             client = await nats.connect(
                 self._url,
                 name="hopwatch-witness",
                 allow_reconnect=False,
                 connect_timeout=_TIMEOUT_S,
                 error_cb=self._erred,
+                closed_cb=self._left,
                 **self._options,
             )
             self._client = client
@@ -135,6 +159,12 @@ class NatsWitness:
         if not self._client.is_connected:
             raise NatsError("the connection was lost")
         return self._client
+
+    async def _left(self) -> None:
+        """Wait for no answer that cannot come any more."""
+        for waiting in self._refused.values():
+            if not waiting.done():
+                waiting.set_result(None)
 
     async def _erred(self, error: Exception) -> None:
         """Note what was refused or missed; `look` raises all else itself."""
@@ -156,6 +186,7 @@ class NatsWitness:
 
         Raises:
             _Untold: it does not answer, refuses, or answers what makes no sense.
+            NatsError: the connection was lost.
         """
         self._requests += 1
         subject = f"$JS.API.{what}"
@@ -163,6 +194,8 @@ class NatsWitness:
         asked = asyncio.create_task(client.request(subject, json.dumps(told).encode(), timeout=_TIMEOUT_S))
         try:
             await asyncio.wait((asked, refused), return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done() and not client.is_connected:
+                raise NatsError("the connection was lost")
             if not asked.done():
                 raise _Untold(f"JetStream's {what}: its login may not request {subject}")
             page = json.loads((await asked).data)
@@ -234,8 +267,14 @@ class NatsWitness:
                     takes_all=not (config.get("filter_subject") or config.get("filter_subjects")),
                 )
                 claims.update(_claims(title, stream, consumer))
-                found[place] = position
+                found[place] = replace(position, incarnation=_incarnation(stream, consumer))
         return found
+
+    def _anew(self, title: str, created: str) -> None:
+        """Forget what was missing from a stream of this name that is not the one which is there now."""
+        if self._created.get(title) != created:
+            self._created[title] = created
+            self._missing.pop(title, None)
 
     async def _holes(self, client: Client, title: str, stream: Mapping[str, Any]) -> tuple[Holes, bool]:
         """Which offsets are missing from the middle of a stream, and whether that was asked.
@@ -303,6 +342,17 @@ def _token(value: Any) -> str:
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         raise ValueError(f"{words(repr(value))} is no name of a stream")
     return name(value)
+
+
+def _incarnation(stream: Mapping[str, Any], consumer: Mapping[str, Any]) -> str:
+    """When both were created, as the server writes it: of either another may be made with the same name."""
+    created = _text(stream.get("created")), _text(consumer.get("created"))
+    return " ".join(created) if all(created) else ""
+
+
+def _text(value: Any) -> str:
+    """A time as it is written; nothing where none is told."""
+    return name(value) if value else ""
 
 
 def _position(stream: Mapping[str, Any], consumer: Mapping[str, Any]) -> Position:

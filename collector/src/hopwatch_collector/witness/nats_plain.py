@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import httpx
@@ -55,6 +56,18 @@ class Monitoring:
             odd = f"answers what makes no sense ({type(error).__name__}: {error})"
         return claims, self._words(odd), asked
 
+    async def servers(self) -> tuple[set[str], int]:
+        """Return the ids of this server and of those it is in a cluster with, and how many requests it took.
+
+        Where the endpoint does not tell, there are none: whoever is subscribed could not be asked either, and that is said.
+        """
+        found: set[str] = set()
+        with suppress(httpx.HTTPError, *MALFORMED):
+            found.add(name((await self._answer("varz", {}))["server_id"]))
+            routes = (await self._answer("routez", {}))["routes"]
+            found |= {name(route["remote_id"]) for route in routes or ()}
+        return found, 2
+
     async def close(self) -> None:
         """Disconnect."""
         http, self._http = self._http, None
@@ -66,10 +79,12 @@ class Monitoring:
         return words(f"plain subscribers are not all seen: {where} {trouble}") if trouble else ""
 
     async def _page(self, offset: int) -> Any:
+        return await self._answer("connz", {"subs": "detail", "limit": _PAGE, "offset": offset})
+
+    async def _answer(self, what: str, params: Mapping[str, str | int]) -> Any:
         self._http = self._http or httpx.AsyncClient(timeout=_TIMEOUT_S)
-        params: Mapping[str, str | int] = {"subs": "detail", "limit": _PAGE, "offset": offset}
         body = bytearray()
-        async with self._http.stream("GET", f"{self._url}/connz", params=params) as answer:
+        async with self._http.stream("GET", f"{self._url}/{what}", params=params) as answer:
             answer.raise_for_status()
             async for chunk in answer.aiter_bytes():
                 body += chunk

@@ -7,6 +7,7 @@ may read from. With the tag `management` the nodes cannot be seen, and so not wh
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
@@ -50,9 +51,13 @@ class RabbitMQWitness:
         if any(exchange.get("policy") for exchange in exchanges):
             exchanges = _with_policies(exchanges, await ask.here("policies", ("name",)))
         nodes = await self._nodes()
+        identity = await ask.identity()
         queues = [queue for queue in told if queue["name"]]
         graph = routes(exchanges, bindings)
-        began = self._counting.began(queues, nodes, time.time())
+        created = (
+            {thing[0]: at for thing, at in moments.created.items() if len(thing) == 1} if moments else {}
+        )
+        began = self._counting.began(queues, nodes, time.time(), created)
         odd = self._left_out()
         look = Look(
             frozenset(_claims(queues, graph)),
@@ -60,6 +65,7 @@ class RabbitMQWitness:
             requests=ask.requests,
             blind=tuple(filter(None, [*odd, deaf])),
             partial=bool(odd),
+            identities=(identity,) if identity else (),
         )
         if self._events is None or moments is None:
             return look
@@ -104,9 +110,16 @@ class _Counting:
     looked: bool = False
 
     def began(
-        self, queues: Iterable[Mapping[str, Any]], nodes: Iterable[Mapping[str, Any]], now: float
+        self,
+        queues: Iterable[Mapping[str, Any]],
+        nodes: Iterable[Mapping[str, Any]],
+        now: float,
+        created: Mapping[str, datetime],
     ) -> dict[str, int]:
-        """Since when each of the queues counts, in seconds since 1970, 0 where nobody tells."""
+        """Since when each of the queues counts, in seconds since 1970, 0 where nobody tells.
+
+        `created`: when queues were declared, of those of which it was heard. Counters alone may not show it.
+        """
         for node in nodes:
             name, uptime = node["name"], number(node.get("uptime"), 0)
             if name not in self.starts or uptime < self.uptimes[name]:
@@ -116,10 +129,13 @@ class _Counting:
         for queue in queues:
             start, counted = self.starts.get(str(queue.get("node")), 0.0), _counters(queue)
             known = before.get(queue["name"])
-            if known is None:
+            declared = created[queue["name"]].timestamp() if queue["name"] in created else 0.0
+            if known is None and not declared:
                 since = now if self.looked else start
-            elif start != known[0]:
-                since = start
+            elif known is None or start != known[0]:
+                since = max(start, declared)
+            elif declared > known[1]:
+                since = declared
             else:
                 anew = any(now < then for now, then in zip(counted, known[2], strict=True))
                 since = now if anew else known[1]

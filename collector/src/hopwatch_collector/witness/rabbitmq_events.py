@@ -10,13 +10,18 @@ from typing import Any, Final
 
 from aiormq.abc import DeliveredMessage
 
-from hopwatch_collector.witness.model import Claim, Look, Place, WitnessAway
-from hopwatch_collector.witness.rabbitmq_answers import is_name, table
+from hopwatch_collector.witness.model import NEVER, Claim, Look, Place, WitnessAway
+from hopwatch_collector.witness.rabbitmq_answers import is_name, number, table
 from hopwatch_collector.witness.rabbitmq_listen import Listener
 from hopwatch_collector.witness.rabbitmq_routes import Routes, bare
 
 _MOST: Final = 100_000
 """Things whose beginnings are remembered, and events between two looks; beyond, a look notices them as it does without."""
+
+_AT_FIRST: Final[Mapping[str, Any]] = {
+    "waiting": 0, "in_hand": 0, "consumers": 0, "published": 0, "handed": 0, "acked": 0, "oldest_at": NEVER, "state": "empty",
+}  # fmt: skip
+"""How every queue stands when it has just been declared."""
 
 Thing = tuple[str, ...]
 """A queue's name, or a binding's source, queue and routing key."""
@@ -32,6 +37,8 @@ class Moments:
     """Since the last look; some may be there again."""
     brief: dict[Thing, datetime] = field(default_factory=dict)
     """Of those deleted since the last look, when they had come."""
+    declared: dict[str, str] = field(default_factory=dict)
+    """Of queues that are there, as far as it was heard, when they were declared, in ms by the broker's clock."""
 
     def take(self, routing_key: str, headers: object, vhost: str, at: datetime) -> None:
         """Note one event; those that tell of nothing of the kind, or make no sense, are passed over."""
@@ -42,8 +49,12 @@ class Moments:
             return
         if happened == "created":
             self.created[thing] = at
+            if what == "queue":
+                self.declared[thing[0]] = str(number(told.get("timestamp_in_ms"), int(at.timestamp() * 1000)))
         elif happened == "deleted":
             self.deleted[thing] = at
+            if what == "queue":
+                self.declared.pop(thing[0], None)
             if (since := self.created.pop(thing, None)) is not None:
                 self.brief[thing] = since
 
@@ -80,8 +91,8 @@ class RabbitMQEvents:
         if heard.anew or heard.missed:
             self._moments, self._unused = Moments(), Moments()  # what was created may be gone and there again
         now, before = self._moments, self._unused
-        moments = Moments(now.created, before.deleted | now.deleted, before.brief | now.brief)
-        self._moments, self._unused = Moments(now.created), moments
+        moments = Moments(now.created, before.deleted | now.deleted, before.brief | now.brief, now.declared)
+        self._moments, self._unused = Moments(now.created, declared=now.declared), moments
         missed = "events came faster than they could be read; some may be missing"
         return moments, f"RabbitMQ at {self._listener.broker}: {missed}" if heard.missed else ""
 
@@ -104,6 +115,10 @@ def dated(look: Look, moments: Moments, graph: Routes) -> Look:
     known = {(bare(claim.pattern), claim.receiver) for claim in look.claims}
     ended = _earliest(moments.deleted, graph)
     brief = {pair: since for pair, since in _earliest(moments.brief, graph).items() if pair not in known}
+    positions = {
+        place: replace(position, incarnation=moments.declared.get(place.receiver, ""))
+        for place, position in look.positions.items()
+    }
     return replace(
         look,
         claims=frozenset(
@@ -111,6 +126,12 @@ def dated(look: Look, moments: Moments, graph: Routes) -> Look:
         ),
         ended={pair: at for pair, at in ended.items() if pair not in known},
         brief=tuple(Claim(pattern, queue, since=since) for (pattern, queue), since in brief.items()),
+        positions=positions,
+        made={
+            place: (moments.created[place.receiver,], replace(position, **_AT_FIRST))
+            for place, position in positions.items()
+            if (place.receiver,) in moments.created
+        },
         gone={Place(thing[0]): at for thing, at in moments.deleted.items() if len(thing) == 1},
     )
 

@@ -43,6 +43,7 @@ class RabbitMQFirehose:
     async def look(self) -> Look:
         """Hand over what was heard, and say what was not."""
         tracing = await self._tracing()
+        identity = await self._management.identity()
         heard = await self._listener.check()
         blind = []
         if heard.missed:
@@ -57,7 +58,13 @@ class RabbitMQFirehose:
             # All is heard again from here on; before, something may be missing.
             self._facts.append(Told(bytes(16), "gap", datetime.now(UTC)))
         facts, self._facts = self._facts, []
-        return Look(told=tuple(facts), blind=tuple(blind), partial=True, requests=2)
+        return Look(
+            told=tuple(facts),
+            blind=tuple(blind),
+            partial=True,
+            requests=3,
+            identities=(identity,) if identity else (),
+        )
 
     async def hidden(self, missing: Collection[Place]) -> Mapping[Place, str]:
         """Return nothing: the firehose tells of no place."""

@@ -1,13 +1,15 @@
 """RabbitMQ's management API: asked over HTTP with a login, answers bounded, refusals in words for people."""
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
 from hopwatch_collector.witness.model import WitnessAway
-from hopwatch_collector.witness.rabbitmq_answers import Nonsense, listed
+from hopwatch_collector.witness.rabbitmq_answers import Nonsense, is_name, listed, table
 
 LARGEST: Final = 64 << 20
 """Bytes of one answer; a list that is longer is not read."""
@@ -53,6 +55,17 @@ class Management:
             WitnessAway: no list of it can be had.
         """
         return await self._list(what, what, words, params)
+
+    async def identity(self) -> str:
+        """Return what AMQP clients are told of where they are: the cluster's name, and behind it the virtual host unless it is `/`.
+
+        Empty where that is not told; whether anything else is, the lists say.
+        """
+        with suppress(WitnessAway, Nonsense, httpx.HTTPError, ValueError, RecursionError):
+            told = table(json.loads(await self._ask("cluster-name", {}))).get("name")
+            if told and is_name(told):
+                return f"{told}/{'' if self.vhost == '/' else self.vhost}"
+        return ""
 
     async def close(self) -> None:
         """Disconnect."""
