@@ -142,6 +142,28 @@ def test_old_days_wait_for_consent(tmp_path: Path) -> None:
                 assert wanted in answer.read().decode().splitlines()
 
 
+def test_several_brokers_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each broker of a kind is told of under its name, be it asked or not; the environment may name several."""
+    monkeypatch.setenv("HOPWATCH_WATCH_KAFKA", "orders=127.0.0.1:1, 127.0.0.1:2\naudit=127.0.0.1:3")
+    with running(tmp_path, "--watch-nats", "a=127.0.0.1:1", "--watch-nats", "nats://127.0.0.1:2") as (
+        _,
+        ready,
+    ):
+        with urllib.request.urlopen(f"http://{ready['api']}/healthz", timeout=30) as answer:
+            found = [(one["system"], one["broker"]) for one in json.load(answer)["witnesses"]]
+        assert found == [("kafka", "orders"), ("kafka", "audit"), ("nats", "a"), ("nats", "127.0.0.1:2")]
+        lines = {
+            f'hopwatch_witness_up{{broker="{broker}",system="{system}"}} 0.0' for system, broker in found
+        }
+        until = time.monotonic() + 60
+        shown: set[str] = set()
+        while not lines <= shown and time.monotonic() < until:
+            with urllib.request.urlopen(f"http://{ready['api']}/metrics", timeout=30) as answer:
+                shown = set(answer.read().decode().splitlines())
+            time.sleep(0.2)
+        assert lines <= shown
+
+
 def test_a_data_directory_that_cannot_be_is_named(tmp_path: Path) -> None:
     """Exit code 1 and the path."""
     (tmp_path / "file").write_text("in the way")

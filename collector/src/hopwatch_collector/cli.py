@@ -134,41 +134,44 @@ def command(
         ),
     ] = False,
     watch_kafka: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Kafka: host:9092, or kafka://user:password@host:9092?mechanism=SCRAM-SHA-512 (kafkas:// with TLS).",
+            help="Kafka: host:9092, or kafka://user:password@host:9092?mechanism=SCRAM-SHA-512 (kafkas:// with TLS). "
+            "Like the others of its kind it may be given several times, each with a name before it: orders=host:9092. "
+            "In an environment variable, several have blanks between them.",
             envvar="HOPWATCH_WATCH_KAFKA",
             rich_help_panel=_WATCHING,
         ),
     ] = None,
     watch_rabbitmq: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="RabbitMQ's management API: http://user:password@host:15672, a virtual host other than / behind it.",
+            help="RabbitMQ's management API: http://user:password@host:15672, a virtual host other than / behind it. "
+            "Several virtual hosts: once for each.",
             envvar="HOPWATCH_WATCH_RABBITMQ",
             rich_help_panel=_WATCHING,
         ),
     ] = None,
     watch_rabbitmq_events: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="RabbitMQ's events, amqp://user:password@host:5672: queues and bindings come and go at the true moment. "
-            "Needs the plugin rabbitmq_event_exchange.",
+            "Needs the plugin rabbitmq_event_exchange. Where several are watched, with the name of the one it is of: orders=amqp://…",
             envvar="HOPWATCH_WATCH_RABBITMQ_EVENTS",
             rich_help_panel=_WATCHING,
         ),
     ] = None,
     watch_rabbitmq_firehose: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="RabbitMQ's firehose, amqp://user:password@host:5672, a virtual host behind it: where each message went, exactly. "
-            "Needs tracing on (rabbitmqctl trace_on), which costs the broker throughput.",
+            "Needs tracing on (rabbitmqctl trace_on), which costs the broker throughput. Named like the events.",
             envvar="HOPWATCH_WATCH_RABBITMQ_FIREHOSE",
             rich_help_panel=_WATCHING,
         ),
     ] = None,
     watch_nats: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="NATS: nats://user:password@host:4222. What ends unheard, while no collector listens, may stay unknown.",
             envvar="HOPWATCH_WATCH_NATS",
@@ -176,9 +179,9 @@ def command(
         ),
     ] = None,
     watch_nats_monitoring: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="NATS's monitoring endpoint, http://host:8222: shows plain subscribers too.",
+            help="NATS's monitoring endpoint, http://host:8222: shows plain subscribers too. Named like RabbitMQ's events.",
             envvar="HOPWATCH_WATCH_NATS_MONITORING",
             rich_help_panel=_WATCHING,
         ),

@@ -85,8 +85,12 @@ async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[R
         judge.on_tick = partial(_count, metrics)
         queries = Queries(store, judge.decisions)
         pipe = await stack.enter_async_context(pipeline(settings, store, metrics, _engine_sync(settings)))
-        watching = [Watch(witness, store, metrics, store.leases) for witness in named]
-        beside = {f"watch-{watch.system}": watch.run() for watch in watching}
+        watching: list[Watch] = []
+        for watched in named:
+            watching.append(
+                Watch(watched.witness, store, metrics, store.leases, watched.name, tuple(watching))
+            )
+        beside = {f"watch-{watch.system}-{watch.broker}": watch.run() for watch in watching}
         beside["reread"] = reread(settings, store, metrics, again)
         await stack.enter_async_context(_running(beside))
         health = HealthCheck(pipe.pump, queries.engine_version(), watching, judge)

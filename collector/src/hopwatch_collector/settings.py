@@ -1,6 +1,7 @@
 """What can be set on the collector: by flag, by `HOPWATCH_*` environment variable, or not at all."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from hopwatch_collector.addresses import server_in
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+Brokers = Annotated[tuple[str, ...], NoDecode]
+"""Addresses of brokers, each with or without a name before it: `orders=kafka:9092`."""
 MIB = 1 << 20
 
 
@@ -47,17 +50,17 @@ class Settings(BaseSettings):
     asyncapi: Annotated[tuple[Path, ...], NoDecode] = ()
     """AsyncAPI 3 documents whose `receive` operations are declared too; several in the environment as in PATH."""
 
-    watch_kafka: str | None = Field(default=None, repr=False)
+    watch_kafka: Brokers = Field(default=(), repr=False)
     """Kafka to ask what it holds: `host:9092[,…]`, or `kafka://user:password@host:9092?mechanism=SCRAM-SHA-512`, `kafkas://` with TLS."""
-    watch_rabbitmq: str | None = Field(default=None, repr=False)
+    watch_rabbitmq: Brokers = Field(default=(), repr=False)
     """RabbitMQ's management API: `http://user:password@host:15672`; `/vhost` behind it for another than `/`."""
-    watch_rabbitmq_events: str | None = Field(default=None, repr=False)
+    watch_rabbitmq_events: Brokers = Field(default=(), repr=False)
     """Where its events are read, `amqp://user:password@host:5672`, the virtual host that has `amq.rabbitmq.event`."""
-    watch_rabbitmq_firehose: str | None = Field(default=None, repr=False)
+    watch_rabbitmq_firehose: Brokers = Field(default=(), repr=False)
     """Where its firehose is read, `amqp://user:password@host:5672/vhost`; besides `watch_rabbitmq`."""
-    watch_nats: str | None = Field(default=None, repr=False)
+    watch_nats: Brokers = Field(default=(), repr=False)
     """NATS server: `nats://user:password@host:4222`."""
-    watch_nats_monitoring: str | None = None
+    watch_nats_monitoring: Brokers = Field(default=(), repr=False)
     """Its monitoring endpoint, `http://host:8222`: without it plain subscribers are not seen."""
 
     ingest_token: str | None = Field(default=None, repr=False)
@@ -99,6 +102,22 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_config(cls, config: Path | None) -> Path | None:
         return config and config.absolute()
+
+    @field_validator(
+        "watch_kafka",
+        "watch_rabbitmq",
+        "watch_rabbitmq_events",
+        "watch_rabbitmq_firehose",
+        "watch_nats",
+        "watch_nats_monitoring",
+        mode="before",
+    )
+    @classmethod
+    def _several(cls, told: object) -> object:
+        """One text may have several, with blanks or line ends between; a comma goes on with the servers of one Kafka."""
+        if isinstance(told, list | tuple):
+            told = "\n".join(map(str, told))
+        return re.split(r"(?<![,\s])\s+", told.strip()) if isinstance(told, str) and told.strip() else ()
 
     @field_validator("asyncapi", mode="before")
     @classmethod

@@ -150,6 +150,9 @@ def test_every_mistake_is_one_of_a_list(write: Write) -> None:
     address = check("--json", "--watch-nats", "nats://broker:99999")
     assert address.returncode == 2
     assert json.loads(address.stdout)["mistakes"] == ["--watch-nats is nats://user:password@host:4222"]
+    several = check("--json", "--watch-nats", "a=x", "--watch-nats", "b=y", "--watch-nats", "b=z")
+    assert several.returncode == 2
+    assert json.loads(several.stdout)["mistakes"] == ["--watch-nats: two brokers are called b"]
     options = check("--json", "--deadline", "0", "--api-port", "70000")
     assert options.returncode == 2
     assert [one.partition(":")[0] for one in json.loads(options.stdout)["mistakes"]] == [

@@ -61,6 +61,6 @@ class GuardedNats(Nats):
     def witness_with(self, monitoring: str | None) -> NatsWitness:
         """The same, with another monitoring endpoint or none."""
         address = f"nats://witness:ri%3Ag%25t%40@127.0.0.1:{self.port}"
-        [witness] = witnesses(Settings(watch_nats=address, watch_nats_monitoring=monitoring))
-        assert isinstance(witness, NatsWitness)
-        return witness
+        [watched] = witnesses(Settings(watch_nats=address, watch_nats_monitoring=monitoring or ()))
+        assert isinstance(watched.witness, NatsWitness)
+        return watched.witness

@@ -191,11 +191,11 @@ async def test_witness_without_permission(
 async def test_witness_behind_tls(stage, guarded: GuardedKafka, monkeypatch: pytest.MonkeyPatch) -> None:
     """`kafkas://` asks over TLS, with the login as it is spelt in the address; of a stranger's certificate it says so."""
     address = f"kafkas://witness:ri%3Ag%25t%40@127.0.0.1:{guarded.sealed}"
-    [stranger] = witnesses(Settings(watch_kafka=address))
+    [stranger] = [one.witness for one in witnesses(Settings(watch_kafka=address))]
     with pytest.raises(WitnessAway, match="CERTIFICATE_VERIFY_FAILED"):
         await stranger.look()
     monkeypatch.setenv("SSL_CERT_FILE", str(guarded.authority))
-    [witness] = witnesses(Settings(watch_kafka=address))
+    [witness] = [one.witness for one in witnesses(Settings(watch_kafka=address))]
     shop = Shop(stage(witness, AioKafkaInstrumentor()), f"127.0.0.1:{guarded.port}")
     await _half_read(shop)
     await shop.stage.judged(

@@ -327,7 +327,7 @@ def status_view(health: Health, live: Live | None) -> RenderableType:
         about.append((f"last {fmt.duration(live.window_s * 1000)}", told or "no deliveries"))
     if not health.witnesses:
         return Group(facts(about), styled(("no broker is watched: see --watch-kafka and its like", Tone.DIM)))
-    fields = (Field("BROKER", whole=True), Field("ADDRESS"), Field("TROUBLE"))
+    fields = (Field("BROKER", whole=True), Field("NAME"), Field("TROUBLE"))
     rows = [
         (
             one.system,

@@ -410,7 +410,7 @@ class WitnessHealth(Model):
     """One broker that the collector asks what it holds."""
 
     system: str
-    broker: str = Field(description="its address")
+    broker: str = Field(description="what it is called: the name it was given, else its address")
     trouble: str = Field(description="why it cannot be asked, or what it does not show; empty: nothing")
 
 
