@@ -386,6 +386,7 @@ TABLES = (
     "clock_pairs",
     "told",
     "moves",
+    "span_minutes",
 )
 
 

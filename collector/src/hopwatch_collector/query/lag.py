@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from hopwatch_collector.api.models import LagRow, PartitionLag
-from hopwatch_collector.engine import Row
+from hopwatch_collector.engine import Row, Store
 from hopwatch_collector.query.rows import NEVER
 
 TREND_S: Final = 300
@@ -40,12 +40,34 @@ class Held:
         return self.waiting / shrinking if shrinking > 0 else None
 
 
-def held(rows: Iterable[Row], now: datetime) -> Mapping[Key, Held]:
-    """Sort the rows of broker_lag.sql by receiver."""
+def told_by_brokers(store: Store, now: datetime) -> Mapping[Key, Held]:
+    """Return what brokers say waits, by receiver."""
     found: dict[Key, list[Row]] = defaultdict(list)
+    rows = store.query("broker_lag", {"now": now, "back": TREND_S})
+    not_before = _not_before(store, [row for row in rows if row["system"] == "kafka"], now)
     for row in rows:
-        found[row["system"], row["receiver"], row["destination"]].append(row)
+        place = {**row, "not_before": not_before.get(_place(row), NEVER)}
+        found[row["system"], row["receiver"], row["destination"]].append(place)
     return {key: _together(places, now) for key, places in found.items()}
+
+
+def _not_before(store: Store, logs: Sequence[Row], now: datetime) -> Mapping[Key, datetime]:
+    """When, by our own clock, logs were last seen to end before what now waits in them."""
+    behind = [row for row in logs if row["last"][0] > 0]
+    if not behind:
+        return {}
+    asked = {
+        "now": now,
+        "destinations": [row["destination"] for row in behind],
+        "receivers": [row["receiver"] for row in behind],
+        "partitions": [row["partition"] for row in behind],
+        "followings": [row["following"] for row in behind],
+    }
+    return {_place(row): row["not_before"] for row in store.query("log_growth", asked)}
+
+
+def _place(row: Row) -> Key:
+    return row["destination"], row["receiver"], row["partition"]
 
 
 def _together(places: Sequence[Row], now: datetime) -> Held:

@@ -80,6 +80,44 @@ class Cursor:
 _AFTER_ALL: Final = Cursor(2**61, "f" * 32, "")
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How deliveries stand: rows of open_counts.sql and of window_counts.sql."""
+
+    open: Sequence[Row]
+    window: Sequence[Row]
+
+    def verdicts(self) -> Mapping[Receiver, Mapping[Verdict, int]]:
+        """Return how many deliveries of what was sent in the window have which verdict, by receiver."""
+        found: dict[Receiver, dict[Verdict, int]] = defaultdict(lambda: defaultdict(int))
+        for row in self.window:
+            found[_name(row)][Verdict(row["verdict"])] += row["deliveries"]
+        return found
+
+    def standing(self) -> Mapping[Receiver, Mapping[Verdict, int]]:
+        """Return the same with all that is open, whenever it was sent."""
+        found = {name: dict(counts) for name, counts in self.verdicts().items()}
+        for row in self.open:
+            of_receiver = found.setdefault(_name(row), {})
+            of_receiver.update({Verdict(name): count for name, count in row["verdicts"].items()})
+        return found
+
+    def receipts(self) -> Mapping[Receiver, Row]:
+        """Return when receivers of messages last got one of the window, and what their clients then said still waited."""
+        found: dict[Receiver, Row] = {}
+        for row in self.window:
+            if not row["receiver"] or row["call"]:
+                continue
+            before = found.get(_name(row), _NO_RECEIPT)
+            told = row if row["pending_at"] > before["pending_at"] else before
+            found[_name(row)] = {
+                "last_received_at": max(row["last_received_at"], before["last_received_at"]),
+                "last_pending": told["last_pending"],
+                "pending_at": told["pending_at"],
+            }
+        return found
+
+
 class Ledger:
     """Every method blocks and may be called from any thread. Windows are about messages' first facts; counts go by whole minutes."""
 
@@ -92,11 +130,14 @@ class Ledger:
             return []
         return self._store.query("deliveries_of", {"messages": messages, "top": limit})
 
-    def of_flows(self, flows: Sequence[str], since: datetime) -> Mapping[str, Mapping[Verdict, int]]:
-        """Return how many deliveries of each flow (32 hex digits) have which verdict."""
+    def of_flows(self, flows: Sequence[Row]) -> Mapping[str, Mapping[Verdict, int]]:
+        """Return how many deliveries of each flow (a row of flow_summaries.sql) have which verdict."""
+        messages = [message for flow in flows for message in flow["messages"]]
+        if not messages:
+            return {}
+        asked = {"flows": [flow["flow_id"] for flow in flows], "messages": messages}
         found: dict[str, dict[Verdict, int]] = defaultdict(dict)
-        rows = self._store.query("flow_verdicts", {"flows": flows, "since": _seconds(since)}) if flows else []
-        for row in rows:
+        for row in self._store.query("flow_verdicts", asked):
             found[row["flow"].hex()][Verdict(row["verdict"])] = row["deliveries"]
         return found
 
@@ -180,7 +221,8 @@ class Ledger:
         return [_cause(row, known, details) for row in rows]
 
     def _details(self, messages: Sequence[bytes]) -> Mapping[tuple[bytes, str, str], str]:
-        rows = self.of_messages([message.hex() for message in messages], 10 * len(messages) + 1)
+        asked = {"messages": [message.hex() for message in messages]}
+        rows = self._store.query("delivery_details", asked) if messages else []
         return {(row["message"], row["receiver"], row["cause"]): row["detail"] for row in rows}
 
     def edges(self, window: Window, limit: int) -> list[Row]:
@@ -195,29 +237,22 @@ class Ledger:
             },
         )
 
-    def verdicts(self, window: Window) -> Mapping[Receiver, Mapping[Verdict, int]]:
-        """Return how many deliveries of what was sent in the window have which verdict, by receiver."""
+    def counts(self, window: Window) -> Counts:
+        """Return what is open, whenever it was sent, and what was sent in the window, by receiver."""
         asked = {"since": _minute(window.since), "until": _seconds(window.until)}
-        return _by_receiver(self._store.query("verdict_counts", asked))
+        return Counts(self._store.query("open_counts", {}), self._store.query("window_counts", asked))
 
-    def standing(self, window: Window) -> Mapping[Receiver, Mapping[Verdict, int]]:
-        """Return the same with all that is open, whenever it was sent."""
-        found = {name: dict(counts) for name, counts in self.verdicts(window).items()}
-        for name, counts in _by_receiver(self._store.query("open_verdicts", {})).items():
-            found.setdefault(name, {}).update(counts)
-        return found
-
-    def lag(self, now: datetime, since: datetime, limit: int) -> list[LagRow]:
-        """Return what waits for each receiver, whenever it was sent, and receivers that got something since then."""
-        waits = self._store.query("open_counts", {"top": limit})
-        window = {"since": _minute(since), "until": _seconds(now), "top": limit}
-        receipts = {_name(row): row for row in self._store.query("receipts", window)}
+    def lag(self, counts: Counts, now: datetime, limit: int) -> list[LagRow]:
+        """Return what waits for each receiver, and receivers that got something in the window: so many of each at most."""
+        waits = [row for row in counts.open if row["receiver"]][:limit]
+        receipts = counts.receipts()
         oldest = self._oldest(waits)
         rows = [
-            lag_row({**row, **oldest[_name(row)], **_receipt(receipts.get(_name(row)))}, now) for row in waits
+            lag_row({**row, **oldest[_name(row)], **receipts.get(_name(row), _NO_RECEIPT)}, now)
+            for row in waits
         ]
-        quiet = [row for name, row in receipts.items() if name not in oldest]
-        rows += [lag_row({**row, **_NOTHING_WAITS, **_receipt(row)}, now) for row in quiet]
+        quiet = [name for name in sorted(receipts) if name not in oldest][:limit]
+        rows += [lag_row({**_named(name), **_NOTHING_WAITS, **receipts[name]}, now) for name in quiet]
         return sorted(
             rows, key=lambda row: (-row.waiting, -row.in_flight, row.system, row.destination, row.receiver)
         )
@@ -234,11 +269,11 @@ class Ledger:
                 for row in pending
             }
             asked = {
-                "systems": [row["system"] for row in pending],
-                "destinations": [row["destination"] for row in pending],
-                "receivers": [row["receiver"] for row in pending],
+                "names": [row["name"] for row in pending],
                 "minutes": list(minutes.values()),
                 "width": min(width, 2**32 - 1),
+                "first": min(minutes.values()),
+                "until": min(max(minutes.values()) + width, _seconds(_LATEST)),
             }
             rows = {_name(row): row for row in self._store.query("oldest_open", asked)}
             found |= rows
@@ -254,19 +289,11 @@ class Ledger:
 
 _NO_SAMPLES: Final[Row] = {"oldest": NEVER, "samples": []}
 _NOTHING_WAITS: Final[Row] = {"waiting": 0, "in_flight": 0, "oldest": NEVER, "samples": []}
+_NO_RECEIPT: Final[Row] = {"last_received_at": NEVER, "last_pending": -1, "pending_at": NEVER}
 
 
 def _certain(row: Row, until: int) -> bool:
     return bool(row["oldest"] > NEVER and _seconds(row["oldest"]) < until)
-
-
-def _receipt(row: Row | None) -> Row:
-    if row is None:
-        return {"last_received_at": NEVER, "last_pending": -1}
-    return {
-        "last_received_at": row["last_received_at"],
-        "last_pending": row["last_pending"] if row["pending_at"] > NEVER else -1,
-    }
 
 
 def _cause(
@@ -290,15 +317,12 @@ def _cause(
     )
 
 
-def _by_receiver(rows: Sequence[Row]) -> dict[Receiver, dict[Verdict, int]]:
-    found: dict[Receiver, dict[Verdict, int]] = defaultdict(dict)
-    for row in rows:
-        found[_name(row)][Verdict(row["verdict"])] = row["deliveries"]
-    return found
-
-
 def _name(row: Row) -> Receiver:
     return row["system"], row["destination"], row["receiver"]
+
+
+def _named(name: Receiver) -> Row:
+    return dict(zip(("system", "destination", "receiver"), name, strict=True))
 
 
 def _seconds(at: datetime) -> int:

@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from hopwatch_collector.api.models import UNDELIVERED, FlowSummary, LagRow, Live, Verdict, VerdictCount
 from hopwatch_collector.engine import Row, Store
 from hopwatch_collector.query.clocks import Clocks
-from hopwatch_collector.query.ledger import Filters, Ledger
+from hopwatch_collector.query.ledger import Counts, Filters, Ledger
 from hopwatch_collector.query.losses import doubted, losses
 from hopwatch_collector.query.rows import delivery, flow_summary
 from hopwatch_collector.query.window import Window
@@ -24,21 +24,21 @@ _UNDELIVERED: Final = Filters(verdicts=tuple(sorted(UNDELIVERED)))
 
 
 def snapshot(
-    store: Store, ledger: Ledger, clocks: Clocks, lag: list[LagRow], now: datetime, window_s: float
+    store: Store, ledger: Ledger, clocks: Clocks, counts: Counts, lag: list[LagRow], window: Window
 ) -> Live:
-    """Return what the live view shows of the last `window_s` seconds."""
-    window = Window(now - timedelta(seconds=window_s), now)
+    """Return what the live view shows of a window that ends now; `counts` are of that window."""
+    now = window.until
     flows, more_flows = _newest(store, ledger, clocks, window)
     undelivered, following = ledger.newest(window, _UNDELIVERED, _MAX_UNDELIVERED)
     verdicts: dict[Verdict, int] = defaultdict(int)
-    for counts in ledger.verdicts(window).values():
-        for verdict, count in counts.items():
+    for of_receiver in counts.verdicts().values():
+        for verdict, count in of_receiver.items():
             verdicts[verdict] += count
     rate = store.query("span_rate", {"since": now - timedelta(seconds=_RATE_S), "until": now})
     return Live(
         at=now,
         judged_at=now,
-        window_s=window_s,
+        window_s=(now - window.since).total_seconds(),
         flows=flows,
         verdicts=[
             VerdictCount(verdict=verdict, deliveries=count) for verdict, count in sorted(verdicts.items())
@@ -57,12 +57,8 @@ def _newest(store: Store, ledger: Ledger, clocks: Clocks, window: Window) -> tup
     asked = {"since": window.since, "until": window.until, "service": "", "destination": ""}
     found = store.query("recent_flows", asked | clocks.parameters() | {"top": LIVE_FLOWS + 1})
     flows = [row["flow_id"] for row in found[:LIVE_FLOWS]]
-    rows = (
-        store.query("flow_summaries", {"flows": flows, "since": window.since, **clocks.parameters()})
-        if flows
-        else []
-    )
-    verdicts = ledger.of_flows(flows, window.since)
+    rows = store.query("flow_summaries", {"flows": flows, **clocks.parameters()}) if flows else []
+    verdicts = ledger.of_flows(rows)
     return [_summary(row, verdicts.get(row["flow_id"], {})) for row in rows], len(found) > LIVE_FLOWS
 
 

@@ -3,10 +3,12 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final
 
 from hopwatch_collector.api.models import (
     UNDELIVERED,
+    Attempt,
     CauseList,
     ClockList,
     DeliveryDetail,
@@ -32,7 +34,7 @@ from hopwatch_collector.judge.decision import Decision
 from hopwatch_collector.query import lag as lagging
 from hopwatch_collector.query import metrics, search, why
 from hopwatch_collector.query.clocks import ClockReader, Clocks
-from hopwatch_collector.query.ledger import Filters, Ledger
+from hopwatch_collector.query.ledger import Counts, Filters, Ledger
 from hopwatch_collector.query.losses import doubted, losses
 from hopwatch_collector.query.present import snapshot
 from hopwatch_collector.query.rows import (
@@ -45,6 +47,7 @@ from hopwatch_collector.query.rows import (
     key_of,
     message_id,
     span,
+    span_id,
     trace_of,
 )
 from hopwatch_collector.query.window import SearchQuery, Window
@@ -107,9 +110,8 @@ class Queries:
         if not flow_ids:
             return []
         clocks = self._clocks.around(window.until)
-        params = {"flows": flow_ids, "since": window.since, **clocks.parameters()}
-        rows = self._store.query("flow_summaries", params)
-        verdicts = self._ledger.of_flows(flow_ids, window.since)
+        rows = self._store.query("flow_summaries", {"flows": flow_ids, **clocks.parameters()})
+        verdicts = self._ledger.of_flows(rows)
         return [flow_summary(row, verdicts.get(row["flow_id"], {})) for row in rows]
 
     def flow(self, flow_id: str) -> Flow | None:
@@ -117,40 +119,55 @@ class Queries:
         asked = trace_of(flow_id)
         if asked is None:
             return None
-        heads = self._store.query("flow_of", {"id": asked})
-        if not heads:
+        flow, rows = asked, self._spans_of(asked)
+        if not rows:
+            found = self.flow_of(asked)
+            flow, rows = found or asked, self._spans_of(found) if found else []
+        if not rows:
             return None
-        flow, since = heads[0]["flow_id"], heads[0]["first_at"]
-        rows = self._store.query("flow_spans", {"flow": flow, "since": since, "top": MAX_SPANS + 1})
         shown = rows[:MAX_SPANS]
-        if not shown:
-            return None
         messages = sorted({row["message"].hex() for row in shown if any(row["message"])})
-        clocks = self._clocks.around(since)
+        clocks = self._clocks.around(min(row["started_at"] for row in shown))
         hops = self.deliveries_of(messages, MAX_HOPS + 1)
-        links = self._store.query(
-            "flow_links", {"flow": flow, "since": since, "traces": sorted({row["trace_id"] for row in shown})}
-        )
+        links = self._links(flow, sorted({row["trace_id"].hex() for row in shown}))
+        instances = self._instances(row["resource"] for row in shown)
         verdicts: dict[Verdict, int] = defaultdict(int)
         for hop in hops:
             verdicts[Verdict(hop["verdict"])] += 1
-        summary = self._store.query(
-            "flow_summaries", {"flows": [flow], "since": since, **clocks.parameters()}
-        )[0]
+        summary = self._store.query("flow_summaries", {"flows": [flow], **clocks.parameters()})[0]
         return Flow(
             summary=flow_summary(summary, verdicts),
             hops=doubted(self._store, [delivery(hop) for hop in hops[:MAX_HOPS]]),
             spans=sorted(
-                (span(row, _links_of(row, links), clocks) for row in shown),
+                (
+                    span(row, instances.get(row["resource"], ""), _links_of(row, links), clocks)
+                    for row in shown
+                ),
                 key=lambda one: one.started_at - timedelta(seconds=one.clock_offset_s),
             ),
             linked=_neighbours(flow, links),
             truncated=len(rows) > MAX_SPANS or len(hops) > MAX_HOPS,
         )
 
+    def _spans_of(self, flow: str) -> list[Row]:
+        return self._store.query("flow_spans", {"flow": flow, "top": MAX_SPANS + 1})
+
+    def _instances(self, resources: Iterable[int]) -> Mapping[int, str]:
+        """What processes call themselves, by key into `resources`."""
+        rows = self._store.query("instances", {"resources": sorted({0, *resources})})
+        return {row["resource"]: row["instance"] for row in rows}
+
+    def _links(self, flow: str, traces: Sequence[str]) -> list[Row]:
+        """Links from and to the spans of a flow's traces, with the flows at their other ends."""
+        rows = self._store.query("flow_links", {"traces": traces})
+        others = sorted({row["to_trace"] for row in rows} - set(traces))
+        known = self._store.query("flows_of", {"flows": others}) if others else []
+        flows = {**dict.fromkeys(traces, flow), **{row["trace_id"]: row["flow_id"] for row in known}}
+        return [{**row, "to_flow": flows.get(row["to_trace"], row["to_trace"])} for row in rows]
+
     def flow_of(self, trace_id: str) -> str | None:
         """Return the flow that a trace belongs to, None if nothing is known of it."""
-        heads = self._store.query("flow_of", {"id": trace_id})
+        heads = self._store.query("flow_of", {"flow": trace_id})
         return str(heads[0]["flow_id"]) if heads else None
 
     def deliveries_of(self, messages: Sequence[str], limit: int) -> list[Row]:
@@ -158,26 +175,38 @@ class Queries:
         return self._ledger.of_messages(messages, limit)
 
     def message(self, id_or_alias: str) -> Message | None:
-        """Return one message with all that is known of it, None if nothing is; of several, the latest."""
-        keys = self.message_keys(id_or_alias)
-        if not keys:
-            return None
-        key = keys[0]["message"].hex()
-        clocks = self._clocks.around(keys[0]["first_at"])
-        rows = self.deliveries_of([key], MAX_HOPS)
+        """Return one message with all that is known of it, None if nothing is; of several that an alias means, the latest."""
+        key = key_of(id_or_alias)
+        rows = self.deliveries_of([key], MAX_HOPS) if key else []
+        if not rows:
+            rows = self._latest(self.deliveries_of(self.other_keys(id_or_alias), MAX_HOPS))
         if not rows:
             return None
-        params = {"message": key}
+        clocks = self._clocks.around(rows[0]["first_at"])
+        params = {"message": rows[0]["message"].hex()}
         aliases = [row["alias"] for row in self._store.query("message_aliases", params)]
-        history = self._store.query("message_attempts", {**params, "day": keys[0]["first_at"].date()})
-        found = _message(rows, aliases, history, clocks)
+        found = _message(rows, aliases, self._history(params), clocks)
         return found.model_copy(update={"deliveries": doubted(self._store, found.deliveries)})
 
-    def message_keys(self, id_or_alias: str) -> list[Row]:
-        """Return the messages an id or alias may mean, the latest first."""
-        return self._store.query(
-            "message_keys", {"id": key_of(id_or_alias) or "", "alias": id_or_alias.strip()}
-        )
+    def _latest(self, rows: Sequence[Row]) -> list[Row]:
+        """Of rows of several messages, those of the one that was sent last."""
+        last = max(rows, key=lambda row: row["first_at"], default=None)
+        return [row for row in rows if last is not None and row["message"] == last["message"]]
+
+    def _history(self, params: Mapping[str, Any]) -> list[Row]:
+        """Each handing-over of a message, and its send, with the spans that told of them."""
+        told = self._store.query("message_attempts", params)
+        spans = {
+            (row["to_receiver"], row["attempt"], row["hop"]): row["span"]
+            for row in self._store.query("message_spans", params)
+        }
+        instances = self._instances(resource for _, _, resource in spans.values())
+        return [_handing_over(row, spans, instances) for row in told]
+
+    def other_keys(self, id_or_alias: str) -> list[str]:
+        """Return the messages (32 hex digits each) that an id or alias may mean, besides the one of that very id."""
+        asked = {"id": key_of(id_or_alias) or "", "alias": id_or_alias.strip()}
+        return [row["message"].hex() for row in self._store.query("message_keys", asked)]
 
     def deliveries(
         self,
@@ -241,15 +270,15 @@ class Queries:
         `since`: an hour ago unless given; given, receivers that only their broker knows to be idle are left out.
         """
         now = datetime.now(UTC)
-        rows, more = self._lag(now, since or now - LAG_WINDOW)
+        rows, more = self._lag(self._ledger.counts(Window(since or now - LAG_WINDOW, now)), now)
         if since is not None:
             rows = [row for row in rows if row.waiting or row.in_flight or row.last_received_at]
         return LagList(rows=rows[:MAX_LAG_ROWS], truncated=more or len(rows) > MAX_LAG_ROWS)
 
-    def _lag(self, now: datetime, since: datetime) -> tuple[list[LagRow], bool]:
-        known = self._ledger.lag(now, since, MAX_LAG_ROWS + 1)
-        told = self._store.query("broker_lag", {"now": now, "back": lagging.TREND_S})
-        return lagging.merged(known, lagging.held(told, now)), len(known) > MAX_LAG_ROWS
+    def _lag(self, counts: Counts, now: datetime) -> tuple[list[LagRow], bool]:
+        known = self._ledger.lag(counts, now, MAX_LAG_ROWS + 1)
+        told = lagging.told_by_brokers(self._store, now)
+        return lagging.merged(known, told), len(known) > MAX_LAG_ROWS
 
     def losses(self, since: datetime, limit: int = 100) -> LossList:
         """Return what services told since then that they lost on its way here, the latest first."""
@@ -268,17 +297,20 @@ class Queries:
     def live(self, window_s: float) -> Live:
         """Return one snapshot of the last `window_s` seconds."""
         now = datetime.now(UTC)
-        rows, _ = self._lag(now, now - timedelta(seconds=window_s))
-        return snapshot(self._store, self._ledger, self._clocks.around(), rows, now, window_s)
+        window = Window(now - timedelta(seconds=window_s), now)
+        counts = self._ledger.counts(window)
+        rows, _ = self._lag(counts, now)
+        return snapshot(self._store, self._ledger, self._clocks.around(), counts, rows, window)
 
     def metrics(self) -> Iterable[metrics.Family]:
         """Return what /metrics shows of spans, service graph, lag and deliveries: families, each of which may fail alone."""
         now = datetime.now(UTC)
-        since = now - LAG_WINDOW
+        # Read once for both families. What fails is not remembered: each of them fails for itself.
+        counts = cache(lambda: self._ledger.counts(Window(now - LAG_WINDOW, now)))
         return (
             *metrics.of_spans(self._store),
-            ("lag", lambda: metrics.lag(lagging.counted_once(self._lag(now, since)[0]))),
-            ("deliveries", lambda: metrics.deliveries(self._ledger.standing(Window(since, now)))),
+            ("lag", lambda: metrics.lag(lagging.counted_once(self._lag(counts(), now)[0]))),
+            ("deliveries", lambda: metrics.deliveries(counts().standing())),
             ("clocks", lambda: metrics.clocks(self._clocks.around().shown())),
         )
 
@@ -295,7 +327,7 @@ def _links_of(row: Row, links: Sequence[Row]) -> list[SpanLink]:
     return [
         SpanLink(trace_id=link["to_trace"], span_id=link["to_span"])
         for link in links
-        if link["span_id"] == row["span_id"] and link["trace_id"] == row["trace_id"]
+        if link["span_id"] == span_id(row) and link["trace_id"] == row["trace_id"].hex()
     ]
 
 
@@ -331,12 +363,29 @@ def _message(rows: Sequence[Row], aliases: list[str], history: Sequence[Row], cl
         deliveries=[
             DeliveryDetail(
                 **delivery_fields(one),
-                history=[
-                    attempt(told, clocks)
-                    for told in history
-                    if told["receiver"] == one["receiver"] and told["attempt"] > 0
-                ],
+                history=_attempts([told for told in history if told["receiver"] == one["receiver"]], clocks),
             )
             for one in rows
         ],
     )
+
+
+def _handing_over(
+    row: Row, spans: Mapping[tuple[str, int, bytes], tuple[bytes, bytes, int]], instances: Mapping[int, str]
+) -> Row:
+    """A row of message_attempts.sql with trace, span and process of the span that told of it."""
+    trace, span_of, resource = spans.get((row["receiver"], row["attempt"], row["hop"]), (b"", b"", 0))
+    return {
+        **row,
+        "trace_id": trace if any(trace) else row["trace_id"],
+        "span_id": row["hop"] if any(row["hop"]) else span_of,
+        "instance": instances.get(resource, ""),
+    }
+
+
+def _attempts(history: Sequence[Row], clocks: Clocks) -> list[Attempt]:
+    """What was told of one receiver, numbered in order: Kafka counts no attempts, AMQP says only "again"."""
+    handed = sorted(
+        (row for row in history if row["attempt"] > 0), key=lambda row: (row["attempt"], row["started_at"])
+    )
+    return [attempt(row, max(row["attempt"], place), clocks) for place, row in enumerate(handed, 1)]

@@ -114,10 +114,10 @@ def delivery(row: Row) -> Delivery:
     return Delivery(**delivery_fields(row))
 
 
-def attempt(row: Row, clocks: Clocks) -> Attempt:
-    """Return a row of message_attempts.sql as the API shows it."""
+def attempt(row: Row, number: int, clocks: Clocks) -> Attempt:
+    """Return a row of message_attempts.sql, completed by its span, as the API shows it."""
     return Attempt(
-        number=row["attempt"],
+        number=number,
         service=row["service"],
         instance=row["instance"],
         received_at=row["started_at"],
@@ -130,20 +130,21 @@ def attempt(row: Row, clocks: Clocks) -> Attempt:
     )
 
 
-def span(row: Row, links: list[SpanLink], clocks: Clocks) -> Span:
+def span(row: Row, instance: str, links: list[SpanLink], clocks: Clocks) -> Span:
     """Return a row of flow_spans.sql as the API shows it; columns appear among the attributes under their names."""
+    parent = b"" if row["role"] == "open" else row["parent_id"]
     return Span(
-        trace_id=row["trace_id"],
-        span_id=row["span_id"],
-        parent_span_id="" if row["parent_id"] == "0" * 16 else row["parent_id"],
+        trace_id=row["trace_id"].hex(),
+        span_id=span_id(row),
+        parent_span_id=parent.hex() if any(parent) else "",
         name=row["name"],
-        kind="internal" if row["kind"] == "unspecified" else row["kind"],
+        kind="internal" if row["kind_name"] == "unspecified" else row["kind_name"],
         service=row["service"],
-        instance=row["instance"],
+        instance=instance,
         started_at=row["started_at"],
         clock_offset_s=clocks.of_process(row["resource"]) / 1e6,
         duration_ms=row["duration"] / 1e6,
-        status=row["status"],
+        status=row["status_name"],
         status_message=row["status_message"],
         system=row["system"],
         operation=row["operation"],
@@ -159,6 +160,12 @@ def span(row: Row, links: list[SpanLink], clocks: Clocks) -> Span:
         ],
         links=links,
     )
+
+
+def span_id(row: Row) -> str:
+    """Return the id (16 hex digits) of a span, or of the open one that it is a report of."""
+    found: bytes = row["parent_id"] if row["role"] == "open" else row["span_id"]
+    return found.hex()
 
 
 def _from_columns(row: Row) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from hopwatch_collector.api.models import UNDELIVERED, FlowSummary, SearchHit, SearchResult, Verdict
 from hopwatch_collector.engine import Row, Store
-from hopwatch_collector.query.rows import corrected, delivery, message_id, trace_of
+from hopwatch_collector.query.rows import corrected, delivery, key_of, message_id, trace_of
 from hopwatch_collector.query.window import SearchQuery
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def _filters_in_words(query: SearchQuery) -> str:
 
 def _by_id(queries: "Queries", query: SearchQuery, text: str) -> Hits:
     """An id is looked for at any time, not only in the window: it means one thing."""
-    keys = [row["message"].hex() for row in queries.message_keys(text)]
+    itself = key_of(text)
+    keys = [*([itself.lower()] if itself else []), *queries.other_keys(text)]
     rows = queries.deliveries_of(keys, _CANDIDATES * 10)
     return _messages(rows, query, {key: _id_in_words(key, text) for key in keys})
 

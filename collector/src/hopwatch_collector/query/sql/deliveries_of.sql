@@ -2,6 +2,6 @@
 SELECT
 -- include: delivery_columns
 FROM deliveries FINAL
-WHERE message IN (SELECT toFixedString(unhex(arrayJoin({messages:Array(String)})), 16)) AND sign = 1
+WHERE tenant = '' AND message IN (SELECT toFixedString(unhex(arrayJoin({messages:Array(String)})), 16)) AND sign = 1
 ORDER BY first_at, message, receiver
 LIMIT {top:UInt32}

@@ -1,16 +1,10 @@
--- The message of an id or alias, with the times of its facts. An id under which facts were first told leads to the message too.
--- Parameters: id (hex of 16 bytes, or empty), alias.
-SELECT message, min(started_at) AS first_at, max(started_at) AS last_at
-FROM ledger
-WHERE message IN
+-- Messages that an id or alias may mean besides the one of that very id: those known by that alias, the latest days' first, and
+-- the one that facts told under the id are about. Parameters: id (hex of 16 bytes, or empty), alias.
+SELECT message
+FROM
 (
-    SELECT toFixedString(unhex({id:String}), 16) WHERE {id:String} != ''
+    SELECT message FROM aliases WHERE alias = {alias:String} GROUP BY message ORDER BY max(day) DESC, message DESC LIMIT 1000
     UNION ALL
-    SELECT message FROM aliases WHERE alias = {alias:String}
-    UNION ALL
-    SELECT known_as FROM strangers WHERE {id:String} != '' AND message = toFixedString(unhex({id:String}), 16)
+    SELECT known_as AS message FROM strangers WHERE {id:String} != '' AND message = toFixedString(unhex({id:String}), 16)
 )
-GROUP BY message
-HAVING min(moved) = 0
-ORDER BY first_at DESC
-LIMIT 100
+WHERE message != toFixedString('', 16)

@@ -1,6 +1,8 @@
--- What is open, whenever it was sent, by receiver; and in which minute the oldest that waits was sent. Parameters: verdicts; top.
+-- What is open, whenever it was sent, by receiver: how much of it has which verdict, and in which minute the oldest that waits was
+-- sent. `name`: what the three are called in oldest_open.sql.
 SELECT
-    system, destination, receiver,
+    system, destination, receiver, cityHash64(system, destination, receiver) AS name,
+    sumMap(map(toString(verdict), minute_deliveries)) AS verdicts,
     sumIf(minute_deliveries, verdict IN ('waiting', 'overdue') AND cause != 'waiting.delayed') AS waiting,
     sumIf(minute_deliveries, verdict IN ('in_flight', 'stuck')) AS in_flight,
     minIf(minute, verdict IN ('waiting', 'overdue') AND cause != 'waiting.delayed') AS oldest_minute,
@@ -13,7 +15,5 @@ FROM
     GROUP BY system, destination, receiver, verdict, cause, minute
     HAVING sum(sign) > 0
 )
-WHERE receiver != ''
 GROUP BY system, destination, receiver
 ORDER BY waiting DESC, in_flight DESC, system, destination, receiver
-LIMIT {top:UInt32}
