@@ -387,6 +387,7 @@ TABLES = (
     "told",
     "moves",
     "span_minutes",
+    "senders_wanted",
 )
 
 

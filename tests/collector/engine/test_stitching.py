@@ -1,5 +1,7 @@
 """Messages of which one side, or both, were told by other instrumentations and in other spellings."""
 
+import time
+
 import pytest
 from ledger_support import (
     CLIENT,
@@ -19,7 +21,8 @@ from ledger_support import (
     take,
 )
 
-from hopwatch_collector.engine import Store
+from hopwatch_collector.engine import Store, StoreSettings
+from hopwatch_collector.engine.upkeep import Upkeep
 from hopwatch_collector.query.clocks import NOTHING
 
 
@@ -44,11 +47,22 @@ def foreign_process(send: S, *, linked: bool = False, **more: object) -> S:
     ).but(**more)  # fmt: skip
 
 
+def found(store: Store) -> int:
+    """Of how many keys upkeep finds the message now."""
+    before = store.written
+    store.maintain()
+    return store.written - before
+
+
 def in_order(store: Store, first: S, second: S) -> None:
-    take(store, first)
-    store._upkeep.settle_strangers()
-    take(store, second)
-    store._upkeep.settle_strangers()
+    """One comes some seconds after the other."""
+    now = time.time()
+    upkeep = Upkeep(store._keeper, StoreSettings(), clock=lambda: now)
+    for span in (first, second):
+        take(store, span)
+        upkeep.run()
+        now += 5
+    upkeep.run()
 
 
 SEEN = [("legacy", "ledger", "ledger", "settled", ["producer", "consumer"])]
@@ -92,14 +106,53 @@ def test_moving_facts_again_changes_nothing(store: Store) -> None:
     process = foreign_process(send)
     in_order(store, send, process)
     take(store, process)
-    assert store._upkeep.settle_strangers() == 1
-    assert store._upkeep.settle_strangers() == 0
+    assert found(store) == 1
+    assert found(store) == 0
     take(store, foreign_process(send, messaging__kafka__consumer__group="audit"))
-    store._upkeep.settle_strangers()
+    assert found(store) == 1
     assert sorted(flat(judged(store), "receiver", "verdict", "attempts")) == [
         ("audit", "settled", 1),
         ("ledger", "settled", 1),
     ]
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_clocks_may_be_days_apart(store: Store, days: int) -> None:
+    """A sender is found whose span lies a day before its receiver's, or a day after it."""
+    send = sent("orders", "kafka", service="legacy", start=days * DAY)
+    in_order(store, foreign_process(send, start=1.0, end=1.1), send)
+    assert flat(judged(store, since=-2 * DAY), *COLUMNS) == SEEN
+
+
+def test_a_sender_that_comes_a_day_later(store: Store) -> None:
+    """What a receiver told waits for its sender for days; what was asked for in vain is asked for again, not all the time."""
+    now = time.time()
+    upkeep = Upkeep(store._keeper, StoreSettings(), clock=lambda: now)
+    send = sent("orders", "kafka", service="legacy")
+    take(store, foreign_process(send))
+    upkeep.run()
+    take(store, send)
+    assert sorted(flat(judged(store), "producer")) == [("",), ("legacy",)]
+    now += DAY + 900
+    assert upkeep.run() == 1
+    now += DAY + 900
+    assert upkeep.run() == 0
+    assert flat(judged(store), *COLUMNS) == SEEN
+
+
+def test_receivers_without_a_sender_hold_nobody_up(store: Store) -> None:
+    """However many facts there are whose sender stays away, the others' are found at once, and so after a restart."""
+    take(store, *(foreign_process(foreign_send(), name=f"orders {number}") for number in range(2_500)))
+    send = sent("orders", "kafka", service="legacy")
+    take(store, send, foreign_process(send))
+    upkeep = Upkeep(store._keeper, StoreSettings())
+    assert upkeep.run() == 1
+    again = Upkeep(store._keeper, StoreSettings())
+    assert again.run() == 0
+    assert [row["producer"] for row in judged(store) if row["producer"] and row["receiver"]] == ["legacy"]
 
 
 def test_a_batch_of_links_is_a_message_each(store: Store) -> None:
@@ -152,7 +205,7 @@ def test_old_names_become_hops(store: Store) -> None:
         17,
         "c-1",
     )
-    spans = store.query("flow_spans", {"flow": send.trace.hex(), "since": row["first_at"], "top": 10})
+    spans = store.query("flow_spans", {"flow": send.trace.hex(), "top": 10})
     assert flat(spans, "operation", "destination") == [("send", "orders"), ("process", "orders")]
 
 

@@ -215,9 +215,10 @@ class Store:
         """
         if not self.leases.held("upkeep"):
             return
+        alone = (self.written, self.complete_until() / 1000) if self._embedded else (None, None)
         try:
             with self._upkeep_lock, self._writing(counted=False):
-                moved = self._upkeep.run(self.written if self._embedded else None)
+                moved = self._upkeep.run(*alone)
             self.written += moved
         except ClickHouseError as error:
             raise EngineUnavailable(f"upkeep failed: {_words(error)}") from error

@@ -1,7 +1,8 @@
-"""What the store does from time to time besides taking spans: strangers, edges, clocks, retention."""
+"""What the store does from time to time besides taking spans: senders, edges, clocks, retention."""
 
 import socket
 import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -9,16 +10,11 @@ import structlog
 from clickhouse_connect.driver.client import Client
 
 from hopwatch_collector.engine import schema
-from hopwatch_collector.engine.sqlfiles import sql_text
+from hopwatch_collector.engine.senders import SenderSearch
+from hopwatch_collector.engine.sqlfiles import sql_text, with_settings
 
 _log = structlog.get_logger("hopwatch.engine")
 
-_RECENT: Final = timedelta(minutes=10)
-_LONG: Final = timedelta(days=1)
-_LONG_EVERY_S: Final = 60.0
-"""Senders of recent strangers are looked for every time, those of a day's every minute."""
-
-_STRANGERS_AT_ONCE: Final = 2_000
 _EDGES_EVERY_S: Final = 15.0
 _EDGES_BACK: Final = timedelta(minutes=3)
 """Minutes are summed up again until they are this old; facts that come later than that are in no edge."""
@@ -59,13 +55,16 @@ class RetentionSettings(Protocol):
 class Upkeep:
     """Does what is due. One call at a time; the store sees to that. What it remembers is only when it did what."""
 
-    def __init__(self, client: Client, settings: RetentionSettings) -> None:
+    def __init__(
+        self, client: Client, settings: RetentionSettings, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`clock`: seconds since 1970, by which senders are looked for."""
         self._client = client
         self._retention_days = settings.retention_days
         self._drop_days = settings.drop_days
         self.held_days: tuple[str, ...] = ()
         """Older than the retention and kept all the same: more than may go at once."""
-        self._long_due = 0.0
+        self._senders = SenderSearch(self, clock)
         self._edges_due = 0.0
         self._edges_until: datetime | None = None
         self._clocks_due = 0.0
@@ -73,19 +72,15 @@ class Upkeep:
         self._retention_due = 0.0
         self._done_at: dict[str, int | None] = {}
 
-    def run(self, written: int | None = None) -> int:
+    def run(self, written: int | None = None, complete_until: float | None = None) -> int:
         """Do what is due now; return whether (how many times) it changed what deliveries are judged by.
 
         `written`: how many times something was written so far, where nobody else can: what was done since the last time
-        need not be done again. None: somebody else may have written.
+        need not be done again; `complete_until`: the moment (s) up to which all of it can be read. None: somebody else may
+        have written.
         """
         now = time.monotonic()
-        moved = 0
-        if now >= self._long_due:
-            self._long_due = now + _LONG_EVERY_S
-            moved += self.settle_strangers(_LONG)
-        elif self._news("strangers", written):
-            moved += self.settle_strangers(_RECENT)
+        moved = self._senders.run(self._news("senders", written), complete_until)
         if now >= self._edges_due and self._news("edges", written):
             self.sum_edges()
             took = time.monotonic() - now
@@ -103,34 +98,6 @@ class Upkeep:
         """Whether something was written since this was last done."""
         before, self._done_at[job] = self._done_at.get(job), written
         return written is None or written != before
-
-    def settle_strangers(self, back: timedelta = _LONG) -> int:
-        """Give facts that were told without a message id to the message they are about; return how many keys."""
-        now = datetime.now(UTC)
-        rows = self._client.query(
-            _statement("found_senders"),
-            parameters={"since": now - back, "top": _STRANGERS_AT_ONCE},
-            settings=_SETTINGS,
-        ).result_rows
-        if not rows:
-            return 0
-        days, messages, traces, spans, known_as = (list(column) for column in zip(*rows, strict=True))
-        moving = [(key, known) for key, known in zip(messages, known_as, strict=True) if key != known]
-        if moving:
-            moved = {"messages": [key for key, _ in moving], "known_as": [known for _, known in moving]}
-            self._run("move_facts", moved)
-        self._run(
-            "note_known",
-            {
-                "now": now,
-                "days": [str(day) for day in days],
-                "messages": messages,
-                "traces": traces,
-                "spans": spans,
-                "known_as": known_as,
-            },
-        )
-        return len(rows)
 
     def sum_edges(self) -> None:
         """Sum up who reached whom in the minutes that are still recent."""
@@ -154,7 +121,7 @@ class Upkeep:
             _statement("facts_arrived"), parameters={"since": since - _CLOCKS_AT_FIRST}, settings=_SETTINGS
         ).result_rows[0][0]
         nth = 1 + facts // _CLOCKS_FACTS
-        self._run("pair_clocks", {"now": now, "since": since, "collector": OUR_HOST, "nth": nth})
+        self.run_statement("pair_clocks", {"now": now, "since": since, "collector": OUR_HOST, "nth": nth})
         self._clocks_until = now
 
     def drop_old(self) -> None:
@@ -211,8 +178,17 @@ class Upkeep:
                 advice="they are left alone; better give hopwatch a database of its own: --engine-url http://…/database",
             )
 
-    def _run(self, name: str, parameters: dict[str, Any]) -> None:
-        self._client.command(_statement(name), parameters=parameters, settings=_SETTINGS)
+    def rows(self, name: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """Return the rows of a statement of upkeep_sql."""
+        statement = with_settings(_statement(name), _SETTINGS)
+        found: Sequence[Sequence[Any]] = self._client.query(
+            statement, parameters=dict(parameters)
+        ).result_rows
+        return found
+
+    def run_statement(self, name: str, parameters: Mapping[str, Any]) -> None:
+        """Run a statement of upkeep_sql that has no rows."""
+        self._client.command(_statement(name), parameters=dict(parameters), settings=_SETTINGS)
 
 
 def _statement(name: str) -> str:

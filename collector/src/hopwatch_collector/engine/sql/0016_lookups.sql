@@ -7,11 +7,12 @@ CREATE TABLE IF NOT EXISTS span_minutes
 (
     day Date CODEC(ZSTD(1)),
     hash UInt32 CODEC(Delta(4), ZSTD(1)),
-    minute UInt32 CODEC(T64, ZSTD(1))                       -- since 1970, of started_at
+    minute UInt32 CODEC(T64, ZSTD(1)),                      -- since 1970, of started_at
+    tenant LowCardinality(String) DEFAULT ''
 )
 ENGINE = {{ReplacingMergeTree}}
 PARTITION BY day
-ORDER BY (hash, minute)
+ORDER BY (hash, minute, tenant)
 -- Small steps: of a name one row is wanted, not thousands.
 SETTINGS {{settings}}, index_granularity = 1024, min_compress_block_size = 8192, max_compress_block_size = 16384;
 
@@ -53,7 +54,8 @@ CREATE TABLE IF NOT EXISTS senders_wanted
 (
     day Date CODEC(ZSTD(1)),
     seen_at DateTime64(6, 'UTC') CODEC(Delta(8), ZSTD(1)),  -- by the engine's clock
-    message FixedString(16) CODEC(ZSTD(1))                  -- the key the facts are told under: half of the sender's trace id, its span id
+    message FixedString(16) CODEC(ZSTD(1)),                 -- the key the facts are told under: half of the sender's trace id, its span id
+    tenant LowCardinality(String) DEFAULT ''
 )
 ENGINE = {{MergeTree}}
 PARTITION BY day

@@ -1,22 +1,35 @@
--- Strangers (facts told under the context that sent the message) whose sender has been seen. Parameters: since, top.
--- `known_as`: the sender's message id, or the stranger's own key where the sender has none either.
+-- Of the facts told in a stretch of time those whose sender is known, and the id of the message it sent; not those that were given to
+-- it already, unless they were told again since. Parameters: after, until (µs).
+-- Where the sender's span lies, `span_minutes` says; one whose message had no id of its own is not in it: then the facts are told
+-- under the right key as it is.
 WITH
-due AS
+wanted AS
 (
-    SELECT message, any(s.day) AS day, any(s.origin_trace) AS origin_trace, any(s.origin_span) AS origin_span
-    FROM strangers AS s
-    WHERE s.day >= today() - 2
+    SELECT message, max(w.seen_at) AS told_at
+    FROM senders_wanted AS w
+    WHERE w.seen_at > fromUnixTimestamp64Micro({after:Int64}, 'UTC') AND w.seen_at <= fromUnixTimestamp64Micro({until:Int64}, 'UTC')
+        AND day >= toDate(fromUnixTimestamp64Micro({after:Int64}, 'UTC'))
     GROUP BY message
-    HAVING maxIf(s.seen_at, known_as = toFixedString('', 16)) >= greatest({since:DateTime64(6)}, maxIf(s.seen_at, known_as != toFixedString('', 16)))
-    LIMIT {top:UInt32}
-)
-SELECT d.day AS day, hex(d.message) AS message, hex(d.origin_trace) AS origin_trace, hex(d.origin_span) AS origin_span,
-    hex(if(p.own_id, p.message, d.message)) AS known_as
-FROM due AS d
-INNER JOIN
+),
+found AS
 (
-    SELECT trace_id, span_id, max(s.own_id) AS own_id, max(s.message) AS message
+    SELECT toFixedString(concat(substring(s.trace_id, 9, 8), s.span_id), 16) AS asked, max(s.message) AS known_as
     FROM spans AS s
-    WHERE s.trace_id IN (SELECT origin_trace FROM due) AND s.role IN ('send', 'call')
-    GROUP BY trace_id, span_id
-) AS p ON d.origin_trace = p.trace_id AND d.origin_span = p.span_id
+    WHERE
+        (toStartOfMinute(s.started_at) IN
+            (SELECT toDateTime(minute * 60, 'UTC') FROM span_minutes WHERE hash IN (SELECT xxHash32(message) FROM wanted))
+            OR s.started_at >= toDateTime64('2106-02-07 00:00:00', 9, 'UTC'))
+        AND s.own_id AND s.role IN ('send', 'call') AND asked IN (SELECT message FROM wanted)
+    GROUP BY asked
+)
+SELECT hex(f.asked) AS message, hex(f.known_as) AS known_as
+FROM found AS f
+INNER JOIN wanted AS w ON f.asked = w.message
+LEFT JOIN
+(
+    SELECT message, max(k.seen_at) AS given_at
+    FROM strangers AS k
+    WHERE message IN (SELECT asked FROM found) AND known_as != toFixedString('', 16)
+    GROUP BY message
+) AS g ON f.asked = g.message
+WHERE w.told_at >= g.given_at

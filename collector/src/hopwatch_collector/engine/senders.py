@@ -1,0 +1,109 @@
+"""Senders of messages that were received under nothing but the span that sent them: what other instrumentations do.
+
+Facts of such receivers come under a key made of that span's ids, in the order in which they were told (`senders_wanted`). Their
+sender may be known already, or come later: it is looked for when the facts come, and again after ever longer times, so that all
+there is of them costs a few look-ups each, however many there are and however long their sender keeps them waiting.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+AGES_S: Final = (0, 2, 5, 15, 60, 600, 3_600, 21_600, 86_400, 172_800)
+"""How old facts are when their sender is looked for."""
+_OFTEN: Final = 4
+"""Facts of an age are looked up together: a look is made so many times while they reach it."""
+_RARELY_S: Final = 900
+_AWAY_S: Final = 3_600
+"""A collector that was started takes up what it would have looked for had it run for so long."""
+_AT_ONCE: Final = 20_000
+_PAGES: Final = 10
+"""Pages of facts that are looked up in a row; what is left comes with the next look."""
+_US: Final = 1_000_000
+
+
+class Engine(Protocol):
+    """Of the engine, what the search asks of it: statements of upkeep_sql."""
+
+    def rows(self, name: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """Return the rows of a statement."""
+        ...
+
+    def run_statement(self, name: str, parameters: Mapping[str, Any]) -> None:
+        """Run a statement that has none."""
+        ...
+
+
+@dataclass(slots=True)
+class _Look:
+    """Facts of one age: up to which moment (µs) they have been looked up, and when that is due again (s)."""
+
+    age_s: int
+    upto: int
+    due: float = 0.0
+
+    @property
+    def every_s(self) -> float:
+        """Seconds between two looks."""
+        return min(self.age_s / _OFTEN, _RARELY_S)
+
+
+class SenderSearch:
+    """Finds them. One call at a time; what it remembers is only up to when it has looked."""
+
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
+        """`clock`: seconds since 1970."""
+        self._engine = engine
+        self._clock = clock
+        now = clock()
+        self._last_told = int(now * _US)
+        """When the last fact was told that is known of; µs."""
+        self._looks = [_Look(age_s, int((now - age_s - _AWAY_S) * _US)) for age_s in AGES_S]
+
+    def run(self, news: bool = True, complete_until: float | None = None) -> int:
+        """Give facts to the messages whose senders are found; return how many keys they had been told under.
+
+        `news`: whether something may have come in since the last time; else only what grew older is looked for.
+        `complete_until`: the moment up to which everything that came in can be read, where nobody else writes: then of times
+        in which nothing was told nothing is asked.
+        """
+        now = self._clock()
+        given = 0
+        for look in self._looks:
+            if now < look.due or not (news or look.age_s):
+                continue
+            until = int((now - look.age_s) * _US)
+            if complete_until is not None:
+                until = min(until, int(complete_until * _US))
+                if look.age_s and look.upto >= self._last_told:
+                    look.upto = max(look.upto, until)
+                    continue
+            given += self._take(look, until, now)
+        return given
+
+    def _take(self, look: _Look, until: int, now: float) -> int:
+        given = 0
+        for _ in range(_PAGES):
+            asked = {"after": look.upto, "until": until, "top": _AT_ONCE}
+            facts, last = self._engine.rows("wanted_page", asked)[0]
+            if facts:
+                self._last_told = max(self._last_told, last)
+                given += self._give(look.upto, last)
+            # Of the last moment all has been taken, though there may be more of it than make a page.
+            look.upto = last if facts == _AT_ONCE else max(look.upto, until)
+            if facts < _AT_ONCE:
+                look.due = now + look.every_s
+                break
+        return given
+
+    def _give(self, after: int, until: int) -> int:
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        found = self._engine.rows("found_senders", {"after": after, "until": until})
+        if not found:
+            return 0
+        messages, known_as = (list(column) for column in zip(*found, strict=True))
+        self._engine.run_statement("move_facts", {"messages": messages, "known_as": known_as})
+        self._engine.run_statement("note_known", {"now": now, "messages": messages, "known_as": known_as})
+        return len(messages)
