@@ -131,4 +131,7 @@ def test_status_of_no_collector_is_exit_code_3(api: Any, hopwatch: Run) -> None:
     """Nobody there, or somebody who wants a token."""
     assert hopwatch("status", collector="http://127.0.0.1:1").returncode == 3
     api.token = "secret"
-    assert hopwatch("status").returncode == 3
+    assert hopwatch("status").returncode == hopwatch("lag").returncode == 3
+    refused = hopwatch("status", "--token", "wrong")
+    assert refused.returncode == hopwatch("lag", "--token", "wrong").returncode == 3
+    assert b"wants a read token" in refused.stderr

@@ -167,3 +167,55 @@ def test_why_names_the_rule_and_what_would_decide_otherwise(store: Store) -> Non
         "acknowledged",
         True,
     )
+
+
+def advice_of(store: Store, send: S) -> str:
+    """What to do about the first delivery of a message."""
+    why = asked(store).why(send.message)
+    assert why is not None
+    return str(why.explanations[0].advice)
+
+
+def test_who_was_bound_before_is_named(store: Store) -> None:
+    """Of a message that was routed nowhere it is told which queue its key led to, and until when."""
+    send = sent("orders:new", "rabbitmq", outcome="returned", start=60.0)
+    take(
+        store,
+        subscribed("orders:new", "mail", "rabbitmq", start=-100.0),
+        subscribed("orders:new", "mail", "rabbitmq", report="unsubscribe", start=-20.0),
+        subscribed("orders:new", "gone-again", "rabbitmq", instance="1", report="unsubscribe", start=-90.0),
+        subscribed("orders:new", "gone-again", "rabbitmq", instance="2", start=-10.0),
+        send,
+    )
+    assert f"Until {at(-20):%H:%M:%S} queue `mail` was bound to this key." in advice_of(store, send)
+    assert "gone-again" not in advice_of(store, send)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_who_was_subscribed_before_is_named(store: Store, durable: bool) -> None:
+    """A subscriber of any kind that has left is named with the time when it did."""
+    send = sent("orders", outcome="returned", start=60.0)
+    gone = subscribed("orders", "audit", durable=durable, report="unsubscribe", start=30.0)
+    take(store, subscribed("orders", "audit", durable=durable, start=-10.0), gone, send)
+    assert f"Until {at(30):%H:%M:%S} `audit` was subscribed to it." in advice_of(store, send)
+
+
+def test_where_else_its_sender_sent_to_is_told(store: Store) -> None:
+    """A message to a topic that nobody reads comes with the one that somebody read from the same sender."""
+    send, before = sent("order", outcome="returned", start=60.0), sent("orders", start=0.0)
+    take(store, before, processed(before, start=2.0), send)
+    told = f"`shop` also sent to `orders`, where `billing` last received at {at(2):%H:%M:%S}."
+    assert told in advice_of(store, send)
+    assert "also sent" not in advice_of(store, before)
+
+
+def test_when_a_silent_receiver_was_last_seen_is_told(store: Store) -> None:
+    """A receiver that does not take what it is owed is named with the time when its service last said anything."""
+    send = sent("orders", "kafka", **in_kafka(7))
+    take(
+        store,
+        subscribed("orders", "billing", "kafka", start=-1.0),
+        subscribed("orders", "billing", "kafka", start=14.0),
+        send,
+    )
+    assert f"`billing` was last seen at {at(14):%H:%M:%S}." in advice_of(store, send)

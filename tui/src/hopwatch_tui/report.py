@@ -111,7 +111,7 @@ def why_view(answer: Why, explanations: Sequence[Explanation]) -> RenderableType
         (answer.message_id, Tone.STRONG),
         (f"  {answer.system} {answer.destination}  flow {answer.flow_id}", Tone.DIM),
     )
-    return Group(head, *(_explained(one) for one in explanations))
+    return Group(head, styled(("all times are UTC", Tone.DIM)), *(_explained(one) for one in explanations))
 
 
 def _explained(one: Explanation) -> RenderableType:

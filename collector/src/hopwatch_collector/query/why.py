@@ -17,8 +17,8 @@ from hopwatch_collector.api.models import (
 )
 from hopwatch_collector.engine import Row, Store
 from hopwatch_collector.judge.decision import Decision
-from hopwatch_collector.query.advice import advice_on
 from hopwatch_collector.query.clocks import Clocks
+from hopwatch_collector.query.hints import Surroundings, advise, surroundings
 from hopwatch_collector.query.losses import Gaps, gaps, in_words
 from hopwatch_collector.query.rows import corrected, moment
 
@@ -39,6 +39,7 @@ class _Told:
     """Of this message; under no receiver: for whomever."""
     watch: Row | None
     gaps: Gaps
+    around: Surroundings
 
 
 def explain(store: Store, message: Message, clocks: Clocks, decisions: Mapping[str, Decision]) -> Why:
@@ -76,6 +77,7 @@ def _ask(store: Store, message: Message, now: datetime, clocks: Clocks) -> _Told
         _by_receiver(store.query("message_told", {"message": message.message_id.replace("-", "")})),
         next((watch for watch in watches if watch["system"] == message.system), None),
         gaps(store, message.deliveries),
+        surroundings(store, message),
     )
 
 
@@ -104,7 +106,7 @@ def _explanation(message: Message, delivery: DeliveryDetail, told: _Told, now: d
         deadline=delivery.deadline,
         evidence=[*dated, *(one for one in seen if one.at is None)],
         missing=delivery.missing,
-        advice=advice_on(delivery.cause),
+        advice=advise(delivery, told.around, told.claims.get(delivery.receiver, [])),
     )
 
 
