@@ -60,6 +60,7 @@ def test_why_tells_verdict_evidence_and_advice(explained: Any, hopwatch: Any) ->
     done = hopwatch("why", MESSAGE)
     assert done.returncode == 0
     said = done.stdout.decode()
+    assert "all times are UTC" in said
     assert "→ analytics  ! overdue  the broker has held it for longer than the deadline" in said
     assert "08:00:00.250  producer  orders sent it" in said
     assert "what to do: Start the receiver." in said

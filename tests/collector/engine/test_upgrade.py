@@ -5,11 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_support import at, committed, in_kafka, judged, processed, sent, subscribed, take
+from ledger_support import (
+    CONSUMER,
+    REMOTE,
+    S,
+    at,
+    committed,
+    in_kafka,
+    judged,
+    processed,
+    sent,
+    subscribed,
+    take,
+)
 
 from hopwatch_collector.engine import Store, schema
 from hopwatch_collector.judge.loop import Judge
-from hopwatch_collector.query import Queries, Window
+from hopwatch_collector.query import Queries, SearchQuery, Window
 
 BEFORE_THE_JUDGE = 11
 """The last migration of the version that judged when somebody asked."""
@@ -28,6 +40,53 @@ def held(store: Store, receiver: str, topic: str) -> None:
         "oldest_at": datetime(1970, 1, 1, tzinfo=UTC), "dead_letters": 0, "state": "", "uncounted": 0, **numbers,
     }  # fmt: skip
     store.write("positions", list(row), [list(row.values())])
+
+
+BEFORE_LOOKUPS = 13
+"""The last migration of the version that searched indexes over all spans."""
+
+
+@pytest.mark.parametrize("number", [BEFORE_THE_JUDGE, BEFORE_LOOKUPS])
+def test_what_an_earlier_version_stored_is_found_by_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Messages by id and alias, flows by trace, linked flows, business keys; and the sender of a receiver that still waits for it."""
+    every = schema.migrations()
+    send = sent("orders", "kafka", service="legacy").but(
+        **{"hopwatch.key.order_id": "4711", "messaging.message.id": "order 17"}
+    )
+    batch = S(name="batch", links=[(send.trace, send.id)])
+    foreign = S(
+        name="orders process", service="ledger", kind=CONSUMER, start=1.0, end=1.1, flags=REMOTE, trace=send.trace, parent=send.id,
+        attributes={"messaging.system": "kafka", "messaging.operation": "process", "messaging.kafka.consumer.group": "ledger"},
+    )  # fmt: skip
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "migrations", lambda: tuple(one for one in every if one.number <= number))
+        store = Store.open(str(tmp_path / "engine"))
+        take(store, send, batch, foreign)
+        store.close()
+    store = Store.open(str(tmp_path / "engine"))
+    try:
+        store.maintain()
+        Judge(store, lambda _: {}, clock=lambda: at(40).timestamp()).settle()
+        queries = Queries(store)
+        for name in (send.message, "order 17"):
+            message = queries.message(name)
+            assert message is not None
+            assert (message.message_id, message.aliases) == (send.message, ["order 17"])
+            assert [one.span_id for one in message.deliveries[0].history] == [foreign.id.hex()]
+        flow, linking = queries.flow(send.trace.hex()), queries.flow(batch.trace.hex())
+        assert flow is not None
+        assert linking is not None
+        assert {span.span_id for span in flow.spans} == {send.id.hex(), foreign.id.hex()}
+        assert [one.flow_id for one in flow.linked] == [batch.trace.hex()]
+        assert [one.flow_id for one in linking.linked] == [send.trace.hex()]
+        found = queries.search(
+            SearchQuery("order_id=4711", None, None, None, None, Window(at(-9), at(9)), 9)
+        ).hits
+        assert {hit.id for hit in found} == {send.message, send.trace.hex()}
+    finally:
+        store.close()
 
 
 @pytest.fixture

@@ -127,6 +127,6 @@ async def test_all_that_is_told_can_be_written_down(store: Store) -> None:
 
     watch: Watch = watching(Hose(), store)
     await watch.once()
-    [key] = store.query("message_keys", {"id": "", "alias": name})
+    [key] = store.query("message_keys", {"alias": name})
     rows = store.query("message_told", {"message": key["message"].hex()})
     assert {(row["receiver"], row["kind"]) for row in rows} == {("", "published"), (name, "routed")}

@@ -174,6 +174,10 @@ class Queries:
         """Return rows of `deliveries` for the messages named (32 hex digits each), oldest first."""
         return self._ledger.of_messages(messages, limit)
 
+    def hits_of(self, messages: Sequence[str], limit: int) -> list[Row]:
+        """Return of deliveries of the messages named (32 hex digits each) what a list of hits shows, oldest first."""
+        return self._store.query("hits_of", {"messages": messages, "top": limit}) if messages else []
+
     def message(self, id_or_alias: str) -> Message | None:
         """Return one message with all that is known of it, None if nothing is; of several that an alias means, the latest."""
         key = key_of(id_or_alias)
@@ -205,8 +209,10 @@ class Queries:
 
     def other_keys(self, id_or_alias: str) -> list[str]:
         """Return the messages (32 hex digits each) that an id or alias may mean, besides the one of that very id."""
-        asked = {"id": key_of(id_or_alias) or "", "alias": id_or_alias.strip()}
-        return [row["message"].hex() for row in self._store.query("message_keys", asked)]
+        key = key_of(id_or_alias)
+        rows = self._store.query("message_keys", {"alias": id_or_alias.strip()})
+        rows += self._store.query("known_as", {"id": key}) if key else []
+        return [row["message"].hex() for row in rows]
 
     def deliveries(
         self,

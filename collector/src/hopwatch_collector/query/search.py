@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from hopwatch_collector.api.models import UNDELIVERED, FlowSummary, SearchHit, SearchResult, Verdict
 from hopwatch_collector.engine import Row, Store
-from hopwatch_collector.query.rows import corrected, delivery, key_of, message_id, trace_of
+from hopwatch_collector.query.rows import key_of, message_id, trace_of
 from hopwatch_collector.query.window import SearchQuery
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _by_id(queries: "Queries", query: SearchQuery, text: str) -> Hits:
     """An id is looked for at any time, not only in the window: it means one thing."""
     itself = key_of(text)
     keys = [*([itself.lower()] if itself else []), *queries.other_keys(text)]
-    rows = queries.deliveries_of(keys, _CANDIDATES * 10)
+    rows = queries.hits_of(keys, _CANDIDATES * 10)
     return _messages(rows, query, {key: _id_in_words(key, text) for key in keys})
 
 
@@ -100,7 +100,7 @@ def _by_key(queries: "Queries", store: Store, query: SearchQuery, text: str) -> 
     filtered = any((query.receiver, query.destination, query.verdicts))
     flows = [] if filtered else list(dict.fromkeys(row["flow_id"] for row in rows))[: query.limit + 1]
     summaries = queries.summaries(flows, query.window)
-    judged = queries.deliveries_of(list(why)[:_CANDIDATES], _CANDIDATES * 10)
+    judged = queries.hits_of(list(why)[:_CANDIDATES], _CANDIDATES * 10)
     hits = _messages(judged, query, why)
     return hits | _flows(summaries, query, f"key {rows[0]['key']}") if summaries else hits
 
@@ -123,18 +123,15 @@ def _passes(row: Row, query: SearchQuery) -> bool:
 
 
 def _message_hit(rows: list[Row], why: str) -> SearchHit:
-    deliveries = [delivery(row) for row in rows]
-    first = deliveries[0]
+    first = rows[0]
     return SearchHit(
         kind="message",
-        id=first.message_id,
+        id=message_id(first["message"]),
         why=why,
-        title=_title(first.destination, ", ".join(one.receiver for one in deliveries if one.receiver)),
-        at=corrected(first.sent_at, first.sender_clock_offset_s)
-        or corrected(first.received_at, first.receiver_clock_offset_s)
-        or first.since,
-        state=worst(one.verdict for one in deliveries),
-        flow_id=first.flow_id,
+        title=_title(first["destination"], ", ".join(row["receiver"] for row in rows if row["receiver"])),
+        at=first["first_at"],
+        state=worst(Verdict(row["verdict"]) for row in rows),
+        flow_id=first["flow"].hex(),
     )
 
 
