@@ -2,14 +2,11 @@
 
 from typing import Any
 
-import polars as pl
 import pytest
 from evidence_support import known, looked, stood
 from ledger_support import S, committed, in_kafka, judged, processed, sent, subscribed, take, verdicts
 
 from hopwatch_collector.engine import Store
-from hopwatch_collector.judge.brokers import Brokers
-from hopwatch_collector.judge.frames import BROKERS
 
 A = {"hopwatch__broker": "cluster-a"}
 B = {"hopwatch__broker": "cluster-b"}
@@ -180,9 +177,14 @@ def test_receivers_of_another_kind_of_broker_tell_nothing_of_these(store: Store)
     assert row["cause"] == "settled.uninstrumented"
 
 
-def test_one_identity_under_two_names_means_neither() -> None:
-    """Brokers whose names nobody chose may share one: what is told of them does not tell them apart."""
-    told = [("rabbitmq", "rabbit@host/", "east"), ("rabbitmq", "rabbit@host/", "west")]
-    brokers = Brokers.of(pl.DataFrame(told, schema=dict(BROKERS), orient="row"))
-    assert brokers.name_of("rabbitmq", "rabbit@host/") == ""
-    assert "rabbitmq" in brokers.several
+def test_of_several_names_the_newest_counts(store: Store) -> None:
+    """A broker that is watched under another name from today on is the same one, and what was seen of it before stays its own."""
+    known(store, "kafka", "kafka:9092", "cluster-a")
+    known(store, "kafka", "east", "cluster-a")
+    owed(store, A)
+    take(store, in_cluster(A))
+    place = {"destination": "orders", "partition": "0", "first": 0, "end": 20, "next": 10, "done": 10}
+    stood(store, "kafka", "billing", 2.0, broker="cluster-a", **place)
+    looked(store, "kafka", 3.0, broker="kafka:9092")
+    looked(store, "kafka", 20.0, broker="east")
+    assert causes(store, now=21.0) == {("east", "billing"): "settled.uninstrumented"}

@@ -19,7 +19,7 @@ class Brokers:
     """What is known of brokers. Where only one of a kind is, whoever does not tell means that one."""
 
     names: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """By system and what is told of it: the broker's name. Without one: told under several names."""
+    """By system and what is told of it: the broker's name, of several the one it was given last."""
     only: Mapping[str, str] = field(default_factory=dict)
     """By system: the one broker that is known."""
     several: frozenset[str] = frozenset()
@@ -29,27 +29,19 @@ class Brokers:
 
     @classmethod
     def of(cls, told: pl.DataFrame) -> "Brokers":
-        """Return what rows (frames.BROKERS) say."""
-        watched: dict[tuple[str, str], set[str]] = {}
-        identities: set[tuple[str, str]] = set()
-        for system, identity, name in told.iter_rows():
-            identities.add((system, identity))
-            if name:
-                watched.setdefault((system, identity), set()).add(name)
-        names = {key: next(iter(found)) if len(found) == 1 else UNTOLD for key, found in watched.items()}
-        names |= {
-            key: key[1] for key in sorted(identities) if key not in watched and key[0] in _NAMED_BY_IDENTITY
-        }
-        seen = {(system, name) for (system, _), found in watched.items() for name in found}
-        every = seen | {(system, name) for (system, _), name in names.items() if name}
+        """Return what rows (frames.BROKERS) say, the newest names last."""
+        identities = {(system, identity) for system, identity, _ in told.iter_rows()}
+        names = {(system, identity): name for system, identity, name in told.iter_rows() if name}
+        seen = frozenset((system, name) for (system, _), name in names.items())
+        names |= {key: key[1] for key in identities if key not in names and key[0] in _NAMED_BY_IDENTITY}
         by_system: dict[str, set[str]] = {}
-        for system, name in every:
+        for (system, _), name in names.items():
             by_system.setdefault(system, set()).add(name)
         return cls(
             names,
             {system: next(iter(found)) for system, found in by_system.items() if len(found) == 1},
             frozenset(system for system, found in by_system.items() if len(found) > 1),
-            frozenset(seen),
+            seen,
         )
 
     def name_of(self, system: str, told: str) -> str:

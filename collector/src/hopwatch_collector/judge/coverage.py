@@ -20,8 +20,8 @@ AGAIN: Final = 5 * SECOND
 _ALIVE: Final = 20 * SECOND
 """A process that went silent may have taken messages for so long after it last told something."""
 _SLACK: Final = SECOND
-_WHO: Final = ["system", "broker", "receiver", "resource", "member"]
 _RECEIVER: Final = ["system", "broker", "receiver"]
+_WHO: Final = [*_RECEIVER, "resource"]
 
 
 def with_coverage(pairs: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataFrame:
@@ -52,30 +52,41 @@ def with_coverage(pairs: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataF
             covered=pl.col("covers").any(),
             gap=(pl.col("gone") | pl.col("lossy") | pl.col("partly")).any(),
             awaited=(pl.col("silent") & ~pl.col("gone")).any(),
-            members=pl.col("member").filter(pl.col("covers") & (pl.col("member") != "")).n_unique(),
-            told_as=(pl.col("member").filter(pl.col("covers")) != "").all(),
         )
     )  # fmt: skip
-    # Who joined the group beside those that tell reads what nobody tells of.
-    strangers = (
-        (pl.col("system") == "kafka")
-        & pl.col("told_as")
-        & (pl.col("members") > 0)
-        & (pl.col("there_consumers") > pl.col("members"))
-    )
     return (
         pairs.join(said, on="pair", how="left", maintain_order="left")
-        .with_columns(pl.col("covered", "gap", "awaited", "told_as").fill_null(value=False), pl.col("members").fill_null(0))
+        .join(_strangers(windows, evidence), on="pair", how="left", maintain_order="left")
+        .with_columns(pl.col("covered", "gap", "awaited", "strangers").fill_null(value=False))
         .with_columns(
             tells=pl.col("covered")
-            & ~(pl.col("gap") | pl.col("awaited") | strangers)
+            & ~(pl.col("gap") | pl.col("awaited") | pl.col("strangers"))
             # Of a message that its sender does not tell of, consumers tell under another name.
             & ~(pl.col("sender_seen") & (pl.col("producer") == "")),
             coverage_gap=pl.col("gap"),
             coverage_pending=pl.col("awaited") & ~pl.col("gap"),
         )
-        .drop("covered", "gap", "awaited", "members", "told_as")
-    )  # fmt: skip
+        .drop("covered", "gap", "awaited", "strangers")
+    )
+
+
+def _strangers(windows: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
+    """Which pairs' group had more members than told of themselves: one beside them reads what nobody tells of."""
+    groups = windows.filter((pl.col("system") == "kafka") & (pl.col("there_consumers") > 0))
+    members = with_offset(evidence.coverage, evidence.clock_offsets).filter(pl.col("member") != "")
+    near = (pl.col("begins") <= pl.col("before") + HELD) & (pl.col("ends") >= pl.col("before") - HELD)
+    told = (
+        groups.select(*_RECEIVER, "before")
+        .unique()
+        .join(members.with_columns(begins=corrected("first_at"), ends=corrected("last_at")), on=_RECEIVER)
+        .filter(near)
+        .group_by(*_RECEIVER, "before")
+        .agg(members=pl.col("member").n_unique())
+    )
+    # Where nobody says as whom the broker lists it, there is nothing to compare.
+    return groups.join(told, on=[*_RECEIVER, "before"]).select(
+        "pair", strangers=pl.col("there_consumers") > pl.col("members")
+    )
 
 
 def _windows(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -93,6 +104,7 @@ def _windows(pairs: pl.DataFrame) -> pl.DataFrame:
     return pairs.filter(asked).select(
         "pair",
         *_RECEIVER,
+        "there_consumers",
         sent_at=since,
         after=pl.coalesce(at, since),
         before=pl.coalesce(at, pl.max_horizontal("now_at", since)),
@@ -104,8 +116,8 @@ def _spells(evidence: Evidence) -> pl.DataFrame:
     told = with_offset(evidence.coverage, evidence.clock_offsets).with_columns(
         begins=corrected("first_at"), ends=corrected("last_at"), left_at=corrected("left_at")
     )
-    takes = pl.col("reads").any().over(*_RECEIVER, "resource")
-    new = pl.col("begins") > pl.col("ends").shift(1).over(_WHO) + HELD
+    takes = pl.col("reads").any().over(_WHO)
+    new = pl.col("begins") > pl.col("ends").cum_max().shift(1).over(_WHO) + HELD
     spells = (
         told.filter(takes)
         .sort(*_WHO, "begins")

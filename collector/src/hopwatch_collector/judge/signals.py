@@ -226,9 +226,12 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     "receiver_tells": _c("tells"),
     "coverage_gap": _c("coverage_gap"),
     "coverage_pending": _c("coverage_pending")
-    & ~_is("broker_word", "", "holds", "queued", "in hand", "handed"),
+    & (
+        _c("committed_past")
+        | _is("broker_word", "done", "ended unheard", "gone, shared", "drained", "shared", "uncounted")
+    ),
     "recreated_then": _c("replaced_then"),
-    "recreated_since": (_c("spell_until") < ALWAYS),
+    "recreated_since": _c("spell_until") < ALWAYS,
     "broker_untold": _c("broker_untold"),
     "subscriber_broker_untold": _c("maybe_subscribed"),
     # Positions.

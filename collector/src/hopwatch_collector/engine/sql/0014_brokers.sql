@@ -9,7 +9,8 @@ CREATE TABLE IF NOT EXISTS brokers
     system LowCardinality(String),
     told String,
     name String,
-    seen_at SimpleAggregateFunction(min, DateTime64(3, 'UTC')) DEFAULT now64(3, 'UTC') -- when the engine first learnt of it
+    seen_at SimpleAggregateFunction(min, DateTime64(3, 'UTC')) DEFAULT now64(3, 'UTC'), -- when the engine first learnt of it, and
+    last_at SimpleAggregateFunction(max, DateTime64(3, 'UTC')) DEFAULT now64(3, 'UTC')  -- when it last did: of several names the newest counts
 )
 ENGINE = {{AggregatingMergeTree}}
 ORDER BY (tenant, system, told, name)
@@ -372,7 +373,7 @@ FROM (SELECT started_at, duration, service, resource, a FROM recognised WHERE a[
 ARRAY JOIN arraySlice(arrayFilter(pair -> startsWith(pair.1, 'hopwatch.lost.'), CAST(a, 'Array(Tuple(String, String))')), 1, 16) AS lost;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS brokers_from_incoming TO brokers AS
-SELECT system, broker AS told, '' AS name, now64(3, 'UTC') AS seen_at
+SELECT system, broker AS told, '' AS name, now64(3, 'UTC') AS seen_at, now64(3, 'UTC') AS last_at
 FROM incoming
 WHERE broker != ''
 GROUP BY system, broker;
