@@ -2,6 +2,8 @@
 
 A test asks by fixture (`nats_url`, `rabbitmq_url`, `kafka_bootstrap`) or by marker (`nats`, `rabbitmq`, `kafka`)
 together with `brokers`. Missing means skipped with the reason; named in HOPWATCH_REQUIRE_BROKERS (or `all`), failed.
+
+HOPWATCH_TEST_PATIENCE is by how much longer everything is waited for, a test as a whole too.
 """
 
 import os
@@ -14,6 +16,7 @@ import scenario_table
 from hypothesis import HealthCheck, settings
 
 from hopwatch_demo.brokers import NAMES, Broker, Brokers, State
+from hopwatch_demo.patience import BadPatience, read_factor, scale_wait
 
 # How long an example takes depends on what else the machine does: no test fails on speed.
 settings.register_profile("hopwatch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,6 +32,7 @@ _LONGEST = ("test_scenario_many.py", "system", "dashboards", "demo")
 
 def pytest_configure(config: pytest.Config) -> None:
     """With several workers (`pytest -n 2`) the process that starts them has the brokers, all three."""
+    _check_patience()
     config.stash[closing] = []
     config.stash[missing] = {}
     # Once per run: tests that run pytest themselves are within one.
@@ -37,6 +41,13 @@ def pytest_configure(config: pytest.Config) -> None:
         scenario_table.forget()
     if getattr(config.option, "numprocesses", None) and not _is_worker(config):
         config.pluginmanager.register(_Shared(config))
+
+
+def _check_patience() -> None:
+    try:
+        read_factor()
+    except BadPatience as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 class _Shared:
@@ -64,10 +75,20 @@ def _is_worker(config: pytest.Config) -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what asks by fixture, so that `-m "not kafka"` means what it says; put the files that take longest first."""
     for item in items:
+        _scale_timeout(item)
         for fixture, name in FIXTURES.items():
             if fixture in getattr(item, "fixturenames", ()) and item.get_closest_marker(name) is None:
                 item.add_marker(name)
     items.sort(key=_place)
+
+
+def _scale_timeout(item: pytest.Item) -> None:
+    """Give a test the time of its mark, or that of all tests, times the patience; a time said on the command line stays."""
+    said = item.get_closest_marker("timeout")
+    if said is not None:
+        item.add_marker(pytest.mark.timeout(scale_wait(said.args[0]), **said.kwargs), append=False)
+    elif item.config.getoption("timeout") is None and "PYTEST_TIMEOUT" not in os.environ:
+        item.add_marker(pytest.mark.timeout(scale_wait(float(item.config.getini("timeout")))))
 
 
 def _place(item: pytest.Item) -> int:

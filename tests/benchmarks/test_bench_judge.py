@@ -10,13 +10,17 @@ import pytest
 from benchmarks.judge import Part, run
 from benchmarks.judge_fates import DELIVERIES_PER_MESSAGE, FATES, SECOND, Hour
 
+from hopwatch_demo.patience import scale_wait
+
 ROOT = Path(__file__).parents[2]
 
 
 def figures_of(*parts: str) -> dict[str, str]:
     """The last line of a run of some parts."""
     command = [sys.executable, "-m", "benchmarks.judge", "--quick", "--parts", ",".join(parts)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=scale_wait(170), check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(pair.split("=") for pair in done.stdout.splitlines()[-1].split())
 

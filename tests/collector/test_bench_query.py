@@ -14,6 +14,7 @@ from benchmarks.traffic import Outcome, Shape, Story, bodies
 
 from hopwatch_collector.engine import Store
 from hopwatch_collector.query import Window
+from hopwatch_demo.patience import scale_wait
 
 STORY = Story("a" * 32, ("m1", "m2"), "4711")
 NOW = datetime.now(UTC)
@@ -33,7 +34,9 @@ def test_a_short_run() -> None:
         "1",
     ]
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=scale_wait(120), check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     figures = dict(pair.split("=") for pair in done.stdout.splitlines()[-1].split())
     assert figures["spans"] == "2400"

@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from hopwatch_collector.engine import Store
+from hopwatch_demo.patience import scale_wait
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -30,7 +31,9 @@ def command(*arguments: str) -> list[str]:
 
 def refused(*arguments: str) -> tuple[int, str]:
     """Exit code and words of a start that fails."""
-    ended = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=scale_wait(120), check=False
+    )
     assert ended.stdout == ""
     return ended.returncode, ended.stderr
 
@@ -57,7 +60,7 @@ def test_help_teaches() -> None:
     """The help says what it is for, where the environment sets what, and what the exit codes mean."""
     environment = {**os.environ, "COLUMNS": "120", "TERM": "dumb"}
     shown = subprocess.run(
-        command("--help"), capture_output=True, text=True, check=True, timeout=60, env=environment
+        command("--help"), capture_output=True, text=True, check=True, timeout=scale_wait(60), env=environment
     )
     for words in ("hopwatch live", "HOPWATCH_READ_TOKEN", "Exit codes", "OTEL_EXPORTER_OTLP_HEADERS"):
         assert words in shown.stdout
@@ -95,7 +98,7 @@ def test_one_collector_per_data_directory(tmp_path: Path) -> None:
         assert code == 1
         assert "another collector uses" in text
         first.send_signal(signal.SIGINT)
-        assert first.wait(60) == 0
+        assert first.wait(scale_wait(60)) == 0
 
 
 def test_it_leaves_nothing_where_it_was_started(tmp_path: Path) -> None:
@@ -115,10 +118,10 @@ def test_it_leaves_nothing_where_it_was_started(tmp_path: Path) -> None:
             asked = urllib.request.Request(
                 f"http://{ready['otlp-http']}/v1/traces", body, {"content-type": "application/x-protobuf"}
             )
-            with urllib.request.urlopen(asked, timeout=30) as answer:
+            with urllib.request.urlopen(asked, timeout=scale_wait(30)) as answer:
                 assert answer.status == 200
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0
+            assert process.wait(scale_wait(60)) == 0
         finally:
             process.kill()
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
@@ -138,7 +141,7 @@ def test_old_days_wait_for_consent(tmp_path: Path) -> None:
             assert process.stderr is not None
             line = next(line for line in process.stderr if last_word in line)
             assert len(json.loads(line)["days"]) == 7
-            with urllib.request.urlopen(f"http://{ready['api']}/metrics", timeout=30) as answer:
+            with urllib.request.urlopen(f"http://{ready['api']}/metrics", timeout=scale_wait(30)) as answer:
                 assert wanted in answer.read().decode().splitlines()
 
 

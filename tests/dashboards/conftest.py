@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE_S = 120
+from hopwatch_demo.patience import scale_wait
+
+PACKAGE_S = scale_wait(120)
 ROOT = Path(__file__).parents[2]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from support.process import inherited_environment
 
 from hopwatch.conventions import (
     DESTINATION,
@@ -31,6 +32,7 @@ from hopwatch.conventions import (
     SUBSCRIPTION_DURABLE,
     SUBSCRIPTION_PATTERN,
 )
+from hopwatch_demo.patience import scale_wait
 
 TOKEN = "read-me"
 TRAFFIC_S = 150
@@ -50,13 +52,15 @@ class World:
     def page(self) -> str:
         """The collector's metrics page."""
         answer = httpx.get(
-            f"{self.collector}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60
+            f"{self.collector}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=scale_wait(60)
         )
         return answer.raise_for_status().text
 
     def ask(self, expr: str) -> list[dict[str, Any]]:
         """Series that `expr` gives right now."""
-        answer = httpx.post(f"{self.prometheus}/api/v1/query", data={"query": expr}, timeout=60).json()
+        answer = httpx.post(
+            f"{self.prometheus}/api/v1/query", data={"query": expr}, timeout=scale_wait(60)
+        ).json()
         assert answer["status"] == "success", f"{expr}: {answer}"
         series: list[dict[str, Any]] = answer["data"]["result"]
         return series
@@ -66,7 +70,7 @@ class Traffic:
     """Spans of two services and a broker between them, as OTLP JSON."""
 
     def __init__(self, otlp: str) -> None:
-        self._client = httpx.Client(base_url=otlp, timeout=60)
+        self._client = httpx.Client(base_url=otlp, timeout=scale_wait(60))
         self._count = 0
 
     def send(self) -> None:
@@ -173,7 +177,7 @@ def _resource(service: str, spans: list[dict[str, Any]]) -> dict[str, Any]:
 @contextlib.contextmanager
 def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """`command`, ended by its pid."""
-    quiet = {name: value for name, value in os.environ.items() if not name.startswith(("HOPWATCH_", "OTEL_"))}
+    quiet = inherited_environment()
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=quiet)
     try:
@@ -181,7 +185,7 @@ def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(scale_wait(30))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -189,13 +193,13 @@ def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
     """Wait for `condition`; AssertionError naming `what` where it does not come true."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + scale_wait(seconds)
     while time.monotonic() < end:
         with contextlib.suppress(httpx.TransportError):
             if condition():
                 return
         time.sleep(0.1)
-    raise AssertionError(f"{what}: not within {seconds:g} s")
+    raise AssertionError(f"{what}: not within {scale_wait(seconds):g} s")
 
 
 @pytest.fixture(scope="module")
@@ -220,15 +224,19 @@ def world(prometheus_tools: Any, tmp_path_factory: pytest.TempPathFactory) -> It
         prometheus = stack.enter_context(_prometheus(prometheus_tools.prometheus, at["api"], folder))
         here = World(f"http://{at['api']}", prometheus)
         asked = httpx.get(
-            f"{here.collector}/api/v1/lag", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60
+            f"{here.collector}/api/v1/lag",
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=scale_wait(60),
         )
         assert asked.status_code < 500
-        end = time.monotonic() + TRAFFIC_S
+        end = time.monotonic() + scale_wait(TRAFFIC_S)
         while time.monotonic() < end and not _scraped(here):
             traffic.send()
             traffic.send_rubbish()
             time.sleep(1)
-        assert _scraped(here), f"not all was scraped within {TRAFFIC_S} s: {log.read_text()[-2000:]}"
+        assert _scraped(here), (
+            f"not all was scraped within {scale_wait(TRAFFIC_S):g} s: {log.read_text()[-2000:]}"
+        )
         yield here
 
 
@@ -252,7 +260,7 @@ def _prometheus(binary: str, target: str, folder: Path) -> Iterator[str]:
     command += [f"--web.listen-address={address}", "--log.level=warn"]
     with running(command, folder / "prometheus.log"):
         url = f"http://{address}"
-        until(lambda: httpx.get(f"{url}/-/ready", timeout=5).status_code == 200, "Prometheus")
+        until(lambda: httpx.get(f"{url}/-/ready", timeout=scale_wait(20)).status_code == 200, "Prometheus")
         yield url
 
 

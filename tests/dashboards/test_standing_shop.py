@@ -1,6 +1,5 @@
 """The shop as the compose file runs it: alone, against brokers that run elsewhere."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,9 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from support.process import inherited_environment
 
 from hopwatch_demo import truth
 from hopwatch_demo.brokers.ports import free_ports
+from hopwatch_demo.patience import scale_wait
 from hopwatch_demo.standing import MOST_BYTES, empty_large
 from hopwatch_demo.truth import Act
 
@@ -20,7 +21,7 @@ COMMAND = [sys.executable, "-m", "hopwatch_demo.standing"]
 
 def quiet() -> dict[str, str]:
     """This process's environment without a word to hopwatch."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("HOPWATCH_", "OTEL_"))}
+    return inherited_environment()
 
 
 @pytest.mark.nats
@@ -39,7 +40,7 @@ def test_the_shop_runs_until_it_is_told_to_stop(nats_url, tmp_path):
     }
     shop = subprocess.Popen(COMMAND, env=quiet() | addresses | told)
     try:
-        end = time.monotonic() + START_S
+        end = time.monotonic() + scale_wait(START_S)
         acts: set[tuple[str, Act]] = set()
         while ("billing", Act.RECEIVED) not in acts and time.monotonic() < end and shop.poll() is None:
             time.sleep(0.2)
@@ -48,7 +49,7 @@ def test_the_shop_runs_until_it_is_told_to_stop(nats_url, tmp_path):
         assert ("gateway", Act.READY) in acts
     finally:
         shop.send_signal(signal.SIGTERM)
-        status = shop.wait(60)
+        status = shop.wait(scale_wait(60))
     assert status == 0
     assert not list(tmp_path.glob("hopwatch-shop-*"))
 
@@ -59,7 +60,9 @@ def _entries(folder: Path) -> list[truth.Entry]:
 
 def test_without_a_broker_it_says_what_to_set():
     """Status 2, like any wrong usage."""
-    done = subprocess.run(COMMAND, env=quiet(), capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        COMMAND, env=quiet(), capture_output=True, text=True, check=False, timeout=scale_wait(60)
+    )
     assert done.returncode == 2
     assert "HOPWATCH_DEMO_NATS" in done.stderr
 

@@ -24,6 +24,7 @@ from hopwatch.transports.fastapi import FastAPIInstrumentor
 from hopwatch.transports.grpc import GrpcInstrumentor
 from hopwatch.transports.httpx import HTTPXClientInstrumentor
 from hopwatch.transports.starlette import StarletteInstrumentor
+from hopwatch_demo.patience import scale_wait
 
 
 @pytest.fixture(params=["native", "contrib"])
@@ -81,7 +82,7 @@ async def shop(request: pytest.FixtureRequest, instrumented: InMemorySpanExporte
     config = uvicorn.Config(request.param(), host="127.0.0.1", port=0, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(scale_wait(20)):
         while not server.started:
             await asyncio.sleep(0)
     port = server.servers[0].sockets[0].getsockname()[1]
@@ -94,7 +95,7 @@ async def test_an_http_call_is_one_message_with_two_halves(
     shop: str, instrumented: InMemorySpanExporter
 ) -> None:
     """Client and server span carry the same message id, and the request makes just these two spans."""
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=scale_wait(20)) as client:
         answer = await client.get(f"{shop}/orders/7")
     assert answer.json() == {"order": 7}
     [sent], [served] = of_kind(instrumented, SpanKind.CLIENT), of_kind(instrumented, SpanKind.SERVER)
@@ -115,7 +116,7 @@ def test_the_path_chosen_is_the_path_taken(
 
 async def test_two_http_calls_are_two_messages(shop: str, instrumented: InMemorySpanExporter) -> None:
     """Every request has an id of its own."""
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=scale_wait(20)) as client:
         await client.get(f"{shop}/orders/7")
         await client.get(f"{shop}/orders/7")
     assert len({(span.attributes or {})[MESSAGE_ID] for span in of_kind(instrumented, SpanKind.CLIENT)}) == 2

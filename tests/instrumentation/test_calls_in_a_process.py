@@ -13,6 +13,7 @@ import asyncio
 from hopwatch import faults
 import fastapi, gql, grpc, grpc.aio, httpx, requests, aiohttp, strawberry, uvicorn
 from gql.transport.httpx import HTTPXAsyncTransport
+from hopwatch_demo.patience import scale_wait
 from strawberry.fastapi import GraphQLRouter
 from websockets.asyncio.client import connect
 
@@ -41,7 +42,7 @@ async def main():
     serving = asyncio.create_task(server.serve())
     while not server.started: await asyncio.sleep(0)
     place = f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=scale_wait(20)) as client:
         assert (await client.get(f"http://{place}/fail")).status_code == 500
     async with aiohttp.ClientSession() as session:
         assert (await session.get(f"http://{place}/fail")).status == 500

@@ -33,6 +33,7 @@ from hopwatch.conventions import (
     System,
 )
 from hopwatch.recorder import Destination, KafkaPosition, ProcessHop, Recorder
+from hopwatch_demo.patience import scale_wait
 
 PLACE = Destination(name="shop:order.placed", address="shop:order.placed")
 
@@ -50,7 +51,7 @@ def of_kind(spans: InMemorySpanExporter, kind: SpanKind) -> list[ReadableSpan]:
 
 def wait_for(condition: Callable[[], bool], within: float = 10.0) -> None:
     """Wait until a condition holds; fail after `within` seconds."""
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + scale_wait(within)
     pause = __import__("threading").Event()
     while not condition():
         assert time.monotonic() < deadline, "the condition never held"

@@ -11,6 +11,8 @@ import pytest
 from support.sink import Sink
 from support.sink import run_code as run
 
+from hopwatch_demo.patience import scale_wait
+
 EXCHANGE = """
 import asyncio, fastapi, httpx, uvicorn
 app = fastapi.FastAPI()
@@ -32,7 +34,7 @@ asyncio.run(main())
 AT_LAST = "import time; print(time.monotonic())"
 """What a program does last; the clock is the same in all processes."""
 
-HELD_UP_S = 15.0
+HELD_UP_S = 4.0 + scale_wait(11.0)
 """The four seconds that an exit may take, with room for a busy machine."""
 
 HTTPX = "opentelemetry.instrumentation.httpx"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hopwatch_demo.brokers import Brokers
+from hopwatch_demo.patience import scale_wait
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +24,7 @@ def test_the_benchmark_of_the_terminal_view_tells_both_budgets(brokers: Brokers)
         env=os.environ | brokers.environ(),
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=scale_wait(150),
         check=False,
     )
     assert done.returncode == 0, done.stderr

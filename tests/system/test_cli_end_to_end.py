@@ -25,6 +25,7 @@ from hopwatch_collector.api.models import (
     Topology,
     Verdict,
 )
+from hopwatch_demo.patience import scale_wait
 
 pytestmark = [pytest.mark.nats, pytest.mark.rabbitmq]
 
@@ -65,7 +66,12 @@ class Commands:
 
     def __call__(self, *arguments: str) -> Answer:
         done = subprocess.run(
-            [HOPWATCH, *arguments], env=self._env, capture_output=True, text=True, timeout=60, check=False
+            [HOPWATCH, *arguments],
+            env=self._env,
+            capture_output=True,
+            text=True,
+            timeout=scale_wait(60),
+            check=False,
         )
         return Answer(done.returncode, done.stdout, done.stderr)
 

@@ -16,6 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from support.collector import Collector
 from support.waiting import eventually
 
+from hopwatch_demo.patience import scale_wait
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 KILLS = 10
@@ -58,14 +60,14 @@ class Senders:
         """Returns when so many more spans have been acknowledged."""
         with self._changed:
             target = len(self.acknowledged) + more
-            assert self._changed.wait_for(lambda: len(self.acknowledged) >= target, 60)
+            assert self._changed.wait_for(lambda: len(self.acknowledged) >= target, scale_wait(60))
 
     def stop(self) -> None:
         with self._changed:
             self._done = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(scale_wait(60))
 
     def _run(self) -> None:
         while True:
@@ -77,7 +79,7 @@ class Senders:
                 self._send_until_cut_off()
 
     def _send_until_cut_off(self) -> None:
-        connection = http.client.HTTPConnection(self._address, timeout=30)
+        connection = http.client.HTTPConnection(self._address, timeout=scale_wait(30))
         try:
             while self._sending and not self._done:
                 ids, body = request()
@@ -111,7 +113,7 @@ def request() -> tuple[set[str], bytes]:
 
 def backlog(collector: Collector) -> int:
     """Bytes acknowledged and not yet in the engine."""
-    return httpx.get(f"{collector.api_url}/healthz").json()["journal_backlog_bytes"]
+    return httpx.get(f"{collector.api_url}/healthz", timeout=scale_wait(20)).json()["journal_backlog_bytes"]
 
 
 def test_ten_kills_lose_nothing_and_double_nothing(start_collector) -> None:
@@ -132,7 +134,7 @@ def test_ten_kills_lose_nothing_and_double_nothing(start_collector) -> None:
     assert collector.stop() == 0
 
     command = [sys.executable, "-c", COUNT, str(collector.data / "engine")]
-    counted = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    counted = subprocess.run(command, capture_output=True, text=True, check=True, timeout=scale_wait(120))
     stored: Counter[str] = Counter(json.loads(counted.stdout))
     assert len(senders.acknowledged) >= KILLS * SPANS_PER_REQUEST
     assert senders.acknowledged - stored.keys() == set(), "acknowledged and not stored"

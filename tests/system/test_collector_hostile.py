@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 import httpx
 
+from hopwatch_demo.patience import scale_wait
+
 COUNT = """
 import json, sys, clickhouse_connect
 with clickhouse_connect.get_client(dsn=f"chdb:///{sys.argv[1]}", database="hopwatch") as client:
@@ -77,7 +79,7 @@ HOSTILE = {
 
 
 def send(url: str, bodies: Iterable[bytes]) -> None:
-    with httpx.Client(timeout=30, trust_env=False) as client:
+    with httpx.Client(timeout=scale_wait(30), trust_env=False) as client:
         for body in bodies:
             answer = client.post(
                 f"{url}/v1/traces", content=body, headers={"content-type": "application/x-protobuf"}
@@ -92,6 +94,6 @@ def test_hostile_spans_are_kept_and_hold_nobody_up(start_collector) -> None:
     send(collector.otlp_http, [*bodies, *(request("plain") for _ in range(50))])
     assert collector.stop() == 0
     command = [sys.executable, "-c", COUNT, str(collector.data / "engine")]
-    counted = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    counted = subprocess.run(command, capture_output=True, text=True, check=True, timeout=scale_wait(120))
     assert json.loads(counted.stdout) == {**dict.fromkeys(HOSTILE, 1), "plain": 50}
     assert not (collector.data / "quarantine").exists()

@@ -20,6 +20,7 @@ from hopwatch_demo.collector import Collector
 from hopwatch_demo.expect import expect
 from hopwatch_demo.faults import FAULTS
 from hopwatch_demo.ledger import Ledger
+from hopwatch_demo.patience import scale_wait
 from hopwatch_demo.supervisor import environment_without_hopwatch
 from hopwatch_demo.truth import Act, Reader, Record
 from hopwatch_demo.verify import compare
@@ -128,7 +129,7 @@ def test_nothing_outlives_the_demo(ending: signal.Signals, moment: str, tmp_path
     folder = Path(awaited(lambda: re.search(r"data and logs: (\S+)", said.read_text()), demo)[1])
     awaited(lambda: moment in said.read_text() and processes_in(folder), demo)
     demo.send_signal(ending)
-    assert demo.wait(timeout=60) != 0
+    assert demo.wait(timeout=scale_wait(60)) != 0
     awaited(lambda: not processes_in(folder))
     if ending is signal.SIGKILL:
         shutil.rmtree(folder)
@@ -137,7 +138,7 @@ def test_nothing_outlives_the_demo(ending: signal.Signals, moment: str, tmp_path
 
 def awaited(condition: Any, running: subprocess.Popen[bytes] | None = None, seconds: float = 60.0) -> Any:
     """What `condition` returns once that is true; an error if the time or the process ends first."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + scale_wait(seconds)
     while not (held := condition()):
         assert time.monotonic() < until
         assert running is None or running.poll() is None

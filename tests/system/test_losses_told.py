@@ -10,6 +10,7 @@ from support.process import Process
 from support.waiting import eventually
 
 from hopwatch_collector.api.models import LossList
+from hopwatch_demo.patience import scale_wait
 
 HELD, MADE = 200, 1_500
 
@@ -45,4 +46,7 @@ def test_what_was_lost_while_the_collector_was_away_is_known_to_the_span(tmp_pat
         assert began <= found[0].first_at <= found[0].last_at <= datetime.now(UTC)
         assert collector.api.read(LossList, "losses", since="2199-01-01T00:00:00Z").losses == []
         line = f'hopwatch_service_spans_lost_total{{reason="queue_full",service="hoarder"}} {float(lost)}'
-        eventually(lambda: httpx.get(f"{collector.api_url}/metrics").text, lambda page: line in page)
+        eventually(
+            lambda: httpx.get(f"{collector.api_url}/metrics", timeout=scale_wait(20)).text,
+            lambda page: line in page,
+        )

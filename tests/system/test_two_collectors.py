@@ -12,6 +12,8 @@ from ledger_support import S, engine_home, processed, request, sent, subscribed
 from support.collector import Collector
 from support.waiting import eventually
 
+from hopwatch_demo.patience import scale_wait
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 MESSAGES = 40
@@ -39,7 +41,7 @@ def take(collector: Collector, spans: list[S]) -> None:
         content=request(*spans),
         headers={"Content-Type": "application/x-protobuf"},
         trust_env=False,
-        timeout=30,
+        timeout=scale_wait(30),
     )
     assert answer.status_code == 200
 

@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from hopwatch import cli
 from hopwatch_collector.api import models
+from hopwatch_demo.patience import scale_wait
 
 __all__ = ["shop"]
 
@@ -376,7 +377,7 @@ class StubApi:
 
         self._thread = threading.Thread(target=lambda: asyncio.run(serve()))
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(scale_wait(20))
         wait_for_port(self.port)
 
     def stop(self) -> None:
@@ -386,7 +387,7 @@ class StubApi:
         self._server.should_exit = self._server.force_exit = True
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(lambda: [event.set() for event in self._changed])
-        self._thread.join(10)
+        self._thread.join(scale_wait(20))
         self._server = self._loop = self._thread = None
 
     async def _answer(self, request: Request) -> Response:
@@ -471,7 +472,7 @@ def problem(status: int, title: str, detail: str, **more: Any) -> Response:
 
 def wait_for_port(port: int) -> None:
     """Until something answers there."""
-    deadline = datetime.now(UTC) + timedelta(seconds=10)
+    deadline = datetime.now(UTC) + timedelta(seconds=scale_wait(20))
     while datetime.now(UTC) < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return

@@ -10,6 +10,7 @@ import pytest
 from textual.pilot import Pilot
 
 from hopwatch_collector.api import models
+from hopwatch_demo.patience import scale_wait
 from hopwatch_tui.app import HopwatchApp
 from hopwatch_tui.screens.live import LiveScreen
 
@@ -42,7 +43,7 @@ class Driver:
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Wait for a condition, at most so long."""
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + scale_wait(DEADLINE_S)
         while not condition():
             assert time.monotonic() < deadline, f"it did not happen; the screen:\n{self.screen()}"
             await self.pilot.pause()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hopwatch_collector.api import models
+from hopwatch_demo.patience import scale_wait
 
 Run = Callable[..., Any]
 
@@ -262,6 +263,6 @@ def test_colours_on_a_terminal_unless_declined(
     except OSError:
         pass  # how Linux says that nobody has the terminal open any more
     os.close(ours)
-    assert process.wait(30) == 0
+    assert process.wait(scale_wait(30)) == 0
     assert "! overdue" in shown.decode()
     assert (b"\x1b[33m" in shown) is coloured

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from hopwatch_demo.patience import scale_wait
 from hopwatch_tui.answers import Live, parse
 from hopwatch_tui.app import HopwatchApp
 from hopwatch_tui.format import Tone
@@ -19,7 +20,7 @@ from hopwatch_tui.tables import FLOWS, Line
 from hopwatch_tui.themes import LIGHT
 from hopwatch_tui.widgets.lines import Lines
 
-WITHIN_S = 60.0
+WITHIN_S = scale_wait(60.0)
 
 
 def snapshot(make: Any, count: int, **fields: Any) -> Live:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hopwatch_demo.patience import scale_wait
 from hopwatch_tui import feed
 from hopwatch_tui.answers import Live, parse
 from hopwatch_tui.client import ApiError, Unreachable
@@ -139,7 +140,7 @@ async def collect(source: Scripted, stop_after: int) -> list[feed.Event]:
         asyncio.get_running_loop().call_soon(wake.set)
 
     task = asyncio.create_task(feed.follow(source, 300, deliver, wake))
-    await asyncio.wait_for(enough.wait(), 10)
+    await asyncio.wait_for(enough.wait(), scale_wait(20))
     task.cancel()
     return events
 

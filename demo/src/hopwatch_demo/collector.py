@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from hopwatch_demo.patience import scale_wait
 from hopwatch_demo.supervisor import Child, hopwatch_command
 
 READY: Final = re.compile(r"^hopwatch collector ready: (.*)$", re.MULTILINE)
@@ -46,9 +47,10 @@ class Collector:
         """Return when it said that it is ready, and where.
 
         Raises:
-            CollectorFailed: it ended, or said nothing for a minute.
+            CollectorFailed: it ended, or said nothing in time.
         """
-        deadline = time.monotonic() + START_S
+        patience = scale_wait(START_S)
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             said = self._child.log.read_text(errors="replace")
             if ready := READY.search(said):
@@ -57,7 +59,7 @@ class Collector:
             if self._child.status is not None:
                 raise CollectorFailed(f"the collector ended with status {self._child.status}:\n{said}")
             time.sleep(LOOK_S)
-        raise CollectorFailed(f"the collector is not ready after {START_S:g} s:\n{said}")
+        raise CollectorFailed(f"the collector is not ready after {patience:g} s:\n{said}")
 
     @property
     def alive(self) -> bool:

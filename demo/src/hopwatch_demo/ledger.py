@@ -8,6 +8,8 @@ from typing import Any, Final, Self
 
 import httpx
 
+from hopwatch_demo.patience import scale_wait
+
 LIMIT: Final = 1000
 """Rows the API gives at most; a stretch of time that holds more is read in halves."""
 
@@ -61,7 +63,7 @@ class Ledger:
     """A client of the collector's API at `url`."""
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=f"{url}/api/v1", timeout=30.0, trust_env=False)
+        self._http = httpx.Client(base_url=f"{url}/api/v1", timeout=scale_wait(30.0), trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +96,7 @@ class Ledger:
         yield from self._between(middle, until)
 
     def _ask(self, window: dict[str, str | int]) -> dict[str, Any]:
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + scale_wait(PATIENCE_S)
         while True:
             try:
                 answer = self._http.get("/deliveries", params=window)

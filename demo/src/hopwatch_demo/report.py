@@ -15,6 +15,7 @@ from rich.text import Text
 
 from hopwatch_demo.expect import Course
 from hopwatch_demo.ledger import Row
+from hopwatch_demo.patience import scale_wait
 from hopwatch_demo.verify import Agreement
 from hopwatch_tui import lists
 from hopwatch_tui import report as drawn
@@ -102,7 +103,7 @@ def _patiently(ask: Callable[[], T]) -> T:
     Raises:
         ApiError: it still cannot, or something else is wrong.
     """
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + scale_wait(PATIENCE_S)
     while True:
         try:
             return ask()

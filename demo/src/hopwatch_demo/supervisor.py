@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from hopwatch_demo.brokers.process import Process
 from hopwatch_demo.catalogue import Broker
+from hopwatch_demo.patience import VARIABLE as PATIENCE
 from hopwatch_demo.shop.settings import PREFIX
 
 LOOK_S: Final = 0.1
@@ -154,4 +155,5 @@ class Shop:
 
 def environment_without_hopwatch() -> dict[str, str]:
     """Return variables that blank what this process was told about tracing, so that services hear only us."""
-    return dict.fromkeys((name for name in os.environ if name.startswith(("OTEL_", "HOPWATCH_"))), "")
+    ours = (name for name in os.environ if name.startswith(("OTEL_", "HOPWATCH_")) and name != PATIENCE)
+    return dict.fromkeys(ours, "")

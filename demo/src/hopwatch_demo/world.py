@@ -16,6 +16,7 @@ from hopwatch_demo.catalogue import Broker
 from hopwatch_demo.collector import Collector
 from hopwatch_demo.expect import Expected, expect, unfinished
 from hopwatch_demo.ledger import Ledger, Row
+from hopwatch_demo.patience import scale_wait
 from hopwatch_demo.shop.customers import OPEN, STOPPED
 from hopwatch_demo.shop.messaging.bus import FROZEN
 from hopwatch_demo.shop.prepare import prepare
@@ -116,7 +117,7 @@ class World:
         """Compare ledger and ground truth once the ledger has caught up, or had time enough to."""
         say("comparing the ledger with what the services recorded")
         with Ledger(self.collector.api_url) as ledger:
-            until = time.monotonic() + SETTLE_S
+            until = time.monotonic() + scale_wait(SETTLE_S)
             while not self._compared(ledger).agreement.complete and time.monotonic() < until:
                 time.sleep(MARGIN_S)
             # Once more: what agreed by chance in a moment of catching up would not agree twice.
@@ -129,7 +130,7 @@ class World:
         return Comparison(expected, rows, compare(expected, rows))
 
     def _await(self, condition: Callable[[], bool], seconds: float) -> bool:
-        until = time.monotonic() + seconds
+        until = time.monotonic() + scale_wait(seconds)
         while not (held := condition()) and time.monotonic() < until:
             time.sleep(LOOK_S)
         return held
@@ -213,7 +214,7 @@ def _settings(folder: Path, plan: Plan, urls: dict[Broker, str]) -> Settings:
 def _start(world: World) -> None:
     these = jobs(world.settings.brokers)
     world.shop.start(these)
-    until = time.monotonic() + START_S
+    until = time.monotonic() + scale_wait(START_S)
     while time.monotonic() < until:
         if sum(entry.act is Act.READY for entry in world.entries()) >= len(these):
             return

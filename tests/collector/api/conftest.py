@@ -32,6 +32,7 @@ from hopwatch_collector.api.models import (
 from hopwatch_collector.api.ports import Family, Sample
 from hopwatch_collector.metrics import Metrics
 from hopwatch_collector.settings import Settings
+from hopwatch_demo.patience import scale_wait
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Answers:
     def _note(self, name: str, what: object) -> None:
         self.asked.append((name, what))
         if self.hold is not None:
-            assert self.hold.wait(30), "the test never let go of the query"
+            assert self.hold.wait(scale_wait(30)), "the test never let go of the query"
         if self.error is not None:
             raise self.error
 
@@ -129,19 +130,19 @@ async def serve(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="on", ws="none")
     )
     task = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(scale_wait(20)):
         while not server.started:
             await asyncio.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False
+            base_url=f"http://127.0.0.1:{port}", timeout=scale_wait(20), trust_env=False
         ) as client:
             yield client
     finally:
         end_streams(app)
         server.should_exit = True
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(scale_wait(20)):
             await task
 
 

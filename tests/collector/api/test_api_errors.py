@@ -8,6 +8,7 @@ import pytest
 
 from hopwatch_collector.api.models import Health, Problem
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable, QueryLimit
+from hopwatch_demo.patience import scale_wait
 
 
 def problem_of(response: httpx.Response) -> Problem:
@@ -98,7 +99,7 @@ async def test_a_saturated_collector_turns_away_at_once_and_recovers(client, ans
     """More queries than run and wait are told to come again; the ones inside are answered."""
     answers.hold = threading.Event()
     inside = [asyncio.create_task(client.get("/api/v1/lag")) for _ in range(60)]
-    done, _waiting = await asyncio.wait(inside, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+    done, _waiting = await asyncio.wait(inside, return_when=asyncio.FIRST_COMPLETED, timeout=scale_wait(20))
     turned_away = done.pop().result()
     assert problem_of(turned_away).type == "urn:hopwatch:problem:saturated"
     assert int(turned_away.headers["retry-after"]) >= 1

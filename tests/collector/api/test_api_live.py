@@ -17,6 +17,7 @@ from hopwatch_collector.api.models import Health, Live
 from hopwatch_collector.errors import EngineUnavailable
 from hopwatch_collector.metrics import Metrics
 from hopwatch_collector.settings import Settings
+from hopwatch_demo.patience import scale_wait
 
 HEALTH = Health(status="ok", reason="", version="0", journal_backlog_bytes=0, engine="none")
 FAST = "/api/v1/live?window=60&interval=0.2"
@@ -84,7 +85,7 @@ async def test_without_viewers_nothing_is_asked(client, answers):
     async with client.stream("GET", FAST) as response:
         async for _ in _first(response, 1):
             pass
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(scale_wait(20)):
         while await gauge(client, "hopwatch_live_viewers"):
             await asyncio.sleep(0.01)
     asked = answers.count("live")
@@ -104,14 +105,14 @@ async def test_a_failed_snapshot_is_told_and_the_next_one_comes(client, answers)
         assert name == "problem"
         assert json.loads(data)["status"] == 503
         answers.error = None
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(scale_wait(20)):
             while name != "snapshot":
                 name, _ = await anext(stream)
 
 
 async def test_views_are_bounded(client):
     """A ninth different view is turned away while eight are watched."""
-    async with asyncio.timeout(20), _Streams(client) as streams:
+    async with asyncio.timeout(scale_wait(20)), _Streams(client) as streams:
         for window in range(8):
             await streams.open(f"/api/v1/live?window={window + 1}&interval=30")
         response = await client.get("/api/v1/live?window=99&interval=30")
@@ -151,7 +152,7 @@ async def test_news_is_shown_long_before_the_interval_is_over(answers, serve, mo
     """What has come in makes the next snapshot at once, not only when it is due."""
     monkeypatch.setattr(live_module, "NEWS_SHARE", 0.0001)
     app = create_app(answers, Settings(), Metrics(), lambda: HEALTH)
-    async with asyncio.timeout(20), serve(app) as client:
+    async with asyncio.timeout(scale_wait(20)), serve(app) as client:
         async with client.stream("GET", "/api/v1/live?interval=60") as response:
             stream = events(response)
             first = Live.model_validate_json((await anext(stream))[1])
@@ -175,7 +176,7 @@ async def test_a_slow_viewer_skips_snapshots(answers):
     viewer = broadcast.watch(View(60, 0.01))
     assert await anext(viewer) == live_module.OPENING
     await anext(viewer)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(scale_wait(20)):
         while count < 10:
             await asyncio.sleep(0.01)
     latest = json.loads((await anext(viewer)).partition(b"data: ")[2])["window_s"]
@@ -192,7 +193,7 @@ class Waiting:
         self._go = go
 
     def live(self, window_s: float) -> Live:
-        assert self._go.wait(30)
+        assert self._go.wait(scale_wait(30))
         raise EngineUnavailable("never mind")
 
 
@@ -230,7 +231,7 @@ async def test_silence_is_broken_by_a_heartbeat(client, answers, monkeypatch):
 async def test_stopping_ends_the_streams(answers, serve):
     """A server that stops does not wait for its viewers to leave."""
     app = create_app(answers, Settings(), Metrics(), lambda: HEALTH)
-    async with asyncio.timeout(10), serve(app) as client, _Streams(client) as streams:
+    async with asyncio.timeout(scale_wait(20)), serve(app) as client, _Streams(client) as streams:
         await streams.open("/api/v1/live?interval=60")
         end_streams(app)
         await streams.rest()

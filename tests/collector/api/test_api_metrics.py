@@ -11,6 +11,7 @@ from hopwatch_collector.api.exposition import QueryDerived, render
 from hopwatch_collector.api.ports import Family, Sample
 from hopwatch_collector.api.routes import metrics as metrics_route
 from hopwatch_collector.errors import EngineUnavailable
+from hopwatch_demo.patience import scale_wait
 
 LOST = ("hopwatch_service_spans_lost_total", {"service": "orders", "reason": "queue_full"}, 7.0)
 CALLS = ("traces_spanmetrics_calls_total", {"service": "orders"}, 2.0)
@@ -97,7 +98,7 @@ async def test_a_slow_engine_does_not_hold_up_a_scrape(client, answers, monkeypa
         assert "hopwatch_ingest_spans_total" in found
         assert CALLS[0] not in found
     answers.hold.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(scale_wait(20)):
         while CALLS[0] not in values((await client.get("/metrics")).text):
             await asyncio.sleep(0.01)
     assert answers.count("metrics") == 1

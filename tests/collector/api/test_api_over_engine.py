@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
+from support.process import inherited_environment
 
 from hopwatch_collector.api.models import (
     DeliveryList,
@@ -31,6 +32,7 @@ from hopwatch_collector.api.models import (
     SearchResult,
     Topology,
 )
+from hopwatch_demo.patience import scale_wait
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -102,7 +104,7 @@ class Running:
 
 def wait(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
     """AssertionError naming `what` where `condition` does not come true in time."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + scale_wait(seconds)
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(0.05)
@@ -115,7 +117,7 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     log, ready = folder / "stderr", folder / "stdout"
     command = [str(Path(sys.executable).with_name("hopwatch")), "collect", "--data", str(folder / "data")]
     command += ["--otlp-grpc-port=0", "--otlp-http-port=0", "--api-port=0"]
-    quiet = {name: value for name, value in os.environ.items() if not name.startswith(("HOPWATCH_", "OTEL_"))}
+    quiet = inherited_environment()
     with log.open("wb") as err, ready.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=err, env=quiet)
     try:
@@ -128,18 +130,18 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         api = f"http://{at['api']}"
         headers = {"Content-Type": "application/x-protobuf"}
         sent = httpx.post(
-            f"http://{at['otlp-http']}/v1/traces", content=request(), headers=headers, timeout=10
+            f"http://{at['otlp-http']}/v1/traces", content=request(), headers=headers, timeout=scale_wait(20)
         )
         assert sent.status_code == 200, sent.text
         wait(
-            lambda: httpx.get(f"{api}/api/v1/messages/{UNROUTED}", timeout=10).status_code == 200,
+            lambda: httpx.get(f"{api}/api/v1/messages/{UNROUTED}", timeout=scale_wait(20)).status_code == 200,
             log.read_text(),
         )
         yield Running(api, process, log)
     finally:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
+            process.wait(scale_wait(30))
         process.kill()
         process.wait()
 
@@ -147,7 +149,7 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture
 def reader(collector: Running) -> Iterator[httpx.Client]:
     """A client of the collector's API."""
-    with httpx.Client(base_url=collector.api, timeout=60, trust_env=False) as client:
+    with httpx.Client(base_url=collector.api, timeout=scale_wait(60), trust_env=False) as client:
         yield client
 
 
@@ -263,7 +265,7 @@ def test_no_search_breaks_the_collector(reader, q, service):
 
 async def test_live_viewers_see_the_flow(collector):
     """Two viewers, one snapshot."""
-    async with httpx.AsyncClient(base_url=collector.api, timeout=60, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=collector.api, timeout=scale_wait(60), trust_env=False) as client:
 
         async def first() -> str:
             async with client.stream("GET", "/api/v1/live?window=300&interval=0.5") as response:
@@ -301,13 +303,13 @@ def test_a_viewer_does_not_keep_the_collector_from_stopping(tmp_path):
             "the collector is not ready",
         )
         api = re.findall(r"api=(\S+)", ready.read_text())[0]
-        with httpx.stream("GET", f"http://{api}/api/v1/live", timeout=20) as response:
+        with httpx.stream("GET", f"http://{api}/api/v1/live", timeout=scale_wait(20)) as response:
             lines = response.iter_lines()
             assert next(lines) == "retry: 2000"
             process.send_signal(signal.SIGTERM)
             for _ in lines:
                 pass
-        assert process.wait(20) == 0
+        assert process.wait(scale_wait(20)) == 0
     finally:
         process.kill()
         process.wait()

@@ -1,6 +1,7 @@
 """Several collectors over one store share out what only one of them may do."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import clickhouse_connect
@@ -10,9 +11,10 @@ from ledger_support import engine_home
 
 from hopwatch_collector.engine import Store
 from hopwatch_collector.engine.leases import SharedLeases
+from hopwatch_demo.patience import scale_wait
 
 pytestmark = pytest.mark.usefixtures("store")
-LASTS_S = 1.5
+LASTS_S = scale_wait(1.5)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,8 @@ def holders(collectors: list[SharedLeases], job: str) -> list[int]:
 def until(collectors: list[SharedLeases], job: str, wanted: int) -> int:
     """Wait until so many have a job, and return the first; never have two of them."""
     waiting = threading.Event()
-    for _ in range(600):
+    deadline = time.monotonic() + scale_wait(20)
+    while time.monotonic() < deadline:
         found = holders(collectors, job)
         assert len(found) <= 1
         if len(found) == wanted:

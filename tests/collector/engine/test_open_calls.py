@@ -34,8 +34,9 @@ from hopwatch.transports.httpx import HTTPXClientInstrumentor
 from hopwatch_collector.api.models import Evidence, Message
 from hopwatch_collector.engine import Row, Store
 from hopwatch_collector.query.window import Window
+from hopwatch_demo.patience import scale_wait
 
-WITHIN_S = 20.0
+WITHIN_S = scale_wait(20.0)
 SOON, LATE = 10.0, 400.0
 """Seconds from now: before and after the deadline of what just began."""
 
@@ -154,7 +155,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
 async def test_a_request_that_hangs_is_in_flight_then_stuck(told: Told) -> None:
     """Both halves say so while it lasts, with the route; its answer settles the same delivery, in one attempt."""
     shop = Shop()
-    async with serving(shop.app) as host, httpx.AsyncClient() as client:
+    async with serving(shop.app) as host, httpx.AsyncClient(timeout=scale_wait(20)) as client:
         asking = asyncio.create_task(client.get(f"http://{host}/orders/7", timeout=WITHIN_S))
         await told.reports(2)
         assert told.deliveries(SOON) == [("in_flight.open", "GET /orders/{order}", "shop", 1)]
@@ -218,7 +219,7 @@ async def test_an_answer_that_goes_on_is_never_stuck(told: Told) -> None:
     shop = Shop()
     async with (
         serving(shop.app) as host,
-        httpx.AsyncClient() as client,
+        httpx.AsyncClient(timeout=scale_wait(20)) as client,
         client.stream("GET", f"http://{host}/events", timeout=WITHIN_S) as answer,
     ):
         assert answer.status_code == 200
@@ -266,7 +267,10 @@ async def test_a_caller_alone_shows_that_no_answer_came_yet(told: Told) -> None:
         writer.close()
 
     go = asyncio.Event()
-    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server, httpx.AsyncClient() as client:
+    async with (
+        await asyncio.start_server(silent, "127.0.0.1", 0) as server,
+        httpx.AsyncClient(timeout=scale_wait(20)) as client,
+    ):
         host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         asking = asyncio.create_task(client.post(f"http://{host}/pay", timeout=WITHIN_S))
         await told.reports(1)
@@ -319,7 +323,7 @@ async def test_calls_that_end_in_time_leave_no_report(told: Told) -> None:
     """What is answered at once is watched no longer: nothing is left to report."""
     shop = Shop()
     shop.go.set()
-    async with serving(shop.app) as host, httpx.AsyncClient() as client:
+    async with serving(shop.app) as host, httpx.AsyncClient(timeout=scale_wait(20)) as client:
         await client.get(f"http://{host}/orders/7")
         assert not reports.reporter.in_progress
     assert told.deliveries(LATE) == [("settled.answered", "GET /orders/{order}", "shop", 1)]

@@ -27,8 +27,9 @@ from hopwatch.transports.grpc import GrpcInstrumentor
 from hopwatch.transports.httpx import HTTPXClientInstrumentor
 from hopwatch.transports.websockets import WebSocketsInstrumentor
 from hopwatch_collector.engine import Store
+from hopwatch_demo.patience import scale_wait
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = scale_wait(20.0)
 LATER_S = 400.0
 """When the verdicts are asked for: long after every deadline."""
 
@@ -64,7 +65,7 @@ def test_a_refused_connection_is_returned(store: Store, recorded: InMemorySpanEx
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"http://127.0.0.1:{port}/")
+        httpx.get(f"http://127.0.0.1:{port}/", timeout=TIMEOUT_S)
     assert verdicts(store, recorded) == [("shop", "returned", ["producer"])]
 
 
@@ -86,7 +87,10 @@ async def test_an_answer_decides(
         writer.write(f"HTTP/1.1 {status} So\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
         writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, httpx.AsyncClient() as client:
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1", 0) as server,
+        httpx.AsyncClient(timeout=scale_wait(20)) as client,
+    ):
         await client.get(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
     assert verdicts(store, recorded) == [("shop", verdict, ["producer"])]
 

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from ledger_support import at, request, sent
 
+from hopwatch_demo.patience import scale_wait
+
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 Write = Callable[..., Path]
@@ -32,7 +34,7 @@ def command(*arguments: str) -> list[str]:
 def check(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """What `--check` says."""
     return subprocess.run(
-        command("--check", *arguments), capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **environment}
+        command("--check", *arguments), capture_output=True, text=True, timeout=scale_wait(60), check=False, env={**os.environ, **environment}
     )  # fmt: skip
 
 
@@ -81,7 +83,7 @@ def test_json_without_a_check_is_refused(tmp_path: Path) -> None:
     """A collector that starts has nothing to print; the text says what the option is for."""
     done = subprocess.run(
         command("--json", "--data", str(tmp_path / "data"), *ANY_PORTS),
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=scale_wait(60), check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert "--json goes with --check" in done.stderr
@@ -123,7 +125,7 @@ def test_a_bad_file_is_refused_before_anything_starts(write: Write, tmp_path: Pa
             command("--config", str(path), *arguments),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=scale_wait(60),
             check=False,
         )
         assert done.returncode == 2
@@ -197,16 +199,16 @@ class Collector:
             request(span),
             {"content-type": "application/x-protobuf"},
         )
-        with urllib.request.urlopen(asked, timeout=30) as answer:
+        with urllib.request.urlopen(asked, timeout=scale_wait(30)) as answer:
             assert answer.status == 200
         return str(span.attributes["hopwatch.message.id"])
 
     def deliveries(self, *messages: str) -> list[dict[str, Any]]:
         """Everything it knows of these messages, in their order, as soon as it knows of all."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + scale_wait(60)
         while True:
             with urllib.request.urlopen(
-                f"http://{self.ports['api']}/api/v1/deliveries", timeout=30
+                f"http://{self.ports['api']}/api/v1/deliveries", timeout=scale_wait(30)
             ) as answer:
                 told = json.load(answer)["deliveries"]
             found = [one for message in messages for one in told if one["message_id"] == message]
@@ -217,14 +219,14 @@ class Collector:
 
     def current(self) -> str:
         """Its metric of whether the files are in force."""
-        with urllib.request.urlopen(f"http://{self.ports['api']}/metrics", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://{self.ports['api']}/metrics", timeout=scale_wait(30)) as answer:
             lines = answer.read().decode().splitlines()
         return next(line.split()[1] for line in lines if line.startswith("hopwatch_declarations_current "))
 
     def stop(self) -> None:
         """Ask it to end; it ends well."""
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(60) == 0
+        assert self.process.wait(scale_wait(60)) == 0
 
 
 @contextmanager
@@ -270,4 +272,4 @@ def test_a_hangup_of_its_own_terminal_ends_it(tmp_path: Path) -> None:
         os.close(its)
         os.close(ours)
         collector.process.send_signal(signal.SIGHUP)
-        assert collector.process.wait(60) == 0
+        assert collector.process.wait(scale_wait(60)) == 0

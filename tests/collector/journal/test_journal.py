@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hopwatch_collector.errors import JournalFailed, JournalFull, StartError
+from hopwatch_demo.patience import scale_wait
 
 
 def test_appended_requests_are_read_back_in_order(open_journal, tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_waiting_ends_when_something_arrives(open_journal, tmp_path: Path) -> No
         thread = threading.Thread(target=lambda: waited.append(opened.journal.wait(0, 30)))
         thread.start()
         opened.append(b"x")
-        thread.join(10)
+        thread.join(scale_wait(20))
         assert waited == [True]
 
 

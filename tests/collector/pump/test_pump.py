@@ -13,6 +13,7 @@ from hopwatch_collector.metrics import Metrics
 from hopwatch_collector.pump import Pump
 from hopwatch_collector.quarantine import Quarantine
 from hopwatch_collector.settings import Settings
+from hopwatch_demo.patience import scale_wait
 
 
 class Rig:
@@ -44,7 +45,7 @@ class Rig:
         asyncio.run(run())
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + scale_wait(20)
         while not condition():
             assert time.monotonic() < deadline, f"still waiting; pump says {self.pump.failure!r}"
             time.sleep(0.002)

@@ -18,6 +18,7 @@ from ledger_support import asked as questions
 
 from hopwatch_collector.engine import Store
 from hopwatch_collector.query import Window
+from hopwatch_demo.patience import scale_wait
 
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 ROOT = Path(__file__).parents[3]
@@ -47,7 +48,7 @@ def test_the_same_holds_in_another_zone(zone: str) -> None:
         again,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=scale_wait(120),
         check=False,
         env={**os.environ, "TZ": zone},
         cwd=ROOT,

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from hopwatch_collector.pipeline import Pipeline
+from hopwatch_demo.patience import scale_wait
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 Post = Callable[..., "httpx._client.Response"]
@@ -24,7 +25,7 @@ def post() -> Callable[..., object]:
         path: str = "/v1/traces",
         method: str = "POST",
     ) -> httpx.Response:
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx.AsyncClient(timeout=scale_wait(30)) as client:
             url = f"http://127.0.0.1:{pipe.http_port}{path}"
             return await client.request(method, url, content=body, headers={**PROTOBUF, **(headers or {})})
 
@@ -36,7 +37,7 @@ def drained() -> Callable[[Pipeline], None]:
     """Waits until everything acknowledged is in the store."""
 
     def wait(pipe: Pipeline) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + scale_wait(20)
         while pipe.pump.backlog_bytes:
             assert time.monotonic() < deadline, "the pump did not drain the journal"
             time.sleep(0.005)

@@ -14,6 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
+from hopwatch_demo.patience import scale_wait
+
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
@@ -22,7 +24,7 @@ async def export(pipe, body: bytes, *, method: str = TRACES, metadata=(), compre
     options = [("grpc.max_send_message_length", -1)]
     async with aio.insecure_channel(f"127.0.0.1:{pipe.grpc_port}", options=options) as channel:
         call = channel.unary_unary(method)
-        return await call(body, metadata=metadata, compression=compression, timeout=30)
+        return await call(body, metadata=metadata, compression=compression, timeout=scale_wait(30))
 
 
 async def refusal(pipe, body: bytes, **options) -> aio.AioRpcError:
@@ -89,7 +91,9 @@ with grpc.insecure_channel(sys.argv[1], compression=grpc.Compression.Gzip, optio
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         command = [sys.executable, "-c", bomb, f"127.0.0.1:{pipe.grpc_port}", TRACES]
         # In a process of its own: the sender does hold all of it.
-        sender = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=90)
+        sender = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, timeout=scale_wait(90)
+        )
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert sender.stdout.strip() == "RESOURCE_EXHAUSTED"
     assert after - before < 60 << 10  # KiB

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from hopwatch_collector.metrics import Metrics
+from hopwatch_demo.patience import scale_wait
 
 JSON = {"content-type": "application/json"}
 GZIP = {"content-encoding": "gzip"}
@@ -220,7 +221,7 @@ async def test_a_body_that_does_not_come_is_408(run_pipeline) -> None:
             b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
             b"Content-Length: 100\r\n\r\nhalf"
         )
-        assert b" 408 " in await asyncio.wait_for(reader.readline(), 10)
+        assert b" 408 " in await asyncio.wait_for(reader.readline(), scale_wait(20))
         writer.close()
         await writer.wait_closed()
 

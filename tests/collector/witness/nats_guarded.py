@@ -13,6 +13,7 @@ from hopwatch_collector.settings import Settings
 from hopwatch_collector.witness.configured import witnesses
 from hopwatch_collector.witness.nats import NatsWitness
 from hopwatch_demo.brokers.nats import Nats
+from hopwatch_demo.patience import scale_wait
 
 _LOGINS = """\
 authorization {{ users = [
@@ -46,7 +47,7 @@ class GuardedNats(Nats):
         await until(lambda: self._loaded_at() != before, "the server to read its configuration again")
 
     def _loaded_at(self) -> str:
-        with urlopen(f"http://127.0.0.1:{self.http}/varz") as answer:
+        with urlopen(f"http://127.0.0.1:{self.http}/varz", timeout=scale_wait(20)) as answer:
             return str(json.load(answer)["config_load_time"])
 
     @property

@@ -7,6 +7,8 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, StreamConfig
 from scenario_support import Stage
 
+from hopwatch_demo.patience import scale_wait
+
 
 @dataclass
 class Shop:
@@ -41,7 +43,7 @@ class Shop:
         """Have a durable fetch so many and settle each; its own record of them."""
         subscription = await self.js.pull_subscribe_bind(durable, stream=self.stage.unique)
         got = []
-        for message in await subscription.fetch(count, timeout=10):
+        for message in await subscription.fetch(count, timeout=scale_wait(20)):
             got.append(message.data.decode())
             await getattr(message, settle)(**options)
         await subscription.unsubscribe()

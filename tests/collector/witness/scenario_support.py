@@ -36,6 +36,7 @@ from hopwatch_collector.query.clocks import ClockReader
 from hopwatch_collector.query.window import Window
 from hopwatch_collector.witness.model import Witness
 from hopwatch_collector.witness.watch import Watch
+from hopwatch_demo.patience import scale_wait
 
 WITHIN_S: Final = 40.0
 DEADLINE_S: Final = 300.0
@@ -182,7 +183,7 @@ class Stage:
         Of those in `broker`, the broker must be a witness; deliveries that are not `only` are left out. With
         `undelivered` it is about all that is undelivered, and that only.
         """
-        until = time.monotonic() + within_s
+        until = time.monotonic() + scale_wait(within_s)
         rest = 0.5
         while True:
             await self.observe()
@@ -219,12 +220,12 @@ async def until(
     condition: Callable[[], bool | Awaitable[bool]], what: str, within_s: float = WITHIN_S
 ) -> None:
     """Wait for a condition with a deadline."""
-    end = time.monotonic() + within_s
+    end = time.monotonic() + scale_wait(within_s)
     while True:
         held: Any = condition()
         if held if isinstance(held, bool) else await held:
             return
-        assert time.monotonic() < end, f"waited {within_s} s for {what}"
+        assert time.monotonic() < end, f"waited {scale_wait(within_s):g} s for {what}"
         await asyncio.sleep(0.05)
 
 

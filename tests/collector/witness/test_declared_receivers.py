@@ -20,6 +20,7 @@ from hopwatch_collector.query import Queries
 from hopwatch_collector.settings import Settings
 from hopwatch_collector.witness.kafka import KafkaWitness
 from hopwatch_collector.witness.nats import NatsWitness
+from hopwatch_demo.patience import scale_wait
 
 __all__ = ["rabbitmq_shop"]
 
@@ -42,11 +43,11 @@ def start(tmp_path: Path) -> Start:
 async def nats_shop(stage, brokers, nats_url: str) -> AsyncIterator[NatsShop]:
     """A shop on NATS with its witness."""
     one = stage(NatsWitness(nats_url, brokers.nats.monitoring_url), NatsInstrumentor())
-    client = await nats.connect(nats_url)
+    client = await nats.connect(nats_url, connect_timeout=scale_wait(20))
     await one.observe()
-    yield NatsShop(one, client, client.jetstream())
+    yield NatsShop(one, client, client.jetstream(timeout=scale_wait(10)))
     with one.unseen():
-        await client.jetstream().delete_stream(one.unique)
+        await client.jetstream(timeout=scale_wait(10)).delete_stream(one.unique)
     await client.close()
 
 

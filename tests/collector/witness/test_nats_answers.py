@@ -18,6 +18,7 @@ from scenario_support import watching
 from hopwatch_collector.engine import Store
 from hopwatch_collector.witness.model import Look
 from hopwatch_collector.witness.nats import NatsWitness
+from hopwatch_demo.patience import scale_wait
 
 pytestmark = pytest.mark.nats
 
@@ -46,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedNats]:
 @pytest.fixture
 async def answered(server: GuardedNats) -> AsyncIterator[Callable[[Answer], Any]]:
     """Has somebody answer for JetStream, and returns what the witness sees."""
-    client = await nats.connect(server.url)
+    client = await nats.connect(server.url, connect_timeout=scale_wait(20))
     witnesses: list[NatsWitness] = []
 
     async def look(answer: Answer) -> Look:
@@ -182,7 +183,7 @@ async def test_advisories_anybody_may_send(server: GuardedNats, store: Store) ->
     """Of what is sent as an advisory, only what one can be is taken, and no look fails for the rest."""
     witness = server.witness()
     await witness.look()
-    client = await nats.connect(server.url)
+    client = await nats.connect(server.url, connect_timeout=scale_wait(20))
     good = {
         "type": "io.nats.jetstream.advisory.v1.terminated", "timestamp": "2026-01-02T03:04:05Z", "stream": "ORDERS",
         "consumer": "billing", "stream_seq": 7, "deliveries": 1, "reason": "no\x1b[31m",

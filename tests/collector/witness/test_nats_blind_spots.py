@@ -10,6 +10,7 @@ from nats_shop import Shop
 from scenario_support import watching
 
 from hopwatch.transports.nats import NatsInstrumentor
+from hopwatch_demo.patience import scale_wait
 
 pytestmark = pytest.mark.nats
 
@@ -28,12 +29,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedNats]:
 async def shop(stage, server: GuardedNats) -> AsyncIterator[Shop]:
     """A shop on that server with its witness, which may see everything at first."""
     one = stage(server.witness(), NatsInstrumentor())
-    client = await nats.connect(server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
+    client = await nats.connect(
+        server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1, connect_timeout=scale_wait(20)
+    )
     await one.observe()
-    yield Shop(one, client, client.jetstream())
+    yield Shop(one, client, client.jetstream(timeout=scale_wait(10)))
     with one.unseen():
-        for stream in await client.jetstream().streams_info():
-            await client.jetstream().delete_stream(stream.config.name)
+        for stream in await client.jetstream(timeout=scale_wait(10)).streams_info():
+            await client.jetstream(timeout=scale_wait(10)).delete_stream(stream.config.name)
     await client.close()
 
 
@@ -127,7 +130,7 @@ async def test_what_was_in_hand_meanwhile(shop: Shop, away: Away) -> None:
     await shop.send("ab")
     with shop.stage.unseen():
         subscription = await shop.js.pull_subscribe_bind("legacy", stream=shop.stage.unique)
-        first, second = await subscription.fetch(2, timeout=10)
+        first, second = await subscription.fetch(2, timeout=scale_wait(20))
     async with away:
         pass
     await shop.stage.judged({("a", legacy): "in_flight", ("b", legacy): "in_flight"})
@@ -143,7 +146,7 @@ async def test_purge(shop: Shop) -> None:
     await shop.send("abc")
     with shop.stage.unseen():
         subscription = await shop.js.pull_subscribe_bind("legacy", stream=shop.stage.unique)
-        (first,) = await subscription.fetch(1, timeout=10)
+        (first,) = await subscription.fetch(1, timeout=scale_wait(20))
         assert first.data == b"a"
     await shop.stage.judged({("a", legacy): "in_flight", ("b", legacy): "waiting", ("c", legacy): "waiting"})
     await shop.js.purge_stream(shop.stage.unique)

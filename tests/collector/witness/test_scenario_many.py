@@ -14,6 +14,7 @@ from scenario_support import Stage
 
 from hopwatch.transports.nats import NatsInstrumentor
 from hopwatch_collector.witness.nats import NatsWitness
+from hopwatch_demo.patience import scale_wait
 
 MESSAGES: Final = 100_000
 OF_EACH: Final = 50
@@ -29,7 +30,7 @@ FATES: Final = {
 @pytest.fixture
 async def client(nats_url: str) -> AsyncIterator[Client]:
     """A client of the server."""
-    connected = await nats.connect(nats_url, pending_size=64 * 2**20)
+    connected = await nats.connect(nats_url, pending_size=64 * 2**20, connect_timeout=scale_wait(20))
     yield connected
     await connected.close()
 
@@ -52,7 +53,7 @@ async def handle(js: JetStreamContext, stream: str, count: int) -> dict[str, int
     subscription = await js.pull_subscribe_bind("billing", stream=stream)
     record: dict[str, int] = {}
     while sum(record.values()) < count:
-        for message in await subscription.fetch(500, timeout=10):
+        for message in await subscription.fetch(500, timeout=scale_wait(20)):
             fate = message.data.decode()
             record[fate] = record.get(fate, 0) + 1
             await {"fine": message.ack, "term": message.term, "giveup": message.nak}[fate]()
@@ -64,7 +65,7 @@ async def handle(js: JetStreamContext, stream: str, count: int) -> dict[str, int
 async def test_each_of_the_200_is_found_and_none_other(stage, brokers, client: Client, nats_url: str) -> None:
     """Terminated, given up, returned and unread ones are all there is undelivered, each with its own verdict."""
     one: Stage = stage(NatsWitness(nats_url, brokers.nats.monitoring_url), NatsInstrumentor())
-    js = client.jetstream(timeout=60)
+    js = client.jetstream(timeout=scale_wait(60))
     subject = f"{one.unique}.orders"
     await js.add_stream(StreamConfig(name=one.unique, subjects=[f"{one.unique}.>"], storage="memory"))
     durable = ConsumerConfig(durable_name="billing", ack_policy="explicit", max_deliver=1, max_ack_pending=-1)

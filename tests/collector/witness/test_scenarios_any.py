@@ -16,6 +16,7 @@ from hopwatch.transports.nats import NatsInstrumentor
 from hopwatch_collector.witness.nats import NatsWitness
 from hopwatch_collector.witness.rabbitmq import RabbitMQWitness
 from hopwatch_demo.brokers import Brokers
+from hopwatch_demo.patience import scale_wait
 
 SUBJECTS = "orders.>"
 
@@ -30,10 +31,12 @@ async def own() -> AsyncIterator[Brokers]:
 
 async def durable(url: str, *names: str) -> None:
     """Make the stream and these durables."""
-    client = await nats.connect(url)
-    await client.jetstream().add_stream(StreamConfig(name="ORDERS", subjects=[SUBJECTS]))
+    client = await nats.connect(url, connect_timeout=scale_wait(20))
+    await client.jetstream(timeout=scale_wait(10)).add_stream(
+        StreamConfig(name="ORDERS", subjects=[SUBJECTS])
+    )
     for name in names:
-        await client.jetstream().add_consumer(
+        await client.jetstream(timeout=scale_wait(10)).add_consumer(
             "ORDERS", ConsumerConfig(durable_name=name, ack_policy="explicit")
         )
     await client.close()
@@ -41,20 +44,20 @@ async def durable(url: str, *names: str) -> None:
 
 async def publish(stage, url: str, names: str) -> None:
     """Publish one message per letter, each acknowledged by the stream."""
-    client = await nats.connect(url)
+    client = await nats.connect(url, connect_timeout=scale_wait(20))
     for name in names:
         with stage.named(name):
-            await client.jetstream().publish("orders.new", name.encode())
+            await client.jetstream(timeout=scale_wait(10)).publish("orders.new", name.encode())
     await client.close()
 
 
 async def read(url: str, receiver: str, count: int) -> list[str]:
     """Have a durable fetch and acknowledge so many; its own record of them."""
-    client = await nats.connect(url)
+    client = await nats.connect(url, connect_timeout=scale_wait(20))
     stream, _, name = receiver.partition("/")
-    subscription = await client.jetstream().pull_subscribe_bind(name, stream=stream)
+    subscription = await client.jetstream(timeout=scale_wait(10)).pull_subscribe_bind(name, stream=stream)
     got = []
-    for message in await subscription.fetch(count, timeout=10):
+    for message in await subscription.fetch(count, timeout=scale_wait(20)):
         got.append(message.data.decode())
         await message.ack_sync()
     await client.close()
@@ -63,8 +66,8 @@ async def read(url: str, receiver: str, count: int) -> list[str]:
 
 async def delete(url: str, name: str) -> None:
     """Delete a durable with all it had not read."""
-    client = await nats.connect(url)
-    await client.jetstream().delete_consumer("ORDERS", name)
+    client = await nats.connect(url, connect_timeout=scale_wait(20))
+    await client.jetstream(timeout=scale_wait(10)).delete_consumer("ORDERS", name)
     await client.close()
 
 

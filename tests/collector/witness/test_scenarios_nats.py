@@ -12,19 +12,20 @@ from scenario_support import until
 from hopwatch.transports.nats import NatsInstrumentor
 from hopwatch_collector.query import Queries
 from hopwatch_collector.witness.nats import NatsWitness
+from hopwatch_demo.patience import scale_wait
 
 
 @pytest.fixture
 async def shop(stage, brokers, nats_url: str) -> AsyncIterator[Shop]:
     """A shop on NATS with its witness."""
     one = stage(NatsWitness(nats_url, brokers.nats.monitoring_url), NatsInstrumentor())
-    client = await nats.connect(nats_url)
+    client = await nats.connect(nats_url, connect_timeout=scale_wait(20))
     await one.observe()
-    yield Shop(one, client, client.jetstream())
+    yield Shop(one, client, client.jetstream(timeout=scale_wait(10)))
     with one.unseen():
-        for stream in await client.jetstream().streams_info():
+        for stream in await client.jetstream(timeout=scale_wait(10)).streams_info():
             if stream.config.name == one.unique:
-                await client.jetstream().delete_stream(one.unique)
+                await client.jetstream(timeout=scale_wait(10)).delete_stream(one.unique)
     await client.close()
 
 
@@ -153,7 +154,7 @@ async def test_duplicate(shop: Shop) -> None:
 async def test_requests(shop: Shop) -> None:
     """Nobody there is `returned`; a responder that does not answer in time got the request, and its late reply is seen."""
     with shop.stage.named("nobody"), pytest.raises(nats.errors.NoRespondersError):
-        await shop.client.request(f"{shop.subject}.nobody", b"?", timeout=5)
+        await shop.client.request(f"{shop.subject}.nobody", b"?", timeout=scale_wait(20))
 
     go = asyncio.Event()
     answered = asyncio.Event()
@@ -184,9 +185,9 @@ async def test_ack_wait(shop: Shop) -> None:
     billing = await shop.durable("billing", ack_wait=0.5)
     await shop.send("a")
     subscription = await shop.js.pull_subscribe_bind("billing", stream=shop.stage.unique)
-    (first,) = await subscription.fetch(1, timeout=10)
+    (first,) = await subscription.fetch(1, timeout=scale_wait(20))
     assert first.metadata.num_delivered == 1
-    (second,) = await subscription.fetch(1, timeout=10)
+    (second,) = await subscription.fetch(1, timeout=scale_wait(20))
     assert second.metadata.num_delivered == 2
     await second.ack_sync()
     told = await shop.stage.judged({("a", billing): "settled"})

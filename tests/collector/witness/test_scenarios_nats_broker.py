@@ -13,6 +13,7 @@ from hopwatch.wrapping import service_name
 from hopwatch_collector.witness.model import Claim, Look, Place, Position
 from hopwatch_collector.witness.nats import NatsWitness
 from hopwatch_demo.brokers import Brokers
+from hopwatch_demo.patience import scale_wait
 
 
 @pytest.fixture
@@ -26,9 +27,11 @@ def own() -> Iterator[Brokers]:
 async def shop(stage, own: Brokers) -> AsyncIterator[Shop]:
     """A shop on that server, with its witness."""
     one = stage(NatsWitness(own.nats.url, own.nats.monitoring_url), NatsInstrumentor())
-    client = await nats.connect(own.nats.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
+    client = await nats.connect(
+        own.nats.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1, connect_timeout=scale_wait(20)
+    )
     await one.observe()
-    yield Shop(one, client, client.jetstream())
+    yield Shop(one, client, client.jetstream(timeout=scale_wait(10)))
     await client.close()
 
 
@@ -36,8 +39,8 @@ async def shop(stage, own: Brokers) -> AsyncIterator[Shop]:
 async def test_no_monitoring(stage, own: Brokers) -> None:
     """Without the monitoring endpoint nobody can tell that a plain subject has no subscriber: unknown, and why."""
     one = stage(NatsWitness(own.nats.url), NatsInstrumentor())
-    client = await nats.connect(own.nats.url)
-    shop = Shop(one, client, client.jetstream())
+    client = await nats.connect(own.nats.url, connect_timeout=scale_wait(20))
+    shop = Shop(one, client, client.jetstream(timeout=scale_wait(10)))
     await shop.stream()
     billing = await shop.durable("billing")
     await one.observe()
@@ -60,7 +63,9 @@ async def test_plain_subscriber_is_one_receiver(shop: Shop) -> None:
 
     seen, unseen = f"plain.{shop.stage.unique}.seen", f"plain.{shop.stage.unique}.unseen"
     with shop.stage.unseen():
-        legacy = await nats.connect(shop.client.connected_url.geturl(), name="legacy")
+        legacy = await nats.connect(
+            shop.client.connected_url.geturl(), name="legacy", connect_timeout=scale_wait(20)
+        )
         await legacy.subscribe(unseen, cb=handle)
         await legacy.flush()
     await shop.client.subscribe(seen, cb=handle)

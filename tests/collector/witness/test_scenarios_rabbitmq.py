@@ -11,6 +11,8 @@ from rabbitmq_shop import Shop, shop
 from scenario_support import until
 from wire import wired
 
+from hopwatch_demo.patience import scale_wait
+
 __all__ = ["shop"]
 
 
@@ -132,7 +134,7 @@ async def test_redelivered(shop: Shop, rabbitmq_url: str) -> None:
     await shop.send("a", billing)
     async with await aio_pika.connect(rabbitmq_url) as doomed:
         queue = await (await doomed.channel()).get_queue(billing.name)
-        message = await queue.get(timeout=10)
+        message = await queue.get(timeout=scale_wait(20))
         assert message is not None
         assert message.body == b"a"
     assert await shop.read(billing, 1) == ["a"]

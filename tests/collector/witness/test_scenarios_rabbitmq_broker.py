@@ -15,6 +15,7 @@ from scenario_support import Stage, watching
 from hopwatch.transports.aio_pika import AioPikaInstrumentor
 from hopwatch_collector.witness.rabbitmq import RabbitMQWitness
 from hopwatch_demo.brokers import Brokers
+from hopwatch_demo.patience import scale_wait
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ async def read(url: str, queue: str, count: int) -> list[str]:
         there = await (await connection.channel()).get_queue(queue)
         got = []
         for _ in range(count):
-            message = await there.get(timeout=10)
+            message = await there.get(timeout=scale_wait(20))
             assert message is not None
             got.append(message.body.decode())
             await message.ack()
@@ -98,7 +99,7 @@ class Logins:
 
     def __init__(self, management_url: str) -> None:
         self._url = httpx.URL(management_url)
-        self._http = httpx.AsyncClient(base_url=self._url.copy_with(path="/api/"))
+        self._http = httpx.AsyncClient(base_url=self._url.copy_with(path="/api/"), timeout=scale_wait(20))
 
     async def make(self, name: str, tag: str, vhost: str) -> str:
         """The management URL of a new user who may see one virtual host, and read from none of its queues."""

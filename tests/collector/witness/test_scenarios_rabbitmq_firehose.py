@@ -18,6 +18,7 @@ from hopwatch_collector.witness.rabbitmq import RabbitMQWitness
 from hopwatch_collector.witness.rabbitmq_firehose import RabbitMQFirehose
 from hopwatch_collector.witness.watch import Watch
 from hopwatch_demo.brokers import Brokers
+from hopwatch_demo.patience import scale_wait
 
 VHOST = "traced"
 RIGHTS = {"configure": r"^amq\.gen-", "write": r"^amq\.gen-", "read": r"^amq\.(gen-.*|rabbitmq\.trace)$"}
@@ -43,7 +44,9 @@ class Traced(Shop):
         """Have a consumer that tells nothing take and settle one message; its own record of it."""
         with self.stage.unseen():
             async with await aio_pika.connect(self.url) as connection:
-                message = await (await (await connection.channel()).get_queue(queue)).get(timeout=10)
+                message = await (await (await connection.channel()).get_queue(queue)).get(
+                    timeout=scale_wait(20)
+                )
                 assert message is not None
                 await getattr(message, settle)()
                 return message.body.decode()
@@ -55,7 +58,9 @@ class Traced(Shop):
 async def shop(stage, brokers: Brokers, rabbitmq_url: str) -> AsyncIterator[Traced]:
     """The shop, with both witnesses looking whenever the stage observes."""
     management = brokers.rabbitmq.management_url
-    async with httpx.AsyncClient(base_url=httpx.URL(management).copy_with(path="/api/")) as http:
+    async with httpx.AsyncClient(
+        timeout=scale_wait(20), base_url=httpx.URL(management).copy_with(path="/api/")
+    ) as http:
         made = [
             ("users/reader", {"password": "right", "tags": "monitoring"}),
             (f"vhosts/{VHOST}", {"tracing": True}),

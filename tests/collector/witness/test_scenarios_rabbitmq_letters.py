@@ -8,6 +8,8 @@ import pytest
 from aio_pika.abc import AbstractQueue
 from rabbitmq_shop import Shop, shop
 
+from hopwatch_demo.patience import scale_wait
+
 __all__ = ["shop"]
 
 
@@ -56,7 +58,7 @@ async def test_sent_to_dead_letter_queues(shop: Shop, rabbitmq_url: str) -> None
     with shop.stage.unseen():
         async with await aio_pika.connect(rabbitmq_url) as connection:
             queue = await (await connection.channel()).get_queue(eaten.name)
-            message = await queue.get(timeout=10)
+            message = await queue.get(timeout=scale_wait(20))
             assert message.body == b"a"
             await message.ack()
     await eaten.purge()

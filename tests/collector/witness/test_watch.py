@@ -14,6 +14,7 @@ from hopwatch_collector.query.window import Window
 from hopwatch_collector.witness.model import Claim, Look, WitnessAway
 from hopwatch_collector.witness.watch import write_claims
 from hopwatch_collector.witness.written import Title
+from hopwatch_demo.patience import scale_wait
 
 
 class Steady:
@@ -83,7 +84,7 @@ async def test_a_watch_ends_though_its_client_swallows_the_cancellation(store: S
     watch = asyncio.create_task(watching(witness, store).run())
     await asked.wait()
     watch.cancel()
-    await asyncio.wait({watch}, timeout=20)
+    await asyncio.wait({watch}, timeout=scale_wait(20))
     ended, again = watch.cancelled(), watch.cancel()
     assert (ended, again, witness.looks, witness.closed) == (True, False, 1, True)
 

@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
 from hopwatch_demo.brokers import Broker, BrokerMissing, Brokers, State
+from hopwatch_demo.patience import scale_wait
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ def test_the_foreground_command_ends_orderly(tmp_path: Path) -> None:
         assert line
     owner.terminate()
     owner.stdout.close()
-    assert owner.wait(timeout=20) == 0
+    assert owner.wait(timeout=scale_wait(20)) == 0
     assert processes(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
@@ -230,24 +231,26 @@ def listening(port: int) -> bool:
 
 def await_true(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
     """Wait for a condition, up to a deadline."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + scale_wait(seconds)
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        assert time.monotonic() < deadline, f"waited {scale_wait(seconds):g} s for {what}"
         time.sleep(0.02)
 
 
 async def put_nats(url: str, name: str, body: bytes) -> None:
-    client = await nats.connect(url)
-    stream = client.jetstream()
+    client = await nats.connect(url, connect_timeout=scale_wait(20))
+    stream = client.jetstream(timeout=scale_wait(10))
     await stream.add_stream(name=name, subjects=[name])
     await stream.publish(name, body)
     await client.close()
 
 
 async def get_nats(url: str, name: str) -> bytes:
-    client = await nats.connect(url)
-    subscription = await client.jetstream().pull_subscribe(name, durable="reader", stream=name)
-    (message,) = await subscription.fetch(1, timeout=10)
+    client = await nats.connect(url, connect_timeout=scale_wait(20))
+    subscription = await client.jetstream(timeout=scale_wait(10)).pull_subscribe(
+        name, durable="reader", stream=name
+    )
+    (message,) = await subscription.fetch(1, timeout=scale_wait(20))
     await message.ack_sync()
     await client.close()
     return message.data
@@ -265,7 +268,7 @@ async def get_rabbitmq(url: str, name: str) -> bytes:
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(name, durable=True)
-        message = await queue.get(timeout=10)
+        message = await queue.get(timeout=scale_wait(20))
         assert message
         await message.ack()
         await queue.delete()

@@ -1,9 +1,12 @@
 """How a test run treats its brokers: skip loudly, fail where required, start only what is asked for."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
+
+from support.process import inherited_environment
+
+from hopwatch_demo.patience import scale_wait
 
 TESTS = Path(__file__).with_name("test_brokers.py")
 NOWHERE = "nats://someone:secret@127.0.0.1:1"
@@ -11,14 +14,13 @@ NOWHERE = "nats://someone:secret@127.0.0.1:1"
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """A test run of its own over the broker tests."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("HOPWATCH_")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(TESTS), *arguments],
-        env=env | variables,
+        env=inherited_environment() | variables,
         cwd=TESTS.parents[3],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=scale_wait(120),
         check=False,
     )
 

@@ -18,6 +18,7 @@ from support.waiting import eventually
 from hopwatch.lean.provider import LeanTracerProvider
 from hopwatch.lean.queue import SpanQueue
 from hopwatch.lean.settings import ExportSettings
+from hopwatch_demo.patience import scale_wait
 
 RESOURCE = Resource({"service.name": "under-test"})
 
@@ -71,7 +72,7 @@ def hang_up(handler: BaseHTTPRequestHandler) -> None:
 
 def stall(handler: BaseHTTPRequestHandler) -> None:
     """Say nothing until the other side has had enough."""
-    handler.connection.settimeout(20)
+    handler.connection.settimeout(scale_wait(20))
     handler.connection.recv(1)
     handler.close_connection = True
 
@@ -91,9 +92,9 @@ def test_spans_go_in_few_requests_over_one_connection() -> None:
     """Ten thousand spans arrive once each, thousands per request, on a connection that is kept."""
     with Sink() as sink, exporting(sink.url) as (provider, queue):
         record(provider, 5_000)
-        assert provider.force_flush(10_000)
+        assert provider.force_flush(int(scale_wait(10_000)))
         record(provider, 5_000)
-        assert provider.force_flush(10_000)
+        assert provider.force_flush(int(scale_wait(10_000)))
         assert sink.names() == sorted(f"work {number}" for number in range(5_000) for _ in range(2))
         assert len(sink.connections) == 1
         stats = queue.stats()
@@ -104,14 +105,14 @@ def test_what_keeps_coming_waits_for_a_full_request() -> None:
     """What follows a request goes when it fills the next, or its time has come."""
     with Sink() as sink, exporting(sink.url, every_s=30.0, request_spans=3_000) as (provider, queue):
         record(provider, 600)
-        assert provider.force_flush(10_000)
+        assert provider.force_flush(int(scale_wait(10_000)))
         before = len(sink.requests)
         for _ in range(4):
             record(provider, 600)
         assert queue.stats().delivered == 600
         record(provider, 1_200)
         eventually(lambda: queue.stats().delivered >= 3_600)
-        assert provider.force_flush(10_000)
+        assert provider.force_flush(int(scale_wait(10_000)))
         assert queue.stats().delivered == 4_200
         assert len(sink.requests) - before <= 3
 
@@ -121,10 +122,10 @@ def test_what_may_pass_is_tried_again(trouble: str) -> None:
     """After a passing trouble the same spans are delivered, and nothing is lost."""
     with (
         Sink(behave=once(TROUBLES[trouble])) as sink,
-        exporting(sink.url, timeout_s=0.5) as (provider, queue),
+        exporting(sink.url, timeout_s=scale_wait(1.5)) as (provider, queue),
     ):
         record(provider, 100)
-        assert provider.force_flush(15_000)
+        assert provider.force_flush(int(scale_wait(20_000)))
         assert sink.names() == sorted(f"work {number}" for number in range(100))
         assert (queue.stats().delivered, queue.stats().dropped) == (100, {})
 
@@ -138,9 +139,9 @@ def test_what_will_not_pass_is_counted_and_let_go(status: int, caplog: pytest.Lo
         caplog.at_level(logging.WARNING, "hopwatch"),
     ):
         record(provider, 10)
-        assert provider.force_flush(10_000)
+        assert provider.force_flush(int(scale_wait(10_000)))
         record(provider, 5)
-        assert provider.force_flush(10_000)
+        assert provider.force_flush(int(scale_wait(10_000)))
         assert (queue.stats().delivered, queue.stats().dropped) == (5, {"refused": 10})
     assert [r.message for r in caplog.records] == [
         f"spans lost: 10 refused (HTTP {status}); the application is not affected"
@@ -155,7 +156,7 @@ def test_spans_that_the_collector_rejected_are_counted() -> None:
         exporting(sink.url) as (provider, queue),
     ):
         record(provider, 500)
-        assert provider.force_flush(10_000)
+        assert provider.force_flush(int(scale_wait(10_000)))
         assert (queue.stats().delivered, queue.stats().dropped) == (200, {"refused": 300})
 
 
@@ -171,7 +172,7 @@ def test_retry_after_is_honoured() -> None:
 
     with Sink(behave=behave) as sink, exporting(sink.url) as (provider, _):
         record(provider, 1)
-        assert provider.force_flush(10_000)
+        assert provider.force_flush(int(scale_wait(10_000)))
     assert times[1] - times[0] >= 1.0
 
 
@@ -225,7 +226,7 @@ def test_threads_share_the_queue_and_every_span_is_counted() -> None:
             thread.start()
         for thread in threads + enders:
             thread.join()
-        assert provider.force_flush(10_000)
+        assert provider.force_flush(int(scale_wait(10_000)))
         stats = queue.stats()
         assert stats.delivered + stats.dropped.get("queue full", 0) == 16_001
         assert stats.delivered == sum(name != "losses" for name in sink.names())
@@ -239,7 +240,7 @@ def test_after_the_end_spans_are_counted_and_nothing_is_sent() -> None:
         assert len(sink.names()) == 3
         record(provider, 2)
         assert (queue.stats().delivered, queue.stats().dropped) == (3, {"closed": 2})
-        assert provider.force_flush(1_000)
+        assert provider.force_flush(int(scale_wait(10_000)))
 
 
 @pytest.mark.parametrize("compression", ["gzip", "deflate"])
@@ -250,7 +251,7 @@ def test_requests_are_compressed_on_request(compression: str) -> None:
         exporting(sink.url, compression=compression, headers={"authorization": "Bearer x"}) as (provider, _),
     ):
         record(provider, 50)
-        assert provider.force_flush(10_000)
+        assert provider.force_flush(int(scale_wait(10_000)))
         assert len(sink.names()) == 50
         assert sink.headers[0]["content-encoding"] == compression
         assert sink.headers[0]["authorization"] == "Bearer x"
@@ -267,7 +268,7 @@ def test_a_connection_that_was_given_up_meanwhile_costs_nothing() -> None:
     with Sink(behave=behave) as sink, exporting(sink.url) as (provider, queue):
         for _ in range(3):
             record(provider, 1)
-            assert provider.force_flush(10_000)
+            assert provider.force_flush(int(scale_wait(10_000)))
         assert (len(sink.connections), queue.stats().delivered) == (3, 3)
 
 
@@ -275,7 +276,7 @@ def test_an_address_that_can_be_none_is_refused_not_retried() -> None:
     """A misspelt endpoint is counted as a refusal."""
     with exporting("ftp://nowhere") as (provider, queue):
         record(provider, 4)
-        assert provider.force_flush(10_000)
+        assert provider.force_flush(int(scale_wait(10_000)))
         assert queue.stats().dropped == {"refused": 4}
 
 
@@ -286,7 +287,7 @@ def test_no_thread_runs_before_the_first_span() -> None:
         assert not [t for t in threading.enumerate() if t.name == "hopwatch-export" and t.is_alive()]
         record(provider, 1)
         assert [t for t in threading.enumerate() if t.name == "hopwatch-export"]
-        assert provider.force_flush(10_000)
+        assert provider.force_flush(int(scale_wait(10_000)))
 
 
 def test_spans_that_end_in_finalizers_do_not_stick() -> None:

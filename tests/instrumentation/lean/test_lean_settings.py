@@ -11,12 +11,15 @@ from hopwatch.lean.provider import LeanTracerProvider
 from hopwatch.lean.queue import SpanQueue
 from hopwatch.lean.sender import pause
 from hopwatch.lean.settings import ExportSettings, export_settings
+from hopwatch_demo.patience import scale_wait
 
 LOCALHOST = Path(__file__).with_name("localhost.pem")
 """Key and certificate of 127.0.0.1, for these tests only; the certificate is its own authority."""
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+GIVES_UP_S = 1.5
+"""How long something is tried that must not succeed."""
 
 
 @pytest.fixture(autouse=True)
@@ -27,12 +30,12 @@ def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def export_one(settings: ExportSettings) -> dict[str, int] | int:
+def export_one(settings: ExportSettings, within_s: float = 20.0) -> dict[str, int] | int:
     """Send one span; returns how many were delivered, or what became of it."""
     queue = SpanQueue(settings, Resource({"service.name": "under-test"}))
     provider = LeanTracerProvider(Resource({"service.name": "under-test"}), queue)
     provider.get_tracer("hopwatch.test").start_span("work").end()
-    provider.force_flush(1_500)
+    provider.force_flush(int(scale_wait(within_s * 1_000)))
     queue.shutdown(0.2)
     return queue.stats().delivered or queue.stats().dropped
 
@@ -107,7 +110,7 @@ def test_a_collector_behind_tls_is_trusted_by_its_certificate() -> None:
     with Sink(tls=tls) as sink:
         url = f"{sink.url}/v1/traces"
         assert export_one(ExportSettings(url=url, certificate=str(LOCALHOST))) == 1
-        assert export_one(ExportSettings(url=url)) == {"closed": 1}
+        assert export_one(ExportSettings(url=url), GIVES_UP_S) == {"closed": 1}
         assert sink.names() == ["work"]
 
 
@@ -121,14 +124,14 @@ def test_a_collector_may_ask_who_is_there() -> None:
     with Sink(tls=tls) as sink:
         url = f"{sink.url}/v1/traces"
         assert export_one(ExportSettings(url=url, certificate=own, client_certificate=own)) == 1
-        assert export_one(ExportSettings(url=url, certificate=own)) == {"closed": 1}
+        assert export_one(ExportSettings(url=url, certificate=own), GIVES_UP_S) == {"closed": 1}
         assert sink.names() == ["work"]
 
 
 def test_a_certificate_that_is_not_there_costs_spans_and_nothing_else() -> None:
     """A misspelt path is an error of the export, not of the host."""
     settings = ExportSettings(url="https://127.0.0.1:9/v1/traces", certificate="/no/such.pem")
-    assert export_one(settings) == {"closed": 1}
+    assert export_one(settings, GIVES_UP_S) == {"closed": 1}
 
 
 def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from support.process import HOPWATCH, Process
 from support.sink import Sink, attribute, clean_environment, run_code
 from support.waiting import eventually
 
+from hopwatch_demo.patience import scale_wait
+
 APPLICATION = """
 import os
 from fastapi import FastAPI
@@ -133,7 +135,7 @@ if __name__ == "__main__":
         env=clean_environment(OTEL_EXPORTER_OTLP_ENDPOINT=sink.url),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scale_wait(60),
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -183,7 +185,7 @@ def test_every_worker_of_a_server_sends_its_spans(sink: Sink, name: str, tmp_pat
 
         def ask(_: object = None) -> int | None:
             try:
-                return int(httpx.get(url, timeout=5, trust_env=False).text)
+                return int(httpx.get(url, timeout=scale_wait(20), trust_env=False).text)
             except httpx.TransportError:
                 assert server.running, server
                 return None

@@ -15,6 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from support.sink import Sink, run_code
 
+from hopwatch_demo.patience import scale_wait
+
 OTEL_INSTRUMENT = str(Path(sys.executable).with_name("opentelemetry-instrument"))
 
 SDK_OVER_HTTP = {
@@ -243,7 +245,7 @@ def test_the_lean_way_loads_neither_protobuf_nor_requests(sink: Sink) -> None:
     """What only the SDK's exporter needs is not imported, and `stats` tells what became of the spans."""
     code = INSTRUMENT + (
         "import sys\nfrom opentelemetry import trace\ntrace.get_tracer('x').start_span('work').end()\n"
-        "assert trace.get_tracer_provider().force_flush(5000)\n"
+        f"assert trace.get_tracer_provider().force_flush({scale_wait(20_000):.0f})\n"
         "print(sorted({'requests', 'google.protobuf', 'urllib3', 'asyncio.events'} & set(sys.modules) - {'asyncio.events'}))\n"
         "print(hopwatch.stats())"
     )

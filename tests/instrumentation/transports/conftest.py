@@ -15,8 +15,9 @@ from opentelemetry.trace import SpanKind
 
 from hopwatch import faults
 from hopwatch.conventions import MESSAGING_OPERATION_TYPE, REPORT
+from hopwatch_demo.patience import scale_wait
 
-WITHIN_S = 20.0
+WITHIN_S = scale_wait(20.0)
 
 
 class Hops:

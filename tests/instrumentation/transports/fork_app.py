@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from hopwatch.handover import handovers
 from hopwatch.propagation import HopwatchPropagator
+from hopwatch_demo.patience import scale_wait
 
 memory = InMemorySpanExporter()
 
@@ -41,7 +42,7 @@ async def work(adapter: type[transport_adapters.Adapter], url: str, name: str) -
 
 async def until_reported() -> None:
     """Wait until the reporter's thread, which this process must have of its own, has reported the open hop."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(scale_wait(20)):
         while not [
             span
             for span in memory.get_finished_spans()

@@ -9,7 +9,9 @@ import grpc
 import grpc.aio
 from opentelemetry import trace
 
-TIMEOUT_S = 20.0
+from hopwatch_demo.patience import scale_wait
+
+TIMEOUT_S = scale_wait(20.0)
 KINDS = ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream")
 REQUESTS = [b"1", b"2", b"3"]
 

@@ -28,6 +28,7 @@ from hopwatch.transports.grpc import GrpcInstrumentor
 from hopwatch.transports.httpx import HTTPXClientInstrumentor
 from hopwatch.transports.starlette import StarletteInstrumentor
 from hopwatch.transports.websockets import WebSocketsInstrumentor
+from hopwatch_demo.patience import scale_wait
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def is_no_health_check(draft: Any) -> bool:
 
 
 async def asked(host: str, *paths: str) -> None:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=scale_wait(20)) as client:
         for path in paths:
             await client.get(f"http://{host}{path}")
 

@@ -23,6 +23,7 @@ from hopwatch.callmeters import CallMeters
 from hopwatch.transports.fastapi import FastAPIInstrumentor
 from hopwatch.transports.grpc import GrpcInstrumentor
 from hopwatch.transports.starlette import StarletteInstrumentor
+from hopwatch_demo.patience import scale_wait
 
 
 class Read:
@@ -94,7 +95,7 @@ async def test_requests_are_measured_by_route(
     host = await serve(Starlette(routes=[Route("/orders/{order}", read), WebSocketRoute("/talk", talk)]))
     async with connect(f"ws://{host}/talk") as socket:
         await socket.wait_closed()
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=scale_wait(20)) as client:
         asking = asyncio.create_task(client.get(f"http://{host}/orders/7"))
         await begun.wait()
         series = {"http.request.method": "GET", "url.scheme": "http"}
@@ -122,7 +123,7 @@ async def test_a_fastapi_that_measures_itself_is_not_measured_twice(
     app.get("/orders/{order}")(lambda order: order)
     instrumented(FastAPIInstrumentor())
     host = await serve(app)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=scale_wait(20)) as client:
         await client.get(f"http://{host}/orders/7")
     await hops.until(lambda: measured.points("http.server.request.duration"))
     assert sum(count for _, count in measured.points("http.server.request.duration")) == 1

@@ -32,8 +32,9 @@ from hopwatch.transports.gql import GqlInstrumentor
 from hopwatch.transports.graphql import GraphQLInstrumentor
 from hopwatch.transports.httpx import HTTPXClientInstrumentor
 from hopwatch.transports.websockets import WebSocketsInstrumentor
+from hopwatch_demo.patience import scale_wait
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = scale_wait(20.0)
 ORDERS = 50
 
 

@@ -38,6 +38,10 @@ from hopwatch.conventions import (
 )
 from hopwatch.transports.grpc import GrpcInstrumentor
 from hopwatch.transports.grpc.server import HANDLERS as KEPT
+from hopwatch_demo.patience import scale_wait
+
+GIVES_UP_S = scale_wait(1.0)
+"""After which a caller gives up: by then the call must have begun on both sides."""
 
 
 @pytest.fixture
@@ -155,7 +159,7 @@ async def test_a_deadline_leaves_the_call_unconfirmed(
 ) -> None:
     """Neither side got to an answer."""
     with pytest.raises(grpc.RpcError):
-        await call(address, "UnaryUnary", b"hang", timeout=0.3)
+        await call(address, "UnaryUnary", b"hang", timeout=GIVES_UP_S)
     till.go_on.set()
     sent, served = await halves(hops)
     assert sent.attributes[RPC_STATUS] == "DEADLINE_EXCEEDED"
@@ -205,7 +209,7 @@ async def test_a_stream_nobody_reads_ends(end: str, address: str, hops: Any) -> 
     """A response stream that nobody iterates ends with its cancellation, its deadline or its channel."""
     async with grpc.aio.insecure_channel(address) as channel:
         unread = channel.unary_stream("/shop.Till/UnaryStream")(
-            b"7", timeout=0.3 if end == "deadline" else None
+            b"7", timeout=GIVES_UP_S if end == "deadline" else None
         )
         if end == "cancel":
             await hops.until(lambda: hops.of_kind(SpanKind.SERVER))

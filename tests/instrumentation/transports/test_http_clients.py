@@ -24,8 +24,9 @@ from hopwatch.conventions import CALL_HALF, MESSAGE_ID, PUBLISH_OUTCOME
 from hopwatch.transports.aiohttp import AioHttpClientInstrumentor
 from hopwatch.transports.httpx import HTTPXClientInstrumentor
 from hopwatch.transports.requests import RequestsInstrumentor
+from hopwatch_demo.patience import scale_wait
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = scale_wait(20.0)
 PATIENCE_S = 0.2
 
 Get = Callable[..., Awaitable[int]]

@@ -22,8 +22,9 @@ from hopwatch.conventions import ERROR_TYPE, HTTP_METHOD, HTTP_ROUTE, HTTP_STATU
 from hopwatch.transports.fastapi import FastAPIInstrumentor
 from hopwatch.transports.httpx import HTTPXClientInstrumentor
 from hopwatch.transports.starlette import StarletteInstrumentor
+from hopwatch_demo.patience import scale_wait
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = scale_wait(20.0)
 
 Serve = Callable[[Any], Awaitable[str]]
 
@@ -158,7 +159,7 @@ async def test_where_a_proxy_puts_an_application_is_no_part_of_its_routes(
     app = fastapi_app(Gate())
     app.root_path = "/api/v7"
     host = await serve(app)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=scale_wait(20)) as client:
         assert (await client.get(f"http://{host}/orders/7")).json() == 7
     assert [span.attributes[HTTP_ROUTE] for span in await served(hops)] == ["/orders/{order}"]
 
@@ -213,7 +214,7 @@ async def test_fastapi_inside_starlette_is_one_span(serve: Serve, instrumented: 
     instrumented(FastAPIInstrumentor(), StarletteInstrumentor())
     app = Starlette(routes=[Mount("/shop", app=Middleware(fastapi_app(Gate())))])
     host = await serve(Middleware(app))
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=scale_wait(20)) as client:
         assert (await client.get(f"http://{host}/shop/orders/7")).json() == 7
     [span] = await served(hops)
     assert (span.attributes[HTTP_ROUTE], len(hops.all())) == ("/shop/orders/{order}", 1)
@@ -226,7 +227,7 @@ async def test_a_request_is_not_a_child_of_what_started_the_server(
     instrumented(FastAPIInstrumentor())
     with trace.get_tracer("app").start_as_current_span("start-up") as outer:
         host = await serve(fastapi_app(Gate()))
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=scale_wait(20)) as client:
         await client.get(f"http://{host}/orders/7")
     [span] = await served(hops)
     assert span.context.trace_id != outer.get_span_context().trace_id
@@ -238,7 +239,7 @@ async def test_what_contrib_instruments_is_left_to_it(serve: Serve, instrumented
     ContribFastAPI.instrument_app(app, exclude_spans=["send", "receive"])
     instrumented(FastAPIInstrumentor())
     host = await serve(app)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=scale_wait(20)) as client:
         await client.get(f"http://{host}/orders/7")
     [span] = await served(hops)
     assert span.instrumentation_scope.name == "opentelemetry.instrumentation.fastapi"
@@ -252,7 +253,7 @@ async def test_excluded_addresses_leave_no_trace(
     monkeypatch.setenv("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", "health,orders/8")
     instrumented(FastAPIInstrumentor())
     host = await serve(fastapi_app(Gate()))
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=scale_wait(20)) as client:
         await client.get(f"http://{host}/orders/8")
         await client.get(f"http://{host}/orders/7")
     assert [span.name for span in await served(hops)] == ["GET /orders/{order}"]
@@ -267,6 +268,6 @@ async def test_uninstrumented_frameworks_are_as_before(serve: Serve, hops: Any) 
         instrumentor.uninstrument()
     assert (vars(fastapi.FastAPI)["__call__"], vars(Starlette)["__call__"]) == before
     host = await serve(starlette_app(Gate()))
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=scale_wait(20)) as client:
         await client.get(f"http://{host}/orders/7")
     assert hops.all() == ()

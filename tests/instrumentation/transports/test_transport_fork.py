@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hopwatch.conventions import MESSAGE_ID, RECEIVER, REPORT
+from hopwatch_demo.patience import scale_wait
 
 APP = Path(__file__).with_name("fork_app.py")
 
@@ -31,7 +32,7 @@ def test_parent_and_child_record_their_own(
         [sys.executable, str(APP), adapter, url, unique],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=scale_wait(90),
         check=False,
         env={**os.environ, "PYTHONPATH": str(APP.parent)},
     )

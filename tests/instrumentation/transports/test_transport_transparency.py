@@ -18,6 +18,7 @@ from hopwatch.transports.aio_pika import AioPikaInstrumentor
 from hopwatch.transports.aiokafka import AioKafkaInstrumentor
 from hopwatch.transports.nats import NatsInstrumentor
 from hopwatch.wrapping import stale_fields
+from hopwatch_demo.patience import scale_wait
 
 INSTRUMENTORS = [AioPikaInstrumentor, AioKafkaInstrumentor, NatsInstrumentor]
 
@@ -61,7 +62,7 @@ async def use_nats(url: str, name: str) -> list[Any]:
     async def fail(message: Any) -> None:
         raise ValueError(f"broken by {message.data!r}")
 
-    client = await nats.connect(url, error_cb=note)
+    client = await nats.connect(url, error_cb=note, connect_timeout=scale_wait(20))
     told.append(await seen(client.subscribe(name, cb=lambda message: None)))
     answering = await client.subscribe(f"{name}.ask", cb=partial(answer, b"re: "))
     told += [type(answering).__name__, answering.subject, answering.queue]
@@ -86,7 +87,7 @@ async def use_nats(url: str, name: str) -> list[Any]:
     taking.cancel()
     told += [await seen(taking), await seen(plain.unsubscribe()), await seen(plain.unsubscribe())]
 
-    js = client.jetstream()
+    js = client.jetstream(timeout=scale_wait(10))
     await js.add_stream(name=name, subjects=[f"{name}.js.>"])
     once = {"Nats-Msg-Id": "once"}
     acks = [await js.publish(f"{name}.js.x", b"3", headers=once) for _ in range(2)]
@@ -213,7 +214,7 @@ async def use_kafka(bootstrap: str, name: str) -> list[Any]:
     told.append(calling(lambda: consumer.seek(TopicPartition(name, 0), -1)))
     record = await consumer.getone()
     told += [record.value, record.key, own(record.headers), record.offset, type(record).__name__]
-    got = await consumer.getmany(timeout_ms=5_000)
+    got = await consumer.getmany(timeout_ms=int(scale_wait(20_000)))
     [records] = got.values()
     told += [
         type(got).__name__,

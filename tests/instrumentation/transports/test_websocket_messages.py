@@ -39,8 +39,9 @@ from hopwatch.conventions import (
 from hopwatch.ids import is_message_id
 from hopwatch.transports.fastapi import FastAPIInstrumentor
 from hopwatch.transports.websockets import WebSocketsInstrumentor
+from hopwatch_demo.patience import scale_wait
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = scale_wait(20.0)
 
 Echo = Callable[[Any], Awaitable[str]]
 """Starts a server that says `hello`, then answers each message with itself, and returns its URL."""

@@ -18,6 +18,7 @@ from transport_support import TIMEOUT_S
 from hopwatch.transports.aio_pika import AioPikaInstrumentor
 from hopwatch.transports.aiokafka import AioKafkaInstrumentor, processing
 from hopwatch.transports.nats import NatsInstrumentor
+from hopwatch_demo.patience import scale_wait
 
 Pairs = list[tuple[str, str]]
 
@@ -116,8 +117,8 @@ class Nats(Adapter):
     async def open(self) -> None:
         async def ignore(_: Exception) -> None: ...
 
-        self.client = await nats.connect(self.url, error_cb=ignore)
-        self.js = self.client.jetstream()
+        self.client = await nats.connect(self.url, error_cb=ignore, connect_timeout=scale_wait(20))
+        self.js = self.client.jetstream(timeout=scale_wait(10))
         await self.js.add_stream(name=self.unique, subjects=[f"{self.unique}.>"])
 
     async def close(self) -> None:

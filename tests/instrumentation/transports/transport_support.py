@@ -9,8 +9,9 @@ from aio_pika.abc import AbstractChannel
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from hopwatch.conventions import PUBLISH_OUTCOME
+from hopwatch_demo.patience import scale_wait
 
-TIMEOUT_S: Final = 30.0
+TIMEOUT_S: Final = scale_wait(30.0)
 
 Producers = Callable[..., Coroutine[Any, Any, AIOKafkaProducer]]
 Consumers = Callable[..., Coroutine[Any, Any, AIOKafkaConsumer]]

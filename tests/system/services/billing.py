@@ -12,11 +12,13 @@ from typing import Any
 import aio_pika
 import nats
 
+from hopwatch_demo.patience import scale_wait
+
 
 async def main(name: str) -> None:
     """Bill what comes."""
     billed: asyncio.Queue[str] = asyncio.Queue()
-    connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
+    connection = await nats.connect(os.environ["NATS"], connect_timeout=scale_wait(30))
     async with await aio_pika.connect(os.environ["RABBITMQ"]) as amqp:
         channel = await amqp.channel()
         bills = await channel.declare_queue(f"{name}-bills", auto_delete=True)
@@ -29,14 +31,14 @@ async def main(name: str) -> None:
                 billed.put_nowait("rabbitmq")
 
         await connection.subscribe(f"{name}.placed", queue=f"{name}-billing", cb=take)
-        jetstream = connection.jetstream()
+        jetstream = connection.jetstream(timeout=scale_wait(10))
         await jetstream.add_stream(name=name, subjects=[f"{name}.kept"], storage="memory")
         kept = await jetstream.pull_subscribe(f"{name}.kept", durable="ledger", stream=name)
         await bills.consume(bill)
         await connection.flush()
         print(json.dumps({"ready": True}))
-        async with asyncio.timeout(30):
-            (message,) = await kept.fetch(1, timeout=30)
+        async with asyncio.timeout(scale_wait(30)):
+            (message,) = await kept.fetch(1, timeout=scale_wait(30))
             await message.ack()
             over = ["jetstream", await billed.get(), await billed.get()]
         await kept.unsubscribe()

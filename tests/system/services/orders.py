@@ -15,11 +15,12 @@ from nats.errors import NoRespondersError
 from opentelemetry import trace
 
 import hopwatch
+from hopwatch_demo.patience import scale_wait
 
 
 async def main(name: str) -> None:
     """Place the orders of one customer, each in a trace of its own."""
-    connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
+    connection = await nats.connect(os.environ["NATS"], connect_timeout=scale_wait(30))
     async with await aio_pika.connect(os.environ["RABBITMQ"]) as amqp:
         channel = await amqp.channel()
         backlog = await channel.declare_queue(f"{name}-backlog", exclusive=True)
@@ -28,7 +29,7 @@ async def main(name: str) -> None:
             trace.get_tracer("orders").start_as_current_span("place an order"),
         ):
             await connection.publish(f"{name}.placed", b"4711")
-            await connection.jetstream().publish(
+            await connection.jetstream(timeout=scale_wait(10)).publish(
                 f"{name}.kept", b"4711", headers={"Nats-Msg-Id": f"{name}-msg-4711"}
             )
             await channel.default_exchange.publish(
@@ -38,7 +39,7 @@ async def main(name: str) -> None:
         with hopwatch.tag(order_id=f"{name}-4712"):
             await channel.default_exchange.publish(aio_pika.Message(b"4712"), routing_key=f"{name}-nowhere")
             with suppress(NoRespondersError):
-                await connection.request(f"{name}.anyone", b"4712", timeout=5)
+                await connection.request(f"{name}.anyone", b"4712", timeout=scale_wait(20))
         for number in range(3):
             await channel.default_exchange.publish(
                 aio_pika.Message(f"{number}".encode()), routing_key=backlog.name

@@ -17,6 +17,8 @@ from typing import Any
 import wires
 from opentelemetry import trace
 
+from hopwatch_demo.patience import scale_wait
+
 Order = dict[str, Any]
 NEVER_MS = 3_600_000
 
@@ -80,7 +82,7 @@ class Party:
 
     async def _take(self, order: Order) -> Order:
         """Return what the oldest arrival said."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(scale_wait(20)):
             return {"took": await self._arrivals.get()}
 
     async def _export(self, order: Order) -> Order:

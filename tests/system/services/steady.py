@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import hopwatch
+from hopwatch_demo.patience import scale_wait
 
 hopwatch.instrument(service="steady")
 
@@ -24,14 +25,14 @@ import uvicorn  # noqa: E402
 
 Halfway = Callable[[], Awaitable[None]]
 Done = dict[str, list[str]]
-PATIENCE_S = 30.0
+PATIENCE_S = scale_wait(30.0)
 
 
 async def over_nats(name: str, count: int, halfway: Halfway) -> Done:
     """Publishes to a queue group, and requests that are replied to."""
     received: list[str] = []
     everything = asyncio.Event()
-    connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
+    connection = await nats.connect(os.environ["NATS"], connect_timeout=scale_wait(30))
 
     async def handle(message: Any) -> None:
         received.append(message.data.decode())
@@ -139,7 +140,9 @@ async def over_http(name: str, count: int, halfway: Halfway) -> Done:
         await asyncio.sleep(0)
     port = server.servers[0].sockets[0].getsockname()[1]
     answers = []
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=scale_wait(20)
+    ) as client:
         for number in range(count):
             answer = await client.get(f"/{name}/{number}")
             answers.append(f"{answer.status_code} {answer.text}")

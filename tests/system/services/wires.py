@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
+from hopwatch_demo.patience import scale_wait
+
 Arrived = Callable[[dict[str, Any]], None]
 
 
@@ -120,7 +122,7 @@ class Nats:
     async def send(self, to: str, text: str) -> str:
         import nats
 
-        connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
+        connection = await nats.connect(os.environ["NATS"], connect_timeout=scale_wait(30))
         await connection.publish(to, text.encode())
         await connection.drain()
         return "published"
@@ -129,7 +131,7 @@ class Nats:
     async def receiving(self, arrived: Arrived, source: str, group: str = "") -> AsyncIterator[str]:
         import nats
 
-        connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
+        connection = await nats.connect(os.environ["NATS"], connect_timeout=scale_wait(30))
 
         async def handle(message: Any) -> None:
             arrived({"text": message.data.decode()})
@@ -147,7 +149,7 @@ class ForeignNats(Nats):
         import nats
         from opentelemetry import propagate, trace
 
-        connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
+        connection = await nats.connect(os.environ["NATS"], connect_timeout=scale_wait(30))
         with trace.get_tracer("by.hand").start_as_current_span(
             f"{to} send",
             kind=trace.SpanKind.PRODUCER,
@@ -170,7 +172,7 @@ class ForeignNats(Nats):
         import nats
         from opentelemetry import propagate, trace
 
-        connection = await nats.connect(os.environ["NATS"], connect_timeout=30)
+        connection = await nats.connect(os.environ["NATS"], connect_timeout=scale_wait(30))
 
         async def handle(message: Any) -> None:
             with trace.get_tracer("by.hand").start_as_current_span(
@@ -199,7 +201,7 @@ class Http:
     async def send(self, to: str, text: str) -> str:
         import httpx
 
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=scale_wait(20)) as client:
             answer = await client.post(to, content=text)
         return str(answer.status_code)
 

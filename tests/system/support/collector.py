@@ -25,6 +25,7 @@ from hopwatch_collector.api.models import (
     SearchResult,
     Topology,
 )
+from hopwatch_demo.patience import scale_wait
 
 READY = re.compile(r"hopwatch collector ready: otlp-grpc=(\S+) otlp-http=(\S+) api=(\S+)")
 READY_WITHIN_S = 60.0
@@ -60,7 +61,7 @@ class Api:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._http = httpx.Client(base_url=f"{url}/api/v1/", timeout=30.0, trust_env=False)
+        self._http = httpx.Client(base_url=f"{url}/api/v1/", timeout=scale_wait(30.0), trust_env=False)
 
     def close(self) -> None:
         """Close every connection."""

@@ -15,6 +15,9 @@ from typing import Any, Self
 
 from support.waiting import NotInTime
 
+from hopwatch_demo.patience import VARIABLE as PATIENCE
+from hopwatch_demo.patience import scale_wait
+
 HOPWATCH = str(Path(sys.executable).with_name("hopwatch"))
 """The console command beside the Python that runs the tests."""
 
@@ -27,12 +30,16 @@ END_WITHIN_S = 20.0
 _SETTINGS_OF_OTHERS = ("OTEL_", "HOPWATCH_")
 
 
+def inherited_environment(others: tuple[str, ...] = _SETTINGS_OF_OTHERS) -> dict[str, str]:
+    """Return this environment without what begins like one of `others`; the tests' patience stays."""
+    return {
+        name: value for name, value in os.environ.items() if name == PATIENCE or not name.startswith(others)
+    }
+
+
 def environment(**settings: str) -> dict[str, str]:
     """Return this environment without settings of OpenTelemetry and hopwatch, with `settings` in it."""
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS_OF_OTHERS)
-    }
-    return inherited | {"PYTHONUNBUFFERED": "1"} | settings
+    return inherited_environment() | {"PYTHONUNBUFFERED": "1"} | settings
 
 
 class Process:
@@ -96,7 +103,9 @@ class Process:
             NotInTime: none came in time, or the process ended without one.
         """
         with self._heard:
-            self._heard.wait_for(lambda: len(self._lines) > self._next or not self._talks(), within)
+            self._heard.wait_for(
+                lambda: len(self._lines) > self._next or not self._talks(), scale_wait(within)
+            )
             if len(self._lines) > self._next:
                 self._next += 1
                 return self._lines[self._next - 1]
@@ -135,11 +144,11 @@ class Process:
             NotInTime: it still runs.
         """
         try:
-            status = self._child.wait(within)
+            status = self._child.wait(scale_wait(within))
         except subprocess.TimeoutExpired:
-            raise NotInTime(f"still running after {within:g} s: {self}") from None
+            raise NotInTime(f"still running after {scale_wait(within):g} s: {self}") from None
         for ear in self._ears:
-            ear.join(within)
+            ear.join(scale_wait(within))
         return status
 
     def close(self) -> int:

@@ -1,6 +1,5 @@
 """A small OTLP/HTTP receiver that keeps what it is sent, or behaves as badly as it is told."""
 
-import os
 import ssl
 import subprocess
 import sys
@@ -15,6 +14,9 @@ from typing import Self
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from support.process import inherited_environment
+
+from hopwatch_demo.patience import scale_wait
 
 Behaviour = Callable[[BaseHTTPRequestHandler, int], bool]
 """Called with each request and its number, body read; returns whether it has dealt with it, in which case nothing
@@ -115,9 +117,7 @@ def attribute(described: Resource | Span, name: str) -> str | int | None:
 
 def clean_environment(**environ: str) -> dict[str, str]:
     """Return this environment without settings of OpenTelemetry, hopwatch and coverage, with `environ` in it."""
-    others = ("OTEL_", "HOPWATCH_", "COV")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(others)}
-    return inherited | environ
+    return inherited_environment(("OTEL_", "HOPWATCH_", "COV")) | environ
 
 
 def run_code(code: str, *before: str, endpoint: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -127,6 +127,6 @@ def run_code(code: str, *before: str, endpoint: str, **environ: str) -> subproce
         env=clean_environment(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **environ),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scale_wait(60),
         check=False,
     )

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from hopwatch_demo.patience import scale_wait
+
 T = TypeVar("T")
 
 LOOK_EVERY_S = 0.2
@@ -23,13 +25,13 @@ def eventually(
     Raises:
         NotInTime: `within` seconds have passed.
     """
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + scale_wait(within)
     while True:
         seen = look()
         if accept(seen):
             return seen
         if time.monotonic() > deadline:
             raise NotInTime(
-                f"{what or 'the condition'} did not hold within {within:g} s; last seen: {seen!r}"
+                f"{what or 'the condition'} did not hold within {scale_wait(within):g} s; last seen: {seen!r}"
             )
         _never.wait(LOOK_EVERY_S)

@@ -7,6 +7,8 @@ import ssl
 import struct
 from urllib.parse import SplitResult, urlsplit
 
+from hopwatch_demo.patience import scale_wait
+
 TIMEOUT_S = 5.0
 _AMQP_VERSION = re.compile(rb"\x07versionS(....)", re.DOTALL)
 _KAFKA_RELEASES = (  # the highest metadata.version level each release line knows
@@ -25,7 +27,9 @@ _KAFKA_RELEASES = (  # the highest metadata.version level each release line know
 def nats_version(url: str) -> str:
     """From the INFO line every NATS server opens with. Raises OSError if nothing answers so."""
     at = urlsplit(url if "://" in url else f"nats://{url}")
-    with socket.create_connection((at.hostname or "127.0.0.1", at.port or 4222), TIMEOUT_S) as connection:
+    with socket.create_connection(
+        (at.hostname or "127.0.0.1", at.port or 4222), scale_wait(TIMEOUT_S)
+    ) as connection:
         line = connection.makefile("rb").readline(65536)
     if not line.startswith(b"INFO "):
         raise OSError("what answers there does not speak NATS")
@@ -52,7 +56,7 @@ def rabbitmq_version(url: str) -> str:
 def _amqp_socket(at: SplitResult) -> socket.socket:
     secure = at.scheme == "amqps"
     host = at.hostname or "127.0.0.1"
-    plain = socket.create_connection((host, at.port or (5671 if secure else 5672)), TIMEOUT_S)
+    plain = socket.create_connection((host, at.port or (5671 if secure else 5672)), scale_wait(TIMEOUT_S))
     if not secure:
         return plain
     return ssl.create_default_context().wrap_socket(plain, server_hostname=host)
@@ -65,7 +69,7 @@ def kafka_version(bootstrap: str) -> str:
     """
     host, _, port = bootstrap.split(",")[0].strip().rpartition(":")
     request = struct.pack(">hhih", 18, 3, 1, -1) + b"\x00" + b"\x09hopwatch\x020\x00"  # ApiVersions v3
-    with socket.create_connection((host.strip("[]"), int(port)), TIMEOUT_S) as connection:
+    with socket.create_connection((host.strip("[]"), int(port)), scale_wait(TIMEOUT_S)) as connection:
         connection.sendall(struct.pack(">i", len(request)) + request)
         answer = connection.makefile("rb")
         (size,) = struct.unpack(">i", _exactly(answer.read(4), 4))

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hopwatch_demo.patience import scale_wait
+
 _KEEPER = Path(__file__).with_name("_keeper.py")
 
 
@@ -40,6 +42,6 @@ class Process:
         with contextlib.suppress(BrokenPipeError):
             pipe.write(b"k" if hard else b"t")
             pipe.flush()
-        self._keeper.wait(timeout=60)
+        self._keeper.wait(timeout=scale_wait(60))
         with contextlib.suppress(BrokenPipeError):
             pipe.close()

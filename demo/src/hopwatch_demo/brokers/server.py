@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from hopwatch_demo.brokers.model import Broker, BrokerMissing
 from hopwatch_demo.brokers.process import Process
+from hopwatch_demo.patience import scale_wait
 
 
 class EndedEarly(BrokerMissing):
@@ -25,7 +26,7 @@ class Server(ABC):
     variable: ClassVar[str]
     """The environment variable that points at a running one instead."""
     patience: ClassVar[float] = 90.0
-    """Seconds a start may take on a busy machine."""
+    """Seconds a start may take; `HOPWATCH_TEST_PATIENCE` makes it longer."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -96,14 +97,15 @@ class Server(ABC):
     def _run(self) -> Broker:
         self.log.unlink(missing_ok=True)
         self._process = process = Process(self.command(), self.directory, self.log, self.environment())
-        deadline = time.monotonic() + self.patience
+        patience = scale_wait(self.patience)
+        deadline = time.monotonic() + patience
         while not self._is_ready():
             if not process.running:
                 raise EndedEarly(self._failure(f"{self.name} ended while starting"))
             if self._abandoned.wait(0.05):
                 raise BrokerMissing(self._failure(f"{self.name} was given up while starting"))
             if time.monotonic() > deadline:
-                raise BrokerMissing(self._failure(f"{self.name} was not ready after {self.patience:.0f} s"))
+                raise BrokerMissing(self._failure(f"{self.name} was not ready after {patience:.0f} s"))
         return self.broker()
 
     def _is_ready(self) -> bool:
@@ -122,7 +124,7 @@ class Server(ABC):
 
 def http_status(port: int, path: str, headers: Mapping[str, str] | None = None) -> int:
     """The status of a GET on loopback (never through a proxy)."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=scale_wait(5))
     try:
         connection.request("GET", path, headers=dict(headers or {}))
         return connection.getresponse().status

@@ -30,6 +30,7 @@ from hopwatch.conventions import (
 )
 from hopwatch.transports.aio_pika import AioPikaInstrumentor
 from hopwatch.transports.aio_pika.bindings import both
+from hopwatch_demo.patience import scale_wait
 
 
 async def test_a_queue_with_nothing_in_it_gives_no_hop(channel: Any, unique: str, hops: Any) -> None:
@@ -96,7 +97,7 @@ async def test_a_late_result_is_a_hop_though_its_caller_is_gone(channel: Any, un
 
     await rpc.register(unique, slow, auto_delete=True)
     with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(rpc.call(unique), 0.1)
+        await asyncio.wait_for(rpc.call(unique), scale_wait(1.0))
     assert (len(hops.sends()), hops.processes()) == (1, [])
     release.set()
     await hops.processed(2)

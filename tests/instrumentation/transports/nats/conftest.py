@@ -10,6 +10,7 @@ from nats.aio.client import Client
 from transport_support import TIMEOUT_S
 
 from hopwatch.transports.nats import NatsInstrumentor
+from hopwatch_demo.patience import scale_wait
 
 
 @pytest.fixture
@@ -26,7 +27,9 @@ async def client(nats_url: str, hops: Any, errors: list[Exception]) -> AsyncIter
     async def note(error: Exception) -> None:
         errors.append(error)
 
-    client = await asyncio.wait_for(nats.connect(nats_url, error_cb=note), TIMEOUT_S)
+    client = await asyncio.wait_for(
+        nats.connect(nats_url, error_cb=note, connect_timeout=scale_wait(20)), TIMEOUT_S
+    )
     yield client
     await asyncio.wait_for(client.close(), TIMEOUT_S)
     NatsInstrumentor().uninstrument()
@@ -35,7 +38,7 @@ async def client(nats_url: str, hops: Any, errors: list[Exception]) -> AsyncIter
 @pytest.fixture
 async def js(client: Client, unique: str) -> AsyncIterator[Any]:
     """JetStream with a stream of this test's own."""
-    js = client.jetstream()
+    js = client.jetstream(timeout=scale_wait(10))
     await js.add_stream(name=unique, subjects=[f"{unique}.>"])
     yield js
     await js.delete_stream(unique)

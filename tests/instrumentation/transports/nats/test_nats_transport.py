@@ -21,6 +21,7 @@ from hopwatch.conventions import (
 )
 from hopwatch.transports.nats import NatsInstrumentor
 from hopwatch.transports.nats.places import destination
+from hopwatch_demo.patience import scale_wait
 
 
 async def test_a_group_shares_a_copy_and_a_plain_subscriber_has_its_own(
@@ -139,7 +140,7 @@ async def test_a_message_as_large_as_allowed_still_goes_through(
 
 async def test_a_server_is_named_only_while_there_is_a_connection_to_it(nats_url: str, unique: str) -> None:
     """What is known of a subject is by connection: one that has gone says nothing of a client without any."""
-    client = await nats.connect(nats_url)
+    client = await nats.connect(nats_url, connect_timeout=scale_wait(20))
     known = destination(unique, client)
     assert known.attributes
     assert destination(unique, client) is known

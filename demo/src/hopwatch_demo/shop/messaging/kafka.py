@@ -14,6 +14,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from hopwatch_demo.catalogue import DEAD, KINDS, REWARD, Broker, Kind
 from hopwatch_demo.faults import SKIP_AFTER
+from hopwatch_demo.patience import scale_wait
 from hopwatch_demo.shop.messaging.bus import RETRY_S, Bus, Desk, Done, Handler, Incoming, Letter, Sent
 from hopwatch_demo.truth import Act
 
@@ -42,7 +43,7 @@ async def prepare(url: str) -> None:
     try:
         if left := wanted.keys() & set(await admin.list_topics()):
             await admin.delete_topics(sorted(left))
-        async with asyncio.timeout(DELETED_WITHIN_S):
+        async with asyncio.timeout(scale_wait(DELETED_WITHIN_S)):
             while wanted := await _create(admin, wanted):  # noqa: ASYNC110 — the broker is asked
                 await asyncio.sleep(RETRY_S)
     finally:

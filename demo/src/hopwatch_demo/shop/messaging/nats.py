@@ -13,6 +13,7 @@ from nats.js.errors import NoStreamResponseError, NotFoundError
 
 import hopwatch
 from hopwatch_demo.catalogue import BILL, GIFT, INSPECT, INVOICED, NOWHERE, PLACED, QUOTE, Broker, Kind
+from hopwatch_demo.patience import scale_wait
 from hopwatch_demo.shop.messaging.bus import Bus, Desk, Done, Handler, Incoming, Letter, Sent, forever
 
 SUBJECTS: Final = {
@@ -42,7 +43,7 @@ REQUEST_S: Final = 15.0
 
 async def prepare(url: str) -> None:
     """Create the streams, empty; those of an earlier run go, with their consumers."""
-    client = await nats.connect(url)
+    client = await nats.connect(url, connect_timeout=scale_wait(CONNECT_S))
     try:
         for name, subjects in STREAM_SUBJECTS.items():
             with contextlib.suppress(NotFoundError):
@@ -65,7 +66,7 @@ class NatsBus(Bus):
     @classmethod
     async def connect(cls, url: str, desk: Desk) -> Self:
         """Connect; a busy machine, on which everything starts at once, gets time for it."""
-        return cls(desk, await nats.connect(url, name=desk.service, connect_timeout=CONNECT_S))
+        return cls(desk, await nats.connect(url, name=desk.service, connect_timeout=scale_wait(CONNECT_S)))
 
     async def publish(self, kind: Kind, letter: Letter) -> Sent:
         """Publish into a stream and await its acknowledgement, or, for what no stream keeps, just publish."""
@@ -88,7 +89,9 @@ class NatsBus(Bus):
         letter = self.letter(question, order)
         with hopwatch.tag(event=letter.event):
             self.sending(question, letter)
-            message = await self._client.request(SUBJECTS[question], letter.encode(), timeout=REQUEST_S)
+            message = await self._client.request(
+                SUBJECTS[question], letter.encode(), timeout=scale_wait(REQUEST_S)
+            )
             self.sent(question, letter, Sent("sent"))
         receiver = f"{self.desk.service}:_INBOX"
         reply = Letter.decode(message.data)
