@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MEMBERS := pyproject.toml uv.lock $(wildcard */pyproject.toml)
 
-.PHONY: help setup demo test lint format bench bench-ingest bench-judge bench-overhead bench-query bench-tui bench-witness dashboards causes pictures clean
+.PHONY: help setup demo test test-nightly lint format bench bench-ingest bench-judge bench-overhead bench-query bench-tui bench-witness dashboards causes pictures clean
 .DEFAULT_GOAL := help
 
 help: ## What can be typed
@@ -29,6 +29,10 @@ demo: $(READY) ## Run the shop: live view on a terminal, a report without one
 # Files are spread over three processes, which share the brokers: on two cores they wait as much as they work.
 test: $(READY) ## Run every test, on real brokers (.venv/bin/coverage report: what they missed)
 	@$(BIN)/python -m pytest -n 3 --cov --cov-report= --cov-fail-under=0.01 $(ARGS)
+
+# One process: the test at rate needs the machine for itself.
+test-nightly: $(READY) ## What takes too long for every day: ten minutes at 500 messages a second (HOPWATCH_RATE_SECONDS, …)
+	@$(BIN)/python -m pytest -m nightly -s $(ARGS)
 
 lint: $(READY) ## Formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -72,14 +72,28 @@ def _is_worker(config: pytest.Config) -> bool:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what asks by fixture, so that `-m "not kafka"` means what it says; put the files that take longest first."""
     for item in items:
         _scale_timeout(item)
         for fixture, name in FIXTURES.items():
             if fixture in getattr(item, "fixturenames", ()) and item.get_closest_marker(name) is None:
                 item.add_marker(name)
+    _leave_out_nightly(config, items)
     items.sort(key=_place)
+
+
+def _leave_out_nightly(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what takes too long for every day, and say so at the end, unless `-m` is about it."""
+    if "nightly" in (config.option.markexpr or ""):
+        return
+    nightly = [item for item in items if item.get_closest_marker("nightly")]
+    if nightly:
+        config.hook.pytest_deselected(items=nightly)
+        items[:] = [item for item in items if item not in nightly]
+        config.stash[closing].append(
+            f"nightly: {len(nightly)} left out, which take too long for every day: make test-nightly"
+        )
 
 
 def _scale_timeout(item: pytest.Item) -> None:

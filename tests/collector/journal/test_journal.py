@@ -145,7 +145,7 @@ def test_waiting_ends_when_something_arrives(open_journal, tmp_path: Path) -> No
     with open_journal(tmp_path) as opened:
         assert not opened.journal.wait(0, 0.01)
         waited: list[bool] = []
-        thread = threading.Thread(target=lambda: waited.append(opened.journal.wait(0, 30)))
+        thread = threading.Thread(target=lambda: waited.append(opened.journal.wait(0, scale_wait(30))))
         thread.start()
         opened.append(b"x")
         thread.join(scale_wait(20))

@@ -160,7 +160,7 @@ async def use_rabbitmq(url: str, name: str) -> list[Any]:
     queue = await channel.get_queue(name)
     told.append(await seen(channel.default_exchange.publish(aio_pika.Message(b"4"), name)))
     iterated: list[Any] = []
-    async with queue.iterator(timeout=0.2) as messages:
+    async with queue.iterator(timeout=scale_wait(1.0)) as messages:
         try:
             async for message in messages:
                 async with message.process():
