@@ -46,6 +46,7 @@ from hopwatch.lean.provider import LeanTracerProvider, Outlet
 from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.span import LeanSpan
 from hopwatch.recorder import Destination, KafkaPosition, Recorder
+from hopwatch_demo.patience import scale_wait
 
 pytestmark = pytest.mark.usefixtures("spans")
 PLACE = Destination("orders", "orders")
@@ -312,7 +313,7 @@ def test_subscriptions_go_on_being_reported(
     monkeypatch.setattr(reports, "SUBSCRIBE_EVERY_S", 0.1)
     provide(ALWAYS_OFF)
     recorder().subscribed("orders", receiver="billing", durable=True)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + scale_wait(20)
     while len(kept.spans) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -330,10 +331,10 @@ import asyncio, os, nats
 import hopwatch
 hopwatch.instrument(service="orders")
 async def main():
-    async with await nats.connect(os.environ["NATS"]) as client:
+    async with await nats.connect(os.environ["NATS"], connect_timeout=60) as client:
         subscription = await client.subscribe(os.environ["TOPIC"])
         await client.publish(os.environ["TOPIC"], b"one")
-        message = await subscription.next_msg()
+        message = await subscription.next_msg(timeout=60)
         print(message.headers["traceparent"][-2:], os.environ.get("HOPWATCH_LEDGER"))
 asyncio.run(main())
 """

@@ -50,7 +50,7 @@ INSTRUMENT = "import hopwatch\nhopwatch.instrument(service='ours')\n"
 PUBLISH = """
 import asyncio, os, nats
 async def main():
-    async with await nats.connect(os.environ["NATS"]) as client:
+    async with await nats.connect(os.environ["NATS"], connect_timeout=60) as client:
         await client.publish(os.environ["TOPIC"], b"one")
         await client.flush()
 asyncio.run(main())

@@ -49,7 +49,7 @@ async def test_every_hop_and_report_names_the_cluster(
     await asyncio.wait_for(group.getone(), TIMEOUT_S)
     await hops.until(lambda: hops.reports("open"))
     await group.commit()
-    await alone.getmany(timeout_ms=10_000)
+    await alone.getmany(timeout_ms=int(TIMEOUT_S * 1000))
     alone.seek(TopicPartition(unique, 0), 0)
     await group.stop()
     await alone.stop()

@@ -69,7 +69,7 @@ async def test_a_subscription_names_its_connection(
     client: Client, js: Any, nats_url: str, unique: str, hops: Any
 ) -> None:
     """As the server lists it; one that is owed what it missed keeps its title without the connection."""
-    other = await nats.connect(nats_url)
+    other = await nats.connect(nats_url, connect_timeout=TIMEOUT_S)
     server = await told_by(nats_url)
     one, two = (
         await client.subscribe(unique, queue="workers"),
@@ -111,7 +111,9 @@ async def test_a_server_reached_by_reconnecting_is_told_from_then_on(
     one, two = [server.broker().url for server in servers]
     ids = [await told_by(one), await told_by(two)]
     NatsInstrumentor().instrument(skip_dep_check=True)
-    client = await nats.connect([one, two], dont_randomize=True, reconnect_time_wait=0.05)
+    client = await nats.connect(
+        [one, two], dont_randomize=True, reconnect_time_wait=0.05, connect_timeout=TIMEOUT_S
+    )
     try:
         plain = await client.subscribe(unique)
 
