@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-AGES_S: Final = (0, 2, 5, 15, 60, 600, 3_600, 21_600, 86_400, 172_800)
+AGES_S: Final = (0, 3, 10, 60, 600, 3_600, 21_600, 86_400, 172_800)
 """How old facts are when their sender is looked for."""
-_OFTEN: Final = 4
+_OFTEN: Final = 2
 """Facts of an age are looked up together: a look is made so many times while they reach it."""
 _RARELY_S: Final = 900
 _AWAY_S: Final = 3_600
@@ -100,10 +100,15 @@ class SenderSearch:
 
     def _give(self, after: int, until: int) -> int:
         now = datetime.fromtimestamp(self._clock(), UTC)
-        found = self._engine.rows("found_senders", {"after": after, "until": until})
-        if not found:
+        stretch = {"after": after, "until": until}
+        senders = {row[0]: row[1] for row in self._engine.rows("found_senders", stretch)}
+        if not senders:
             return 0
-        messages, known_as = (list(column) for column in zip(*found, strict=True))
-        self._engine.run_statement("move_facts", {"messages": messages, "known_as": known_as})
-        self._engine.run_statement("note_known", {"now": now, "messages": messages, "known_as": known_as})
+        due = self._engine.rows("told_again", {**stretch, "messages": list(senders)})
+        if not due:
+            return 0
+        messages = [message for (message,) in due]
+        moved = {"messages": messages, "known_as": [senders[message] for message in messages]}
+        self._engine.run_statement("move_facts", moved)
+        self._engine.run_statement("note_known", {"now": now, **moved})
         return len(messages)

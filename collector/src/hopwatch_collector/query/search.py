@@ -80,10 +80,11 @@ def _by_flow(queries: "Queries", query: SearchQuery, text: str) -> Hits:
     trace = trace_of(text)
     if trace is None or any((query.receiver, query.destination, query.verdicts)):
         return {}
-    flow = queries.flow_of(trace)
-    if flow is None:
-        return {}
-    return _flows(queries.summaries([flow], query.window), query, "flow id" if flow == trace else "trace id")
+    flow, found = trace, queries.summaries([trace], query.window)
+    if not found:
+        flow = queries.flow_of(trace) or ""
+        found = queries.summaries([flow], query.window) if flow else []
+    return _flows(found, query, "flow id" if flow == trace else "trace id")
 
 
 def _by_key(queries: "Queries", store: Store, query: SearchQuery, text: str) -> Hits:
