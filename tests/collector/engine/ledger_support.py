@@ -301,7 +301,7 @@ def judged(
 ) -> list[Row]:
     """All deliveries as they stand so many seconds into the story, the newest first, judged from nothing but the evidence."""
     with store.judging() as session:
-        session.look_for_rows()
+        session.look()
         messages = [row[0] for row in store._writer.query("SELECT DISTINCT message FROM ledger").result_rows]
         found = evaluate(session, messages, lambda _: clocks.offsets_by_process(), _us(now), deadline, grace)
     rows = [stored_row(row) for row in found.iter_rows(named=True)]

@@ -1,7 +1,7 @@
 """Judged bit by bit is judged as a whole: whatever comes when, and wherever it is interrupted."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -56,11 +56,14 @@ class Interrupted:
     def frame(self, name: str, parameters: Mapping[str, Any], **texts: str) -> pl.DataFrame:
         return self.session.frame(name, parameters, **texts)
 
-    def look_for_rows(self) -> None:
-        self.session.look_for_rows()
+    def look(self) -> None:
+        self.session.look()
 
     def in_use(self, table: str) -> bool:
         return self.session.in_use(table)
+
+    def stand(self, table: str) -> Hashable:
+        return self.session.stand(table)
 
     def write(self, table: str, rows: pl.DataFrame) -> None:
         self.writes -= 1
@@ -113,10 +116,9 @@ def written(store: Store) -> list[dict[str, Any]]:
         session.pick(
             [row[0] for row in store._writer.query("SELECT DISTINCT message FROM ledger").result_rows]
         )
-        live = shaped(session.frame("current", {}), ledger.CURRENT)
-        rows = shaped(session.frame("current_rows", {}), ledger.STORED)
-    found = rows.join(live, on=ledger.LIVE, how="semi").unique(ledger.LIVE)
-    kept = found.drop("tenant", "version", "fingerprint", "day")
+        found = ledger.live(shaped(session.frame("rows_of_messages", {}), ledger.SIGNED))
+    since = pl.when(pl.col("verdict") == "settled").then("since").otherwise(0)
+    kept = found.drop("tenant", "version", "day").with_columns(settled_at=since)
     told = [stored_row(row) for row in kept.iter_rows(named=True)]
     return sorted(told, key=lambda row: (row["message"], row["receiver"]))
 
@@ -449,6 +451,20 @@ def test_somebody_who_was_told_of_late_is_owed_what_was_sent_meanwhile(store: St
     take(store, subscribed(start=0.0))
     one.settle()
     assert [(row["receiver"], row["verdict"]) for row in written(store)] == [("billing", "waiting")]
+    agreed(store)
+
+
+def test_a_report_that_comes_much_later_gives_a_receiver(store: Store) -> None:
+    """Also one of a subscription that lasts only while somebody is connected, long after the time it is about."""
+    clock = Clock()
+    take(store, sent("prices", "nats", start=1.0))
+    one = judge(store, clock)
+    clock.seconds = 40.0
+    one.settle()
+    assert [(row["receiver"], row["verdict"]) for row in written(store)] == [("", "no_receiver")]
+    take(store, subscribed("prices", "billing", "nats", start=0.0, durable=False))
+    one.settle()
+    assert [row["receiver"] for row in written(store)] == ["billing"]
     agreed(store)
 
 

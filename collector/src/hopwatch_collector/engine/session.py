@@ -29,8 +29,7 @@ class FrameSession:
         """`package`: whose folder `sql` the statements are in."""
         self._client = client
         self._package = package
-        self._looked = False
-        self._without_rows: frozenset[str] = frozenset()
+        self._stands: dict[str, tuple[tuple[str, int], ...]] = {}
 
     def pick(self, messages: Sequence[bytes]) -> None:
         """Put the messages (16 bytes each) into the temporary table `picked`."""
@@ -74,22 +73,19 @@ class FrameSession:
             raise _unavailable(error) from error
 
     def in_use(self, table: str) -> bool:
-        """Whether the table may have rows: one that had none when that was last looked for has not."""
-        return table not in self._without_rows
+        """Whether the table has rows, as last looked."""
+        return table in self._stands
 
-    def look_for_rows(self) -> None:
-        """Look which tables have rows by now: of those that have none yet, nothing needs to be asked."""
-        if self._looked and not self._without_rows:
-            return
-        statement = (
-            "SELECT name FROM system.tables WHERE database = currentDatabase() AND ifNull(total_rows, 1) = 0"
-        )
-        try:
-            found = self._client.query(statement).result_rows
-        except (ClickHouseError, OSError) as error:
-            raise _unavailable(error) from error
-        self._without_rows = frozenset(name for (name,) in found)
-        self._looked = True
+    def stand(self, table: str) -> tuple[tuple[str, int], ...]:
+        """Return what is another one once somebody wrote into the table, as last looked; empty: it has no rows."""
+        return self._stands.get(table, ())
+
+    def look(self) -> None:
+        """Look which tables have rows, and which were written into: of those that were not, nothing needs to be asked."""
+        stands: dict[str, tuple[tuple[str, int], ...]] = {}
+        for table, partition, last in self.frame("stands", {}).iter_rows():
+            stands[table] = (*stands.get(table, ()), (partition, last))
+        self._stands = stands
 
 
 @cache

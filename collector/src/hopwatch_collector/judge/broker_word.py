@@ -7,24 +7,15 @@ import polars as pl
 from hopwatch_collector.judge.clocks import corrected, with_offset
 from hopwatch_collector.judge.coverage import with_coverage
 from hopwatch_collector.judge.evidence import Evidence
-from hopwatch_collector.judge.frames import SECOND, STATE_KEY
-from hopwatch_collector.judge.incarnations import Incarnations
+from hopwatch_collector.judge.frames import SECOND
+from hopwatch_collector.judge.standing import GONE, QUEUE, THING, Standing
 
-GONE: Final = "gone"
 _REST_S: Final = 7
 """Counters of a queue lag behind the messages by as much as the node's statistics do, five seconds by default."""
 _SPELL: Final = ("spell_from", "spell_until")
 _MAX_OFFSET: Final = 2**63 - 1
-_QUEUE: Final = ["broker", "receiver", "incarnation"]
 _GROUP: Final = ["broker", "destination", "receiver", "partition"]
-_THING: Final = [*STATE_KEY, "incarnation"]
 _PLACED: Final = ["system", "broker", "topic", "receiver", "partition", "incarnation"]
-
-_NOW: Final = (
-    "at", "first", "next", "done", "waiting", "in_hand", "published", "handed", "acked", "ttl_ms", "max_length",
-    "dead_letters", "state",
-)  # fmt: skip
-_THERE: Final = ("at", "first", "next", "done", "waiting", "in_hand", "handed", "consumers")
 
 
 def with_broker_evidence(pairs: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataFrame:
@@ -36,11 +27,10 @@ def with_broker_evidence(pairs: pl.DataFrame, evidence: Evidence, now: int) -> p
     found = numbered.with_columns(
         topic=pl.when(pl.col("system") == "kafka").then("destination").otherwise(pl.lit(""))
     )
-    known = Incarnations.of(evidence.states, evidence.latest_states)
-    found = known.meant(found)
-    found = _with_states(found, known)
-    found = _with_counters_then(found, known.states)
-    found = _with_log_history(found, known.states)
+    found = evidence.standing.incarnations.meant(found)
+    found = _with_states(found, evidence)
+    found = _with_counters_then(found, evidence.standing.counters)
+    found = _with_log_history(found, evidence.standing)
     found = _with_commits(found, evidence)
     found = _with_seek(found, evidence)
     found = _with_advisory(found, evidence.advisories)
@@ -52,29 +42,21 @@ def _left(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
     return pairs.join(
         states,
         left_on=_PLACED,
-        right_on=_THING,
+        right_on=THING,
         how="left",
         maintain_order="left",
     )
 
 
-def _with_states(pairs: pl.DataFrame, known: Incarnations) -> pl.DataFrame:
+def _with_states(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
     """How the receiver stands now; how it stood when it was last there; when it was last gone."""
-    every = pl.concat([known.states, known.latest]).unique().sort("at")
-    kind = pl.col("state")
-    last = every.group_by(_THING).agg(
-        *(pl.col(name).last().alias(f"now_{name}") for name in _NOW),
-        *(pl.col(name).filter(kind != GONE).last().alias(f"there_{name}") for name in _THERE),
-        gone_at=pl.col("at").filter(kind == GONE).max(),
-        # Once is enough: what came in uncounted then is still there, or dropped.
-        takes_dead_letters=pl.col("uncounted").max() > 0,
-    )
+    last = evidence.standing.last
     return (
         _left(pairs, last)
         .with_columns(
             pl.col(name).fill_null(0 if kind == pl.Int64 else "")
             for name, kind in last.schema.items()
-            if name not in _THING and kind in (pl.Int64, pl.String)
+            if name not in THING and kind in (pl.Int64, pl.String)
         )
         .with_columns(
             pl.col("takes_dead_letters").fill_null(value=False),
@@ -82,22 +64,17 @@ def _with_states(pairs: pl.DataFrame, known: Incarnations) -> pl.DataFrame:
     )
 
 
-def _with_counters_then(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+def _with_counters_then(pairs: pl.DataFrame, counters: pl.DataFrame) -> pl.DataFrame:
     """RabbitMQ's counters before the message was sent, and once they had surely counted it."""
-    queues = states.filter(pl.col("system") == "rabbitmq").sort("at")
-    before = queues.select(
-        *_QUEUE, "at", "first", "published", "handed", "acked", "state",
-        held=pl.max_horizontal("waiting", 0) + pl.max_horizontal("in_hand", 0),
-    ).rename({name: f"before_{name}" for name in ("first", "published", "handed", "acked", "state", "held")})  # fmt: skip
-    after = queues.select(*_QUEUE, "at", published_then="published")
-    rabbit = pairs.filter(pl.col("system") == "rabbitmq").select("pair", *_QUEUE, "sent_at", "confirmed_at")
+    after = counters.select(*QUEUE, "at", published_then="before_published")
+    rabbit = pairs.filter(pl.col("system") == "rabbitmq").select("pair", *QUEUE, "sent_at", "confirmed_at")
     then = (
         rabbit.sort("sent_at")
         .join_asof(
-            before,
+            counters,
             left_on="sent_at",
             right_on="at",
-            by=_QUEUE,
+            by=QUEUE,
             strategy="backward",
             check_sortedness=False,
         )
@@ -108,11 +85,11 @@ def _with_counters_then(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFra
             after,
             left_on="counted_by",
             right_on="at",
-            by=_QUEUE,
+            by=QUEUE,
             strategy="backward",
             check_sortedness=False,
         )
-        .drop("at", *_QUEUE, "sent_at", "confirmed_at", "counted_by")
+        .drop("at", *QUEUE, "sent_at", "confirmed_at", "counted_by")
     )
     known = pl.col("before_at").is_not_null() & (pl.col("before_state") != GONE)
     numbers = ["before_first", "before_published", "before_handed", "before_acked", "before_held"]
@@ -127,15 +104,12 @@ def _with_counters_then(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFra
     )
 
 
-def _with_log_history(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+def _with_log_history(pairs: pl.DataFrame, standing: Standing) -> pl.DataFrame:
     """Of logs: whether one began behind the message before the receiver had read it; what was heard of its end."""
     logs = pairs.filter(pl.col("offset") >= 0).select("pair", *_PLACED, "offset", "there_next")
-    begins = states.group_by(*_THING, "first", "heard_from").agg(
-        least_next=pl.col("next").min(), most_done=pl.col("done").max()
-    )
     heard_from = pl.when(pl.col("heard_from") < 0).then(_MAX_OFFSET).otherwise("heard_from")
     told = (
-        logs.join(begins, left_on=_PLACED, right_on=_THING)
+        logs.join(standing.begins, left_on=_PLACED, right_on=THING)
         .group_by("pair")
         .agg(
             began_behind=(
@@ -147,7 +121,7 @@ def _with_log_history(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame
     )
     return (
         pairs.join(told, on="pair", how="left", maintain_order="left")
-        .join(_when_done(logs, states), on="pair", how="left", maintain_order="left")
+        .join(_when_done(logs, standing.steps), on="pair", how="left", maintain_order="left")
         .with_columns(
             pl.col("began_behind", "end_heard").fill_null(value=False),
             pl.col("least_read").fill_null(pl.col("there_next")),
@@ -157,9 +131,8 @@ def _with_log_history(pairs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame
     )
 
 
-def _when_done(logs: pl.DataFrame, states: pl.DataFrame) -> pl.DataFrame:
+def _when_done(logs: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
     """When a look first showed the receiver past the message."""
-    steps = states.group_by(*_THING, "done").agg(read_at=pl.col("at").min()).sort("done")
     return (
         logs.with_columns(beyond=pl.col("offset") + 1)
         .sort("beyond")

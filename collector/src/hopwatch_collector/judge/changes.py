@@ -5,7 +5,7 @@ stood, what is known of subscriptions) only spares judging again what cannot hav
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,7 +13,8 @@ import polars as pl
 
 from hopwatch_collector.judge.brokers import SYSTEMS, Brokers
 from hopwatch_collector.judge.frames import BROKERS, SECOND, empty, shaped_or_empty
-from hopwatch_collector.judge.reading import Session
+from hopwatch_collector.judge.kept import Kept
+from hopwatch_collector.judge.reading import EvidenceReader, Session
 from hopwatch_collector.judge.subscriptions import lets_through
 
 _TOUCHED: Final = {"message": pl.Binary, "at": pl.Int64}
@@ -23,10 +24,7 @@ _ALL: Final = 10_000_000
 _REST: Final = 7 * SECOND
 _FIREHOSE_LAG: Final = 5 * SECOND
 _STALE: Final = 30 * SECOND
-_DECLARATIONS_EVERY: Final = 2 * SECOND
-_SOURCES: Final = (
-    "durable_subscriptions", "brief_subscriptions", "receiver_states", "commits", "moves", "sightings", "brokers",
-)  # fmt: skip
+_TOLD_BROKERS: Final = {**BROKERS, "seen_at": pl.Int64}
 _NEAR: Final = 30 * SECOND
 _FAR: Final = 2**62
 _FIRST: Final = bytes(16)
@@ -88,9 +86,10 @@ class Changes:
     """Which brokers there were; None: not looked yet."""
     polled: dict[tuple[str, str], tuple[bool, str, int]] = field(default_factory=dict)
     declared: tuple[Any, ...] | None = None
-    declared_at: int = 0
-    known: dict[str, pl.DataFrame] = field(default_factory=dict)
-    """What evidence has in common from one look to the next, until there is news of it."""
+    kept: Kept = field(default_factory=Kept)
+    """What evidence has in common from one look to the next."""
+    stands: dict[str, Hashable] = field(default_factory=dict)
+    """How tables stood when what was learnt from them was last followed up."""
     offsets: dict[int, int] = field(default_factory=dict)
     concerns: deque[Concern] = field(default_factory=deque)
     """What news was about and has not been followed up yet; of the first, messages up to `reached` have been."""
@@ -137,35 +136,32 @@ class Changes:
 
     def look(self, after: int, now: int) -> list[bytes]:
         """Learn what became known of receivers after a moment (ms): return messages it is about, and note others in `concerns`."""
-        moment = max(_FIRST_MS, after - self.overlap_ms)
-        since = {"after": moment}
-        news = self._news(moment)
+        since = {"after": max(_FIRST_MS, after - self.overlap_ms)}
         concerns: list[Concern] = []
-        if "receiver_states" in news or not self.loaded:
+        if self._written("receiver_states"):
             concerns += self._by_states(since)
-        if "brokers" in news or self.brokers is None:
-            concerns += self._by_brokers(known_before="brokers" not in news)
+        if self._written("brokers"):
+            concerns += self._by_brokers(since["after"])
         concerns += self._by_polls(now)
-        if "commits" in news:
+        if self._written("commit_heads"):
             concerns += self._by_heads(since)
-        if "moves" in news:
+        if self._written("moves"):
             concerns += self._by_seeks(since)
-        if "sightings" in news:
+        if self._written("sightings"):
             concerns += self._by_advisories(since)
-        concerns += self._by_declarations(now)
+        if self._written("declared", "deadline_rules"):
+            concerns += self._by_declarations()
         self.concerns += dict.fromkeys(concerns)
-        if "durable_subscriptions" in news:
-            self.known.clear()
-        if "durable_subscriptions" in news or "brief_subscriptions" in news:
+        if self._written("durable_subscriptions", "brief_subscriptions"):
             return self._by_subscriptions(since, after)
         return []
 
-    def _news(self, after: int) -> set[str]:
-        """The sources from which something was learnt after a moment (ms)."""
-        if not any(self.session.in_use(table) for table in _SOURCES):
-            return set()
-        found = self.session.frame("news", {"after": after})
-        return {source for source, at in found.iter_rows() if at > after}
+    def _written(self, *tables: str) -> bool:
+        """Whether somebody wrote into one of the tables since this was last asked; the first time, whether there is anything in them."""
+        stands = {table: self.session.stand(table) for table in tables if self.session.in_use(table)}
+        new = any(self.stands.get(table) != stand for table, stand in stands.items())
+        self.stands |= stands
+        return new
 
     def all_open(self) -> None:
         """Note that everything open is to be judged again."""
@@ -207,8 +203,6 @@ class Changes:
         yield from self._moved({**since, "until": _FAR_MS})
 
     def _moved(self, between: Mapping[str, int]) -> Iterable[Concern]:
-        if not self.session.in_use("receiver_states"):
-            return
         for row in self.session.frame("changed_states", between).iter_rows(named=True):
             key = (row["system"], row["broker"], row["destination"], row["receiver"], row["partition"])
             before = self.states.get(key)
@@ -224,10 +218,9 @@ class Changes:
     def _by_polls(self, now: int) -> Iterable[Concern]:
         if not self.session.in_use("watches"):
             return
-        recently = max(0, now // SECOND - 3600)
         polls = {
             (row["system"], row["broker"]): (row["ok_at"], row["blind"])
-            for row in self.session.frame("polls", {"since": recently}).iter_rows(named=True)
+            for row in EvidenceReader(self.session, self.kept).polls(now).iter_rows(named=True)
         }
         for (system, broker), (ok_at, blind) in polls.items():
             sees = ok_at >= now - _STALE
@@ -287,12 +280,12 @@ class Changes:
                 offsets=sorted(found["offset"].unique()),
             )
 
-    def _by_brokers(self, *, known_before: bool) -> Iterable[Concern]:
+    def _by_brokers(self, after: int) -> Iterable[Concern]:
         """All that is open, where it is now known otherwise than before which broker is meant."""
-        told = shaped_or_empty(self.session.frame("brokers", {}), BROKERS)
-        before, self.brokers = self.brokers, Brokers.of(told)
-        self.known.pop("brokers", None)
-        if not known_before and before != self.brokers:
+        told = shaped_or_empty(self.session.frame("brokers", {}), _TOLD_BROKERS)
+        known_before = Brokers.of(told.filter(pl.col("seen_at") <= after).select(*BROKERS))
+        before, self.brokers = self.brokers or known_before, Brokers.of(told.select(*BROKERS))
+        if before != self.brokers:
             yield _open_rows("system IN {systems:Array(String)}", systems=list(SYSTEMS))
 
     def _by_subscriptions(self, since: Mapping[str, int], after: int) -> list[bytes]:
@@ -323,20 +316,13 @@ class Changes:
         )
         return _messages(sent.join(reached.select("destination").unique(), on="destination", how="semi"))
 
-    def _by_declarations(self, now: int) -> Iterable[Concern]:
+    def _by_declarations(self) -> Iterable[Concern]:
         """All that is open, where the team declares something else than before."""
-        if not (self.session.in_use("declared") or self.session.in_use("deadline_rules")):
-            return
-        if now < self.declared_at + _DECLARATIONS_EVERY:
-            return
-        self.declared_at = now
         declared = tuple(
             tuple(self.session.frame(name, {}).sort(pl.all()).iter_rows())
             for name in ("expected_subscriptions", "deadline_rules")
         )
         before, self.declared = self.declared, declared
-        if before != declared:
-            self.known.clear()
         if before is not None and before != declared:
             yield _open_rows("1")
 

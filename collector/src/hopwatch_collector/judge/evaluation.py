@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import polars as pl
 
 from hopwatch_collector.judge import judging
+from hopwatch_collector.judge.kept import Kept
 from hopwatch_collector.judge.reading import EvidenceReader, Session
 
 Offsets = Callable[[int], Mapping[int, int]]
@@ -18,10 +19,10 @@ def evaluate(
     now: int,
     deadline_s: float,
     grace_s: float,
-    known: dict[str, pl.DataFrame] | None = None,
+    kept: Kept | None = None,
 ) -> pl.DataFrame:
-    """Return the deliveries of the messages at the moment `now` (µs), by judging.DELIVERY_COLUMNS; `known` as for reading."""
-    reader = EvidenceReader(session, known)
+    """Return the deliveries of the messages at the moment `now` (µs), by judging.DELIVERY_COLUMNS; `kept` as for reading."""
+    reader = EvidenceReader(session, kept)
     evidence = reader.of_messages(messages, offsets)
     pairs = judging.paired(evidence)
     evidence = reader.of_brokers(evidence, pairs, now)

@@ -17,10 +17,10 @@ from hopwatch_collector.judge.frames import (
     MESSAGE_EVENTS,
     POLLS,
     SEEKS,
-    STATES,
     SUBSCRIPTIONS,
     empty,
 )
+from hopwatch_collector.judge.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,8 @@ class Evidence:
     """Reports of the others around the time of the messages, one row per 15 s."""
     expected: pl.DataFrame = field(default_factory=lambda: empty(EXPECTED))
     """What the team declares."""
-    states: pl.DataFrame = field(default_factory=lambda: empty(STATES))
-    """How receivers stood, whenever that changed, since some time before the messages."""
-    latest_states: pl.DataFrame = field(default_factory=lambda: empty(STATES))
+    standing: Standing = field(default_factory=Standing.unknown)
+    """How receivers stood, whenever that changed, since some time before the messages, and last before that."""
     commits: pl.DataFrame = field(default_factory=lambda: empty(COMMITS))
     """Kafka's commits beyond the messages, the nearest ones."""
     commit_heads: pl.DataFrame = field(default_factory=lambda: empty(COMMITS))

@@ -1,6 +1,7 @@
 """What every part of the judge says about columns: their types, and frames without rows."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import polars as pl
@@ -12,12 +13,14 @@ ALWAYS: Final = 10_382_256_000_000_000
 SECOND: Final = 1_000_000
 
 SIDE_KEY: Final = ["message", "receiver"]
+FACT_KEY: Final = ["message", "receiver", "attempt", "hop"]
 STATE_KEY: Final = ["system", "broker", "destination", "receiver", "partition"]
 """Names of a place at which a receiver stands. What bears them may be deleted and made again: that is another incarnation of it."""
 
 KEYS: Final = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
 
-Schema = Mapping[str, pl.DataType | type[pl.DataType]]
+Kind = pl.DataType | type[pl.DataType]
+Schema = Mapping[str, Kind]
 
 FACTS: Final[Schema] = {
     "message": pl.Binary,
@@ -48,6 +51,8 @@ FACTS: Final[Schema] = {
     "keys": KEYS,
     "day": pl.Date,
 }
+
+ROWS_OF_FACTS: Final[Schema] = {**FACTS, "moved": pl.Boolean}
 
 SUBSCRIPTIONS: Final[Schema] = {
     "system": pl.String,
@@ -171,7 +176,13 @@ DEADLINES: Final[Schema] = {
 
 def empty(schema: Schema) -> pl.DataFrame:
     """Return a frame without rows."""
-    return pl.DataFrame(schema=dict(schema))
+    return _empty(tuple(schema.items()))
+
+
+@lru_cache(maxsize=64)
+def _empty(columns: tuple[tuple[str, Kind], ...]) -> pl.DataFrame:
+    """The same: to make one takes longer than a join of it."""
+    return pl.DataFrame(schema=dict(columns))
 
 
 def shaped(frame: pl.DataFrame, schema: Schema) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """From evidence to deliveries: the verdict on every pair of a message and a receiver, in one pass over frames."""
 
 import re
+from functools import cache
 from typing import Final
 
 import polars as pl
@@ -127,6 +128,7 @@ def decide(
     return _in_full(weighed(found, evidence, now, deadline_s, grace_s), evidence, now)
 
 
+@cache
 def _deciding() -> pl.Expr:
     """The number of the first rule all of whose conditions hold."""
     return pl.coalesce(
@@ -249,6 +251,7 @@ def _with_keys(judged: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
     ).with_columns(_c("keys").fill_null([]))
 
 
+@cache
 def _detail() -> pl.Expr:
     """What the evidence adds to the cause, in words of whoever told it; '' where nothing."""
     cause = _c("cause")
@@ -266,6 +269,7 @@ def _detail() -> pl.Expr:
     )  # fmt: skip
 
 
+@cache
 def _witnesses() -> pl.Expr:
     """Whose word it rests on: producer 1, consumer 2, broker 4."""
     asked = ["no_receiver.broker", "unknown.header_routing", "no_receiver.declared", "unknown.declared"]

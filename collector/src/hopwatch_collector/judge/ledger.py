@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 import polars as pl
 
-from hopwatch_collector.judge.frames import KEYS, Schema, empty, shaped
+from hopwatch_collector.judge.frames import KEYS, Schema, shaped
 
 _PAIR: Final = ["message", "receiver"]
 
@@ -15,7 +15,6 @@ STORED: Final[Schema] = {
     "message": pl.Binary,
     "receiver": pl.String,
     "version": pl.UInt32,
-    "fingerprint": pl.UInt64,
     "minute": pl.Int64,
     "verdict": pl.String,
     "cause": pl.String,
@@ -47,7 +46,6 @@ STORED: Final[Schema] = {
     "first_at": pl.Int64,
     "sent_at": pl.Int64,
     "received_at": pl.Int64,
-    "settled_at": pl.Int64,
     "sender_off_us": pl.Int64,
     "receiver_off_us": pl.Int64,
     "backwards": pl.UInt8,
@@ -56,13 +54,14 @@ STORED: Final[Schema] = {
     "worked_for": pl.Int16,
 }
 """A row of `deliveries` without its sign; times in µs, minutes in s."""
+SIGNED: Final[Schema] = {**STORED, "sign": pl.Int8}
 
-_TIMES: Final = ("since", "due_at", "next_at", "first_at", "sent_at", "received_at", "settled_at")
+_TIMES: Final = ("since", "due_at", "next_at", "first_at", "sent_at", "received_at")
 _ATTENTION: Final = (
     "tenant", "day", "system", "broker", "destination", "receiver", "minute", "message", "sign", "version", "verdict", "cause",
     "open", "first_at", "since", "next_at", "partition", "offset", "producer", "consumer", "flow",
 )  # fmt: skip
-_SAME_WHATEVER: Final = ("tenant", "day", "version", "fingerprint", "keys")
+_SAME_WHATEVER: Final = ("tenant", "day", "version", "keys")
 
 
 class Writer(Protocol):
@@ -72,16 +71,7 @@ class Writer(Protocol):
         """Insert rows. Raises EngineUnavailable."""
 
 
-CURRENT: Final[Schema] = {
-    "message": pl.Binary,
-    "receiver": pl.String,
-    "version": pl.UInt32,
-    "day": pl.Date,
-    "fingerprint": pl.UInt64,
-}
-"""What is looked at of a current row to see whether it changed."""
-
-LIVE: Final = [*_PAIR, "version", "day"]
+_VERSION: Final = [*_PAIR, "version", "day"]
 """By what a row is told from those it took the place of."""
 
 
@@ -92,31 +82,46 @@ class Changes:
     given: pl.DataFrame
     """New rows, by STORED."""
     taken_back: pl.DataFrame
-    """Which current rows they take the place of, by CURRENT."""
+    """The current rows that they take the place of, by STORED."""
 
-    @property
-    def messages(self) -> list[bytes]:
-        """The messages concerned, each once."""
-        return pl.concat([self.given["message"], self.taken_back["message"]]).unique().to_list()
+    def signed(self) -> pl.DataFrame:
+        """Return the rows to write, each with its sign."""
+        back, given = pl.lit(-1, pl.Int8), pl.lit(1, pl.Int8)
+        return pl.concat([self.taken_back.with_columns(sign=back), self.given.with_columns(sign=given)])
+
+
+def live(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return, of all rows that there are of some messages (by SIGNED), those that count (by STORED): merges do so some time."""
+    if rows.is_empty():
+        return rows.drop("sign")
+    left = pl.col("sign").sum().over(*_VERSION, "fingerprint")
+    return (
+        rows.with_columns(fingerprint=_fingerprint(rows))
+        .filter((left > 0) & (pl.col("sign") > 0))
+        .unique(_VERSION, maintain_order=True)
+        .select(*STORED)
+    )
 
 
 def changes(current: pl.DataFrame, judged: pl.DataFrame) -> Changes:
-    """Return what changes the current rows of some messages (by CURRENT) into what was judged of them."""
-    new = shaped(
-        judged.with_columns(tenant=pl.lit(""), version=pl.lit(1), fingerprint=pl.lit(0)),
-        STORED,
-    )
-    new = new.with_columns(fingerprint=_fingerprint(new))
+    """Return what changes the current rows of some messages (by STORED) into what was judged of them."""
+    new = shaped(judged.with_columns(tenant=pl.lit(""), version=pl.lit(1)), STORED)
     if current.is_empty():
         return Changes(new, current)
     # One row each is the rule; a crash between two days' parts may leave two, of which none is right by itself.
-    known = current.group_by(_PAIR).agg(
-        rows=pl.len(),
-        was=pl.col("fingerprint").first(),
-        before=pl.col("version").max(),
-        first_day=pl.col("day").min(),
+    known = (
+        current.with_columns(fingerprint=_fingerprint(current))
+        .group_by(_PAIR)
+        .agg(
+            rows=pl.len(),
+            was=pl.col("fingerprint").first(),
+            before=pl.col("version").max(),
+            first_day=pl.col("day").min(),
+        )
     )
-    compared = new.join(known, on=_PAIR, how="left", maintain_order="left")
+    compared = new.with_columns(fingerprint=_fingerprint(new)).join(
+        known, on=_PAIR, how="left", maintain_order="left"
+    )
     same = ((pl.col("rows") == 1) & (pl.col("was") == pl.col("fingerprint"))).fill_null(value=False)
     given = compared.filter(~same).with_columns(
         version=(pl.col("before").fill_null(0) + 1).cast(pl.UInt32),
@@ -125,18 +130,8 @@ def changes(current: pl.DataFrame, judged: pl.DataFrame) -> Changes:
     return Changes(given.select(*STORED), current.join(compared.filter(same), on=_PAIR, how="anti"))
 
 
-def signed(changed: Changes, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows to write, each with its sign; `rows`: at least those that are taken back, in full, by STORED."""
-    back = rows.join(changed.taken_back, on=LIVE, how="semi").unique(LIVE)
-    return pl.concat(
-        [
-            back.with_columns(sign=pl.lit(-1, pl.Int8)),
-            changed.given.with_columns(sign=pl.lit(1, pl.Int8)),
-        ]
-    )
-
-
 def _fingerprint(rows: pl.DataFrame) -> pl.Series:
+    """Of everything by which a delivery is told from what it was."""
     keys = rows["keys"].list.eval(
         pl.concat_str(pl.element().struct.field("name"), pl.lit("\x1f"), pl.element().struct.field("value"))
     )
@@ -148,8 +143,13 @@ def write(writer: Writer, rows: pl.DataFrame) -> None:
     """Write signed rows of deliveries into both tables."""
     if rows.is_empty():
         return
-    write_attention(writer, rows.filter(pl.col("verdict") != "settled"))
+    write_attention(writer, of_attention(rows))
     writer.write("deliveries", _timed(rows))
+
+
+def of_attention(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return those of some deliveries that belong into `attention`."""
+    return rows.filter(pl.col("verdict") != "settled")
 
 
 def write_attention(writer: Writer, rows: pl.DataFrame) -> None:
@@ -166,6 +166,5 @@ def _timed(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def wanted_attention(current: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of `attention` that belong to current deliveries, by its columns but the sign."""
-    rows = shaped(current, STORED) if not current.is_empty() else empty(STORED)
-    return rows.filter(pl.col("verdict") != "settled").select(name for name in _ATTENTION if name != "sign")
+    """Return the rows of `attention` that belong to current deliveries (by STORED), by its columns but the sign."""
+    return of_attention(current).select(name for name in _ATTENTION if name != "sign")

@@ -15,12 +15,12 @@ from hopwatch_collector.judge import ledger
 from hopwatch_collector.judge.changes import MOST, Changes, chunks
 from hopwatch_collector.judge.decision import Decision, decisions
 from hopwatch_collector.judge.evaluation import Offsets, evaluate
-from hopwatch_collector.judge.frames import SECOND, empty, shaped_or_empty
+from hopwatch_collector.judge.frames import SECOND, shaped_or_empty
 from hopwatch_collector.judge.reading import Session as Reads
 
 _log = structlog.get_logger("hopwatch.judge")
 
-BATCH: Final = 20_000
+BATCH: Final = 40_000
 """Messages judged at once."""
 _IDLE_S: Final = 1.0
 """Pause between two looks while something comes in."""
@@ -176,7 +176,7 @@ class Judge:
         """Return how each delivery of a message (16 bytes) is decided now, by receiver. Writes nothing; any thread may ask."""
         now = int(self._clock() * SECOND)
         with self._store.judging() as session:
-            session.look_for_rows()
+            session.look()
             return decisions(session, message, self._offsets, now, self._deadline_s, self._grace_s)
 
     def settle(self, most: int = 1_000) -> int:
@@ -191,7 +191,7 @@ class Judge:
 
     def _begin(self, session: Session) -> Changes:
         """At the first look: go on where the last judge stopped, and make both tables agree if it was stopped in the midst."""
-        session.look_for_rows()
+        session.look()
         if self._changes is None:
             found = session.frame("progress", {})
             changes = Changes(session, self._store.overlap_ms)
@@ -231,23 +231,22 @@ class Judge:
             self._upto -= int(back_s * 1000) + _MARGIN_MS
 
     def _judge(self, session: Session, messages: Sequence[bytes], now: int) -> int:
-        known = self._changes.known if self._changes else None
-        judged = evaluate(session, messages, self._offsets, now, self._deadline_s, self._grace_s, known)
-        changed = ledger.changes(shaped_or_empty(session.frame("current", {}), ledger.CURRENT), judged)
-        if not (concerned := changed.messages):
+        kept = self._changes.kept if self._changes else None
+        judged = evaluate(session, messages, self._offsets, now, self._deadline_s, self._grace_s, kept)
+        changed = ledger.changes(_live(session), judged)
+        rows = changed.signed()
+        if rows.is_empty():
             return 0
-        former = empty(ledger.STORED)
-        if len(changed.taken_back):
-            session.pick(concerned)
-            former = _rows(session)
-        signed = ledger.signed(changed, former)
         if not self._ours():
             raise EngineUnavailable("another collector judges by now")
-        self._note(session, concerned)
-        ledger.write(session, signed)
+        # Of two tables, a crash may come between the one and the other.
+        unsure = ledger.of_attention(rows)["message"].unique().to_list()
+        if unsure:
+            self._note(session, unsure)
+        ledger.write(session, rows)
         soonest: Any = changed.given["next_at"].min()
         self._next_due = min(self._next_due, soonest or self._next_due)
-        return len(signed)
+        return len(rows)
 
     def _audit(self, session: Session, now: int) -> int:
         """Judge some of what is open again though nothing is known to have changed; return how many came out otherwise."""
@@ -257,8 +256,8 @@ class Judge:
         messages = [] if found.is_empty() else found["message"].unique().to_list()
         if not messages:
             return 0
-        known = self._changes.known if self._changes else None
-        judged = evaluate(session, messages, self._offsets, now, self._deadline_s, self._grace_s, known)
+        kept = self._changes.kept if self._changes else None
+        judged = evaluate(session, messages, self._offsets, now, self._deadline_s, self._grace_s, kept)
         live = _live(session).select(*_DECIDED)
         missed = judged.select(*_DECIDED).join(live, on=_DECIDED, how="anti")
         if len(missed):
@@ -338,13 +337,7 @@ def _wall_ahead() -> float:
 
 def _live(session: Session) -> pl.DataFrame:
     """The current rows of the messages picked, in full."""
-    current = shaped_or_empty(session.frame("current", {}), ledger.CURRENT)
-    return _rows(session).join(current, on=ledger.LIVE, how="semi").unique(ledger.LIVE)
-
-
-def _rows(session: Session) -> pl.DataFrame:
-    """The rows that were ever given for the messages picked, in full."""
-    return shaped_or_empty(session.frame("current_rows", {}), ledger.STORED)
+    return ledger.live(shaped_or_empty(session.frame("rows_of_messages", {}), ledger.SIGNED))
 
 
 def _reconcile(session: Session, messages: Sequence[bytes]) -> None:

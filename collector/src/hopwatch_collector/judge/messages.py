@@ -73,72 +73,106 @@ def sides(facts: pl.DataFrame, offsets: Mapping[int, int]) -> pl.DataFrame:
     )
 
 
+_SENDER: Final = {
+    "first_at": "sent_at",
+    "confirmed_at": "confirmed_at",
+    "off_us": "sender_off_us",
+    "system": "sent_by",
+    "broker": "sent_to",
+    "destination": "sender_says",
+    "service": "producer",
+    "peer": "peer",
+    "trace_id": "sender_trace",
+    "outcome": "outcome",
+    "last_reason": "publish_reason",
+    "last_error": "publish_error",
+    "last_failed": "publish_failed",
+}
+
+
 def messages(found: pl.DataFrame) -> pl.DataFrame:
     """Return one row per message: what its sender saw, completed by what receivers saw where the sender was not seen."""
     is_sender = pl.col("receiver") == ""
-
-    def sender(name: str) -> pl.Expr:
-        return pl.col(name).filter(is_sender).first()
+    senders = found.filter(is_sender).select(
+        "message", *(pl.col(name).alias(own) for name, own in _SENDER.items())
+    )
 
     def as_sent(name: str) -> pl.Expr:
         """Whether a side says the same as the sender, or one of them says nothing."""
-        sent = sender(name).fill_null("")
+        sent = pl.col(_SENDER[name]).fill_null("")
         return (sent == "") | (pl.col(name) == "") | (pl.col(name) == sent)
 
-    # A copy at another broker or topic has a place of its own.
+    # A copy at another broker or topic has a place of its own. (The sender's side comes first.)
     there = (
         _placed
         & as_sent("broker")
         & as_sent("system")
         & (as_sent("destination") | (pl.col("system") != "kafka"))
     )
-
-    def place(name: str) -> pl.Expr:
-        """Where the sender put it; where it does not tell, where receivers took it from."""
-        return pl.coalesce(
-            pl.col(name).filter(is_sender & _placed).first(), pl.col(name).filter(there).first()
+    beside = found.join(
+        senders.select("message", "sent_by", "sent_to", "sender_says"), on="message", how="left", maintain_order="left"
+    )  # fmt: skip
+    whole = (
+        beside.select(
+            "message", "first_at", "call", "system", "broker", "trace_id", "flow", "partition", "conversation", "day",
+            is_sender=is_sender,
+            receives=~is_sender & (pl.col("attempts") > 0),
+            # Told while it was open: its answer had begun.
+            streams=pl.col("call") & (pl.col("outcome") == "sent"),
+            receiver_says=pl.when(~is_sender).then("destination"),
+            there_partition=pl.when(there).then("partition"),
+            there_offset=pl.when(there).then("offset"),
         )
-
-    whole = found.group_by("message", maintain_order=True).agg(
-        sender_seen=is_sender.any(),
-        receiver_seen=(~is_sender & (pl.col("attempts") > 0)).any(),
-        sent_at=sender("first_at").fill_null(0),
-        confirmed_at=sender("confirmed_at").fill_null(0),
-        sender_off_us=sender("off_us").fill_null(0),
-        first_at=pl.col("first_at").min(),
-        call=pl.col("call").any(),
-        # Told while it was open: its answer had begun.
-        streaming=(pl.col("call") & (pl.col("outcome") == "sent")).any(),
-        system=pl.when(pl.col("call").any())
-        .then(pl.col("system").max())
-        .otherwise(pl.coalesce(sender("system"), pl.col("system").max())),
-        broker=pl.coalesce(
-            pl.col("broker").filter(is_sender & (pl.col("broker") != "")).first(), pl.col("broker").max()
-        ),
-        sender_says=sender("destination").fill_null(""),
-        receiver_says=pl.col("destination").filter(~is_sender).max().fill_null(""),
-        producer=sender("service").fill_null(""),
-        peer=sender("peer").fill_null(""),
-        any_trace=pl.col("trace_id").max(),
-        sender_trace=sender("trace_id"),
-        other_flow=pl.col("flow").max(),
-        outcome=sender("outcome").fill_null(""),
-        publish_reason=sender("last_reason").fill_null(""),
-        publish_error=sender("last_error").fill_null(""),
-        publish_failed=sender("last_failed").fill_null(value=False),
-        partition=pl.coalesce(place("partition"), pl.col("partition").max()),
-        offset=place("offset").fill_null(-1),
-        conversation=pl.col("conversation").max(),
-        day=pl.col("day").min(),
+        .group_by("message", maintain_order=True)
+        .agg(
+            sender_seen=pl.col("is_sender").any(),
+            receiver_seen=pl.col("receives").any(),
+            first_at=pl.col("first_at").min(),
+            call=pl.col("call").any(),
+            streaming=pl.col("streams").any(),
+            any_system=pl.col("system").max(),
+            any_broker=pl.col("broker").max(),
+            receiver_says=pl.col("receiver_says").max(),
+            any_trace=pl.col("trace_id").max(),
+            other_flow=pl.col("flow").max(),
+            there_partition=pl.col("there_partition").first(ignore_nulls=True),
+            any_partition=pl.col("partition").max(),
+            offset=pl.col("there_offset").first(ignore_nulls=True),
+            conversation=pl.col("conversation").max(),
+            day=pl.col("day").min(),
+        )
+        .join(senders, on="message", how="left", maintain_order="left")
+    )  # fmt: skip
+    texts = (
+        "sender_says",
+        "receiver_says",
+        "producer",
+        "peer",
+        "outcome",
+        "publish_reason",
+        "publish_error",
+        "sent_to",
+    )
+    whole = whole.with_columns(
+        pl.col("sent_at", "confirmed_at", "sender_off_us").fill_null(0),
+        pl.col(texts).fill_null(""),
+        pl.col("publish_failed").fill_null(value=False),
+        pl.col("offset").fill_null(-1),
+        partition=pl.coalesce("there_partition", "any_partition"),
     )
     # The callee knows the route; of a broker's message the sender knows best where it sent it.
     receiver_knows = (pl.col("call") & (pl.col("receiver_says") != "")) | (pl.col("sender_says") == "")
     trace = pl.coalesce("sender_trace", "any_trace")
     return whole.with_columns(
+        system=pl.when("call").then("any_system").otherwise(pl.coalesce("sent_by", "any_system")),
+        broker=pl.when(pl.col("sent_to") != "").then("sent_to").otherwise("any_broker"),
         destination=pl.when(receiver_knows).then("receiver_says").otherwise("sender_says"),
         trace_id=trace,
         flow=pl.when(pl.col("other_flow") == _NO_ID).then(trace).otherwise("other_flow"),
-    ).drop("sender_says", "receiver_says", "any_trace", "sender_trace", "other_flow")
+    ).drop(
+        "sender_says", "receiver_says", "any_trace", "sender_trace", "other_flow", "sent_by", "sent_to", "any_system", "any_broker",
+        "there_partition", "any_partition",
+    )  # fmt: skip
 
 
 def keys(facts: pl.DataFrame) -> pl.DataFrame:

@@ -1,6 +1,6 @@
 """Reads the evidence about some messages from the store: what is there of the messages, then what bears on their receivers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -8,6 +8,7 @@ import polars as pl
 
 from hopwatch_collector.judge.brokers import SYSTEMS, Brokers
 from hopwatch_collector.judge.evidence import Evidence
+from hopwatch_collector.judge.facts import folded
 from hopwatch_collector.judge.frames import (
     ADVISORIES,
     BROKERS,
@@ -15,10 +16,10 @@ from hopwatch_collector.judge.frames import (
     COVERAGE,
     DEADLINES,
     EXPECTED,
-    FACTS,
     LOSSES,
     MESSAGE_EVENTS,
     POLLS,
+    ROWS_OF_FACTS,
     SECOND,
     SEEKS,
     STATES,
@@ -27,7 +28,11 @@ from hopwatch_collector.judge.frames import (
     empty,
     shaped_or_empty,
 )
+from hopwatch_collector.judge.kept import Kept
+from hopwatch_collector.judge.standing import Standing
 
+_MINUTE_S: Final = 60
+_STRETCH_S: Final = 1800
 _HOUR_S: Final = 3600
 _DAY_S: Final = 86_400
 _COMMITS_BEYOND: Final = 10_000
@@ -43,11 +48,14 @@ class Session(Protocol):
     def frame(self, name: str, parameters: Mapping[str, Any], **texts: str) -> pl.DataFrame:
         """Run `sql/<name>.sql` and return its rows; `texts` stand for its `{{…}}`."""
 
-    def look_for_rows(self) -> None:
-        """Look which tables have rows by now."""
+    def look(self) -> None:
+        """Look which tables have rows by now, and which were written into."""
 
     def in_use(self, table: str) -> bool:
-        """Whether a table may have rows: none where it had none when that was last looked for."""
+        """Whether a table had rows when that was last looked for."""
+
+    def stand(self, table: str) -> Hashable:
+        """Return what is another one once somebody wrote into the table, as it was when that was last looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,99 +69,112 @@ class Bearings:
 
 
 class EvidenceReader:
-    """Reads evidence in two steps: what there is of messages and who may be owed them, then what bears on these receivers."""
+    """Reads evidence in two steps: what there is of messages and who may be owed them, then what bears on these receivers.
 
-    def __init__(self, session: Session, known: dict[str, pl.DataFrame] | None = None) -> None:
-        """`known`: what is kept of subscriptions and declarations from one reading to the next; whoever keeps it empties it."""
+    What bears on receivers is read of stretches of time and of all receivers lately asked for, so that it can be kept from one
+    reading to the next: more than is needed does no harm.
+    """
+
+    def __init__(self, session: Session, kept: Kept | None = None) -> None:
+        """`kept`: from one reading to the next."""
         self._session = session
-        self._known = {} if known is None else known
+        self._kept = kept or Kept()
 
     def of_messages(self, messages: Sequence[bytes], offsets: Callable[[int], Mapping[int, int]]) -> Evidence:
         """Return what there is of the messages (16 bytes each) and of subscriptions; `offsets`: of clocks around a moment (µs)."""
         self._session.pick(messages)
         brokers = self._brokers()
-        facts = brokers.named(self._frame("facts", FACTS))
+        facts = brokers.named(folded(self._frame("facts", ROWS_OF_FACTS)))
         if facts.is_empty():
             return Evidence()
         latest: Any = facts["started_at"].max()
         evidence = Evidence(facts=facts, brokers=brokers, clock_offsets=offsets(int(latest)))
         at = _bearings(evidence)
-        around = {"since": max(0, at.since - 120 - at.slack), "until": at.until + 60 + at.slack}
+        around = {
+            "since": _floored(at.since - 120 - at.slack, _MINUTE_S),
+            "until": _floored(at.until + 60 + at.slack, _MINUTE_S) + _MINUTE_S,
+        }
         return replace(
             evidence,
             message_events=self._frame("message_events", MESSAGE_EVENTS, "told"),
-            durable=brokers.named(
-                self._kept("durable_subscriptions", SUBSCRIPTIONS, "durable_subscriptions")
-            ),
-            brief=brokers.named(
-                self._frame("brief_subscriptions", SUBSCRIPTIONS, "brief_subscriptions", around)
-            ),
-            expected=self._kept("expected_subscriptions", EXPECTED, "declared"),
-            deadlines=self._kept("deadline_rules", DEADLINES, "deadline_rules"),
+            durable=self._named(brokers, "durable_subscriptions", SUBSCRIPTIONS, "durable_subscriptions"),
+            brief=self._named(brokers, "brief_subscriptions", SUBSCRIPTIONS, "brief_subscriptions", around),
+            expected=self._lasting("expected_subscriptions", EXPECTED, "declared"),
+            deadlines=self._lasting("deadline_rules", DEADLINES, "deadline_rules"),
         )
 
     def of_brokers(self, evidence: Evidence, pairs: pl.DataFrame, now: int) -> Evidence:
         """Add what brokers say of the receivers in `pairs`, as known at the moment `now` (µs)."""
         brokered = pairs.filter(pl.col("system").is_in(SYSTEMS))
         brokers = evidence.brokers
-        recently = max(0, now // SECOND - _DAY_S)
-        evidence = replace(evidence, polls=self._frame("polls", POLLS, "watches", {"since": recently}))
+        evidence = replace(evidence, polls=self.polls(now))
         if brokered.is_empty():
             return evidence
         at = _bearings(evidence)
-        named = {"receivers": sorted(brokered["receiver"].unique())}
-        first = max(0, at.since - _HOUR_S)
-        offsets = brokered.filter(pl.col("offset") >= 0)["offset"].unique().to_list()
-        from_at, until_at = self._firehose(recently)
+        named = {"receivers": self._kept.widened("receivers", brokered["receiver"].unique())}
+        from_at, until_at = self._firehose(now)
         evidence = replace(
             evidence,
-            states=brokers.named(
-                self._frame("receiver_states", STATES, "receiver_states", {**named, "since": first})
-            ),
-            latest_states=brokers.named(
-                self._frame(
-                    "latest_receiver_states",
-                    STATES,
-                    "receiver_states",
-                    {**named, "since": max(0, first - _DAY_S), "until": first},
-                )
-            ),
+            standing=self._standing(brokers, named, _floored(at.since - _HOUR_S, _STRETCH_S)),
             firehose_from=from_at,
             firehose_until=until_at,
         )
+        offsets = brokered.filter(pl.col("offset") >= 0)["offset"].unique().to_list()
         if not offsets:
             return self._with_coverage(evidence, named, now)
-        moved = {**named, "since": max(0, at.since - 60 - at.slack)}
+        moved = {**named, "since": _floored(at.since - 60 - at.slack, _STRETCH_S)}
+        asked = {**named, "offsets": offsets}
         evidence = replace(
             evidence,
             commits=brokers.named(self._commits(brokered, named["receivers"]), "kafka"),
-            commit_heads=brokers.named(self._frame("commit_heads", COMMITS, "commits", named), "kafka"),
-            seeks=brokers.named(self._frame("seeks", SEEKS, "moves", moved), "kafka"),
-            advisories=brokers.named(
-                self._frame("advisories", ADVISORIES, "sightings", {**named, "offsets": offsets})
-            ),
+            commit_heads=self._named(brokers, "commit_heads", COMMITS, "commit_heads", named, "kafka"),
+            seeks=self._named(brokers, "seeks", SEEKS, "moves", moved, "kafka"),
+            advisories=brokers.named(self._frame("advisories", ADVISORIES, "sightings", asked)),
         )
         return self._with_coverage(evidence, named, now)
 
     def _with_coverage(self, evidence: Evidence, named: Mapping[str, Any], now: int) -> Evidence:
         """Add who told what they do as these receivers, where a broker says something that bears on it."""
-        said = (evidence.states, evidence.latest_states, evidence.commit_heads, evidence.commits)
+        said = (evidence.standing.last, evidence.commit_heads, evidence.commits)
         if all(frame.is_empty() for frame in said):
             return evidence
         at = _bearings(evidence)
-        around = {"since": max(0, at.since - 120 - at.slack), "until": now // SECOND + 60 + at.slack}
-        found = self._frame("coverage", COVERAGE, "coverage", {**named, **around})
-        lost = self._frame("losses", LOSSES, "losses", {"since": around["since"]})
-        return replace(evidence, coverage=evidence.brokers.named(found), losses=lost)
+        since = {"since": _floored(at.since - 120 - at.slack, _STRETCH_S)}
+        until = {"until": _floored(now // SECOND + 60 + at.slack, _MINUTE_S) + _MINUTE_S}
+        told = self._named(evidence.brokers, "coverage", COVERAGE, "coverage", {**named, **since, **until})
+        return replace(evidence, coverage=told, losses=self._lasting("losses", LOSSES, "losses", since))
+
+    def _standing(self, brokers: Brokers, named: Mapping[str, Any], since: int) -> Standing:
+        """How receivers stood since a moment (s), and last before."""
+        before = {**named, "since": max(0, since - _DAY_S), "until": since}
+
+        def read() -> Standing:
+            states = self._frame("receiver_states", STATES, "receiver_states", {**named, "since": since})
+            latest = self._frame("latest_receiver_states", STATES, "receiver_states", before)
+            return Standing.of(brokers.named(states), brokers.named(latest))
+
+        return self._kept.get("standing", self._session, ("receiver_states", "brokers"), _asked(before), read)
 
     def _brokers(self) -> Brokers:
-        return Brokers.of(self._kept("brokers", BROKERS, "brokers"))
+        def read() -> Brokers:
+            return Brokers.of(self._frame("brokers", BROKERS, "brokers"))
 
-    def _firehose(self, since: int) -> tuple[int, int]:
+        return self._kept.get("brokers", self._session, ("brokers",), (), read)
+
+    def polls(self, now: int) -> pl.DataFrame:
+        """Return when each kind of broker could last be asked, as known at the moment `now` (µs)."""
+        return self._lasting("polls", POLLS, "watches", _recently(now))
+
+    def _firehose(self, now: int) -> tuple[int, int]:
         if not self._session.in_use("told"):
             return 0, 0
-        found = self._session.frame("firehose", {"since": since})
-        return int(found["from_at"][0]), int(found["until_at"][0])
+        recently = _recently(now)
+
+        def read() -> tuple[int, int]:
+            found = self._session.frame("firehose", recently)
+            return int(found["from_at"][0]), int(found["until_at"][0])
+
+        return self._kept.get("firehose", self._session, ("told", "watches"), _asked(recently), read)
 
     def _commits(self, pairs: pl.DataFrame, receivers: Sequence[str]) -> pl.DataFrame:
         placed = pairs.filter((pl.col("system") == "kafka") & (pl.col("offset") >= 0))
@@ -178,12 +199,25 @@ class EvidenceReader:
         text = " OR ".join(f"({condition})" for condition in conditions)
         return shaped_or_empty(self._session.frame("commits", parameters, places=text), COMMITS)
 
-    def _kept(self, name: str, schema: Schema, table: str) -> pl.DataFrame:
-        if not self._session.in_use(table):
-            return empty(schema)
-        if name not in self._known:
-            self._known[name] = self._frame(name, schema)
-        return self._known[name]
+    def _lasting(
+        self, name: str, schema: Schema, table: str, parameters: Mapping[str, Any] | None = None
+    ) -> pl.DataFrame:
+        """What is kept until somebody writes into the table."""
+
+        def read() -> pl.DataFrame:
+            return self._frame(name, schema, table, parameters)
+
+        return self._kept.get(name, self._session, (table,), _asked(parameters), read)
+
+    def _named(
+        self, brokers: Brokers, name: str, schema: Schema, table: str, parameters: Mapping[str, Any] | None = None, system: str = ""
+    ) -> pl.DataFrame:  # fmt: skip
+        """The same of what brokers tell or what is told of them, with the name of each."""
+
+        def read() -> pl.DataFrame:
+            return brokers.named(self._lasting(name, schema, table, parameters), system)
+
+        return self._kept.get(f"named {name}", self._session, (table, "brokers"), _asked(parameters), read)
 
     def _frame(
         self, name: str, schema: Schema, table: str = "", parameters: Mapping[str, Any] | None = None
@@ -191,6 +225,23 @@ class EvidenceReader:
         if table and not self._session.in_use(table):
             return empty(schema)
         return shaped_or_empty(self._session.frame(name, parameters or {}), schema)
+
+
+def _asked(parameters: Mapping[str, Any] | None) -> Hashable:
+    """The parameters as what is asked can be told by."""
+    return tuple(
+        (name, tuple(value) if isinstance(value, list) else value)
+        for name, value in (parameters or {}).items()
+    )
+
+
+def _recently(now: int) -> dict[str, int]:
+    return {"since": _floored(now // SECOND - _DAY_S, _HOUR_S)}
+
+
+def _floored(moment: int, stretch: int) -> int:
+    """The beginning of the stretch of time (s) that a moment lies in."""
+    return max(0, moment) // stretch * stretch
 
 
 def _bearings(evidence: Evidence) -> Bearings:

@@ -6,12 +6,13 @@ broker_word.py, some by way of the few quantities that `_measured` adds.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import polars as pl
 
-from hopwatch_collector.judge.broker_word import GONE
 from hopwatch_collector.judge.frames import ALWAYS, SECOND
+from hopwatch_collector.judge.standing import GONE
 
 _REST: Final = 7 * SECOND
 _STALE: Final = 30 * SECOND
@@ -96,6 +97,7 @@ def _first(*cases: tuple[pl.Expr, str | pl.Expr]) -> pl.Expr:
     return pl.coalesce(words)
 
 
+@cache
 def _log_word() -> pl.Expr:
     """What the broker says, in a word, where it keeps a log: of that it knows every single message. Null: no log."""
     nats = _c("system") == "nats"
@@ -128,6 +130,7 @@ def _log_word() -> pl.Expr:
     )
 
 
+@cache
 def _queue_word() -> pl.Expr:
     """The same of a queue, of which the broker knows only how many messages there are."""
     deleted = (_c("now_state") == GONE) | (

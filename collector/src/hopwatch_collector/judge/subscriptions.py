@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -19,6 +19,15 @@ _MARKS: Final = "\x1f"
 _SUBSCRIPTION: Final = ["system", "broker", "pattern", "receiver", "resource"]
 
 _AMQP_PREFIX: Final = re.compile(r"^(.*?:)(?:[^:]*\.)?(?:\*|#)(?:\.|$)")
+
+_PATTERN: Final = {
+    "system": pl.String,
+    "pattern": pl.String,
+    "prefix": pl.String,
+    "expression": pl.String,
+    "declared": pl.Boolean,
+}
+_DESTINATION: Final = {"system": pl.String, "destination": pl.String}
 
 ENTITLED_SCHEMA: Final = {
     "system": pl.String,
@@ -154,6 +163,18 @@ def _without_known_clients(reports: pl.DataFrame) -> pl.DataFrame:
 
 def _matched(patterns: pl.DataFrame, destinations: pl.DataFrame) -> pl.DataFrame:
     """Return the patterns with the destinations they let through, and what stands before a pattern as columns."""
+    asked = (
+        tuple(sorted(frame.unique().rows()))
+        for frame in (patterns.select(list(_PATTERN)), destinations.select(list(_DESTINATION)))
+    )
+    return _matched_rows(*asked)
+
+
+@lru_cache(maxsize=4)
+def _matched_rows(of: tuple[Any, ...], to: tuple[Any, ...]) -> pl.DataFrame:
+    """The same of rows: from one batch to the next they are mostly the same."""
+    patterns = pl.DataFrame(list(of), schema=_PATTERN, orient="row")
+    destinations = pl.DataFrame(list(to), schema=_DESTINATION, orient="row")
     marked = patterns.with_columns(parts=pl.col("pattern").str.split(_MARKS)).with_columns(
         bare=pl.when("declared").then("pattern").otherwise(pl.col("parts").list.last()),
         otherwise=~pl.col("declared") & pl.col("parts").list.contains("otherwise"),
