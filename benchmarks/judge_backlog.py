@@ -20,17 +20,18 @@ from benchmarks.judge_fates import (
     Numbers,
     binary,
     commits,
+    coverage,
     hash_of,
     ids_of,
     log_states,
     moment,
     subscriptions,
-    telling,
 )
 from benchmarks.judge_profile import profiled
 from benchmarks.judge_store import CountingJudge, Engine, Progress, looking, opened, rest, settle
 from hopwatch_collector.judge.loop import Judge
 
+_COVERED_S: Final = 7200
 _PARTITIONS: Final = 12
 _AT_ONCE: Final = 10_000
 """Records of an insert, and of a step, at most."""
@@ -70,7 +71,7 @@ class Group:
     def begin(self, at: int) -> None:
         """It subscribes, and tells what it receives."""
         self.engine.put("durable_subscriptions", subscriptions([("kafka", self.name, self.name)], at))
-        self.engine.put("telling", telling([("kafka", self.name)], at))
+        self.engine.put("coverage", coverage([("kafka", self.name)], at, at + _COVERED_S * SECOND))
         self.stand(at)
 
     def send(self, sent_at: Numbers, random: np.random.Generator, *, remember: bool = True) -> None:

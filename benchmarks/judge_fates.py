@@ -302,7 +302,7 @@ class Surroundings:
         yield "receiver_states", pl.concat(self._states())
         yield "commits", pl.concat(self._commits())
         yield "watches", looks(self.hour.begin, self.now - SECOND, ("kafka", "nats", "rabbitmq"))
-        yield "telling", self._telling()
+        yield "coverage", self._coverage()
         yield "durable_subscriptions", self._subscriptions()
         yield "brief_subscriptions", pl.concat(self._brief())
 
@@ -339,10 +339,10 @@ class Surroundings:
                     sent = self.hour.begin + (offsets / end * self.hour.lasting_s * SECOND).astype(np.int64)
                     yield commits(fate.destination, group, str(partition), offsets, sent + SECOND)
 
-    def _telling(self) -> pl.DataFrame:
+    def _coverage(self) -> pl.DataFrame:
         known = {(fate.system, one.receiver) for fate in FATES for one in fate.seen}
         known |= {(fate.system, group) for fate in FATES for group in fate.commits}
-        return telling(sorted(known), self.hour.end)
+        return coverage(sorted(known), self.hour.begin - 60 * SECOND, self.now)
 
     def _subscriptions(self) -> pl.DataFrame:
         owed = [(fate.system, _pattern(fate, receiver), receiver) for fate in FATES for receiver in fate.owed]
@@ -450,10 +450,19 @@ def looks(since: int, until: int, systems: Sequence[str]) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def telling(receivers: Sequence[tuple[str, str]], at: int) -> pl.DataFrame:
-    """Rows of `telling`: receivers (system, name) whose consumers tell what they receive."""
-    return pl.DataFrame(receivers, schema=["system", "receiver"], orient="row").with_columns(
-        service=pl.col("receiver"), last_at=moment(pl.lit(at)), day=moment(pl.lit(at)).dt.date()
+def coverage(receivers: Sequence[tuple[str, str]], begin: int, end: int) -> pl.DataFrame:
+    """Rows of `coverage`: receivers (system, name) whose consumers tell all they do between two moments, minute by minute."""
+    minutes = pl.DataFrame({"at": np.arange(begin // (60 * SECOND) * 60 * SECOND, end, 60 * SECOND)})
+    every = pl.DataFrame(receivers, schema=["system", "receiver"], orient="row").join(minutes, how="cross")
+    return every.select(
+        "system",
+        "receiver",
+        minute=moment(pl.col("at")).cast(pl.Datetime("ms", "UTC")),
+        resource=pl.lit(7, pl.UInt64),
+        reads=pl.lit(1, pl.UInt8),
+        first_at=moment(pl.col("at")),
+        last_at=moment(pl.col("at") + 59 * SECOND),
+        day=moment(pl.col("at")).dt.date(),
     )
 
 
