@@ -23,7 +23,9 @@ def folded(rows: pl.DataFrame) -> pl.DataFrame:
             .agg(_fold(name) for name in rows.columns if name not in FACT_KEY)
         )
         rows = pl.concat([rows.filter(~repeated), several.select(rows.columns)])
-    return rows.filter(~pl.col("moved")).select(*FACTS)
+    if rows["moved"].any():
+        rows = rows.filter(~pl.col("moved"))
+    return rows.select(*FACTS)
 
 
 def _fold(name: str) -> pl.Expr:

@@ -19,9 +19,32 @@ _acknowledged: Final = _ended_well & pl.col("settle").is_in(["ack", "auto", ""])
 """Not everyone reports settlement: of such a receiver all that can be known is that it ended without error."""
 
 
+_PARTS_OF_PLACE: Final = ("destination", "broker", "partition")
+
+
+def _marked(facts: pl.DataFrame) -> pl.DataFrame:
+    """Add what facts say under a condition, null where that does not hold: to filter inside each group takes several times as long."""
+    acknowledged = pl.when(_acknowledged)
+    dead = pl.when("dead")
+    return facts.with_columns(
+        attempted=_attempted,
+        attempted_at=pl.when(_attempted).then("started_at"),
+        placed_offset=pl.when(_placed).then("offset"),
+        acknowledged=_acknowledged,
+        acknowledged_by=pl.when(_acknowledged & (pl.col("settle") != "")).then("settle"),
+        acknowledged_at=acknowledged.then("ended_at"),
+        processed=_ended_well,
+        dead_reason=dead.then("reason"),
+        dead_at=dead.then("started_at"),
+        **{f"told_{name}": pl.when(pl.col(name) != "").then(name) for name in _PARTS_OF_PLACE},
+        **{f"placed_{name}": pl.when(_placed & (pl.col(name) != "")).then(name) for name in _PARTS_OF_PLACE},
+    )
+
+
 def _last_told(name: str) -> pl.Expr:
-    told = pl.col(name).filter(pl.col(name) != "")
-    return pl.coalesce(pl.col(name).filter(_placed & (pl.col(name) != "")).last(), told.last(), pl.lit(""))
+    """A place is told as a whole: of several the last one that names an offset, else the last that names any part of it."""
+    placed, told = (pl.col(f"{kind}_{name}").last(ignore_nulls=True) for kind in ("placed", "told"))
+    return pl.coalesce(placed, told, pl.lit(""))
 
 
 def sides(facts: pl.DataFrame, offsets: Mapping[int, int]) -> pl.DataFrame:
@@ -32,10 +55,11 @@ def sides(facts: pl.DataFrame, offsets: Mapping[int, int]) -> pl.DataFrame:
         settle=pl.col("settle").replace_strict(list(range(9)), list(SETTLEMENTS), return_dtype=pl.String),
     )
     # The last attempt comes last; the hop decides between what is told of the same moment.
-    ordered = told.sort("message", "receiver", "attempt", "started_at", "hop")
+    ordered = _marked(told.sort("message", "receiver", "attempt", "started_at", "hop"))
+    off = pl.col("off_us")
     result = ordered.group_by(SIDE_KEY, maintain_order=True).agg(
         first_at=pl.col("started_at").min(),
-        off_us=pl.col("off_us").sort_by("dead", "started_at", "hop").first(),
+        off_us=off.sort_by("dead", "started_at", "hop").first() if offsets else off.first(),
         confirmed_at=pl.col("ended_at").max(),
         call=pl.col("call").any(),
         system=pl.col("system").max(),
@@ -45,13 +69,12 @@ def sides(facts: pl.DataFrame, offsets: Mapping[int, int]) -> pl.DataFrame:
         trace_id=pl.col("trace_id").max(),
         flow=pl.col("flow").max(),
         outcome=pl.col("outcome").max(),
-        # A place is told as a whole: of several the last one that names an offset, else the last that names any part of it.
         broker=_last_told("broker"),
         partition=_last_told("partition"),
-        offset=pl.col("offset").filter(_placed).last().fill_null(-1),
+        offset=pl.col("placed_offset").last(ignore_nulls=True).fill_null(-1),
         conversation=pl.col("conversation").max(),
-        attempts=pl.max_horizontal(pl.col("attempt").max(), _attempted.sum().cast(pl.Int64)),
-        received_at=pl.col("started_at").filter(_attempted).min().fill_null(0),
+        attempts=pl.max_horizontal(pl.col("attempt").max(), pl.col("attempted").sum().cast(pl.Int64)),
+        received_at=pl.col("attempted_at").min().fill_null(0),
         last_started_at=pl.col("started_at").last(),
         last_ended_at=pl.col("ended_at").last(),
         last_settle=pl.col("settle").last(),
@@ -59,13 +82,13 @@ def sides(facts: pl.DataFrame, offsets: Mapping[int, int]) -> pl.DataFrame:
         last_error=pl.col("error").last(),
         last_reason=pl.col("reason").last(),
         pending=pl.col("pending").last(),
-        acknowledged=_acknowledged.any(),
-        acknowledged_by=pl.col("settle").filter(_acknowledged & (pl.col("settle") != "")).max().fill_null(""),
-        acknowledged_at=pl.col("ended_at").filter(_acknowledged).min().fill_null(0),
-        processed=_ended_well.any(),
+        acknowledged=pl.col("acknowledged").any(),
+        acknowledged_by=pl.col("acknowledged_by").max().fill_null(""),
+        acknowledged_at=pl.col("acknowledged_at").min().fill_null(0),
+        processed=pl.col("processed").any(),
         dead=pl.col("dead").any(),
-        dead_reason=pl.col("reason").filter(pl.col("dead")).max().fill_null(""),
-        dead_at=pl.col("started_at").filter(pl.col("dead")).min().fill_null(0),
+        dead_reason=pl.col("dead_reason").max().fill_null(""),
+        dead_at=pl.col("dead_at").min().fill_null(0),
         day=pl.col("day").min(),
     )
     return result.with_columns(
