@@ -16,7 +16,7 @@ def stood(store: Store, system: str, receiver: str, seconds: float, **told: Any)
     defaults |= {
         "day": when.date(), "system": system, "destination": "", "receiver": receiver, "partition": "", "at": when,
         "oldest_at": datetime(1970, 1, 1, tzinfo=when.tzinfo), "dead_letters": 0, "state": "",
-        "uncounted": 0,
+        "uncounted": 0, "unchanged_until": datetime(1970, 1, 1, tzinfo=when.tzinfo),
     }  # fmt: skip
     row = defaults | told
     store.write("receiver_states", list(row), [list(row.values())])

@@ -1,8 +1,10 @@
 """What verdicts make of a queue's counters where messages expire by themselves, or come in uncounted."""
 
+from typing import Any
+
 import pytest
 from evidence_support import finding, looked, stood
-from ledger_support import judged, processed, sent, subscribed, take
+from ledger_support import at, judged, processed, sent, subscribed, take
 
 from hopwatch_collector.engine import Store
 
@@ -15,7 +17,7 @@ def queue(store: Store) -> Store:
     return store
 
 
-def gone_by(queue: Store, seconds: float, **told: int) -> None:
+def gone_by(queue: Store, seconds: float, **told: Any) -> None:
     """The queue is seen empty then, with one message that came in, and is still so ten seconds later."""
     counted = {"waiting": 0, "in_hand": 0, "published": 1, "handed": 0, "acked": 0, **told}
     stood(queue, "rabbitmq", "billing", seconds, **counted)
@@ -93,7 +95,8 @@ def test_what_came_first_was_taken_first(queue: Store) -> None:
     """Where consumers that tell nothing took what came before the messages that wait, the earlier one is settled."""
     take(queue, sent("billing", "rabbitmq"), sent("billing", "rabbitmq", start=20.0))
     stood(queue, "rabbitmq", "billing", 3.0, waiting=1, in_hand=0, published=1, handed=0, acked=0)
-    gone_by(queue, 22.0, waiting=1, published=2, handed=1, acked=1)
+    changed = {"waiting": 1, "published": 2, "handed": 1, "acked": 1}
+    gone_by(queue, 22.0, **changed, unchanged_until=at(21.0))
     assert [row["cause"] for row in judged(queue, now=32.0)] == ["waiting.held", "settled.uninstrumented"]
 
 
@@ -102,3 +105,23 @@ def test_a_queue_whose_node_is_down_has_lost_nothing(queue: Store) -> None:
     take(queue, sent("billing", "rabbitmq"))
     gone_by(queue, 3.0, waiting=-1, in_hand=-1, published=0)
     assert finding(queue, 13.0) == "waiting.no_evidence"
+
+
+def test_what_is_rejected_is_not_missing_among_what_waits(queue: Store) -> None:
+    """Of 20 sent at once 3 are rejected into dead letters and 2 acknowledged: the 15 that wait are those nobody was handed.
+
+    A reject is counted as handed out and never as acknowledged, and the first look after the send comes late: a count from
+    before it is no bound for how many came before the message.
+    """
+    sends = [sent("billing", "rabbitmq", start=number / 1000) for number in range(20)]
+    rejected = [processed(one, settle="reject", start=8.5) for one in sends[:3]]
+    done = [processed(one, start=8.6) for one in sends[3:5]]
+    there = [subscribed("billing", "billing", system="rabbitmq", start=start) for start in (0.0, 15.0, 30.0)]
+    take(queue, *sends, *rejected, *done, *there)
+    counted = {"waiting": 15, "in_hand": 0, "published": 20, "handed": 5, "acked": 2, "dead_letters": 1}
+    stood(queue, "rabbitmq", "billing", 9.0, **counted)
+    looked(queue, "rabbitmq", 20.0)
+    causes = [row["cause"] for row in judged(queue, now=20.0)]
+    assert {cause: causes.count(cause) for cause in causes} == {
+        "waiting.held": 15, "settled.ack": 2, "dead_lettered.reject": 3,
+    }  # fmt: skip

@@ -1,6 +1,6 @@
 """What brokers add to every pair: how it stands with the receiver now, stood when the message was sent, said of this message."""
 
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
@@ -65,42 +65,42 @@ def _with_states(pairs: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
 
 
 def _with_counters_then(pairs: pl.DataFrame, counters: pl.DataFrame) -> pl.DataFrame:
-    """RabbitMQ's counters before the message was sent, and once they had surely counted it."""
-    after = counters.select(*QUEUE, "at", published_then="before_published")
+    """RabbitMQ's counters before the message was sent, and how many messages had come when it was surely counted, at most."""
     rabbit = pairs.filter(pl.col("system") == "rabbitmq").select("pair", *QUEUE, "sent_at", "confirmed_at")
-    then = (
-        rabbit.sort("sent_at")
-        .join_asof(
-            counters,
-            left_on="sent_at",
-            right_on="at",
-            by=QUEUE,
-            strategy="backward",
-            check_sortedness=False,
-        )
-        .rename({"at": "before_at"})
-        .with_columns(counted_by=pl.max_horizontal("sent_at", "confirmed_at") + _REST_S * SECOND)
-        .sort("counted_by")
-        .join_asof(
-            after,
-            left_on="counted_by",
-            right_on="at",
-            by=QUEUE,
-            strategy="backward",
-            check_sortedness=False,
-        )
-        .drop("at", *QUEUE, "sent_at", "confirmed_at", "counted_by")
+    before = (
+        _asof(rabbit, "sent_at", counters, "backward").rename({"at": "before_at"}).drop("unchanged_until")
+    )
+    counted = rabbit.with_columns(counted_by=pl.max_horizontal("sent_at", "confirmed_at") + _REST_S * SECOND)
+    published = counters.select(*QUEUE, "at", "unchanged_until", "before_published")
+    last = _asof(counted, "counted_by", published, "backward").select("pair", last="before_published")
+    # A count from before is no bound; one that was looked at in between and had not changed is.
+    following = _asof(counted, "counted_by", published, "forward").select(
+        "pair",
+        following="before_published",
+        still=pl.col("unchanged_until") >= pl.col("counted_by"),
     )
     known = pl.col("before_at").is_not_null() & (pl.col("before_state") != GONE)
     numbers = ["before_first", "before_published", "before_handed", "before_acked", "before_held"]
     return (
-        pairs.join(then, on="pair", how="left", maintain_order="left")
-        .with_columns(known_before=known.fill_null(value=False))
+        pairs.join(before.drop(*QUEUE, "sent_at", "confirmed_at"), on="pair", how="left", maintain_order="left")
+        .join(last, on="pair", how="left", maintain_order="left")
+        .join(following, on="pair", how="left", maintain_order="left")
         .with_columns(
-            *(pl.when("known_before").then(name).otherwise(0).alias(name) for name in numbers),
-            pl.col("published_then").fill_null(0),
+            known_before=known.fill_null(value=False),
+            published_then=pl.when("still").then(pl.coalesce("last", "following")).otherwise(
+                pl.coalesce("following", "now_published")
+            ),
         )
-        .drop("before_state", "before_at")
+        .with_columns(*(pl.when("known_before").then(name).otherwise(0).alias(name) for name in numbers))
+        .drop("before_state", "before_at", "last", "following", "still")
+    )  # fmt: skip
+
+
+def _asof(
+    pairs: pl.DataFrame, moment: str, counters: pl.DataFrame, strategy: Literal["backward", "forward"]
+) -> pl.DataFrame:
+    return pairs.sort(moment).join_asof(
+        counters, left_on=moment, right_on="at", by=QUEUE, strategy=strategy, check_sortedness=False
     )
 
 

@@ -91,7 +91,7 @@ STATES: Final[Schema] = {
     **dict.fromkeys(
         (
             "first", "end", "next", "done", "waiting", "in_hand", "published", "handed", "acked", "ttl_ms",
-            "max_length", "dead_letters", "uncounted", "heard_from", "consumers",
+            "max_length", "dead_letters", "uncounted", "heard_from", "consumers", "unchanged_until",
         ),
         pl.Int64,
     ),

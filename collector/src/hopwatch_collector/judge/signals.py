@@ -77,6 +77,8 @@ def _measured(frame: pl.DataFrame, moment: Moment) -> pl.DataFrame:
         # What was never handed out waits in the order it came in: the latest ones.
         left_by_now=_c("now_published") - _c("now_waiting"),
         none_handed=_c("now_handed") == _c("before_handed"),
+        unhanded_wait=_c("now_waiting")
+        >= _c("before_held") + (_c("now_published") - _c("before_published")) - (_c("now_handed") - _c("before_handed")),
         dropped_since=_c("before_held")
         + (_c("now_published") - _c("before_published"))
         - (_c("now_acked") - _c("before_acked"))
@@ -164,6 +166,8 @@ def _queue_word() -> pl.Expr:
         (_c("was_handed") & ~_c("tells") & rests & all_settled, "drained"),
         (_c("was_handed") & ~_c("tells"), "handed"),
         (rests & _c("firehose_complete") & ~_c("was_handed") & ~waits, "dropped"),
+        # As many wait as were not handed out: none of those was dropped, and who took the others told of it.
+        (rests & waits & accounted & _c("unhanded_wait") & ~_c("takes_dead_letters"), "queued"),
         (rests & some_dropped & surely_dropped, "dropped"),
         (rests & some_dropped, "some dropped"),
         # What waits may have come in uncounted and pushed it out.

@@ -73,5 +73,5 @@ def _counters(states: pl.DataFrame) -> pl.DataFrame:
         states.filter(pl.col("system") == "rabbitmq")
         .sort("at")
         .with_columns(held=held)
-        .select(*QUEUE, "at", *(pl.col(name).alias(f"before_{name}") for name in _BEFORE))
+        .select(*QUEUE, "at", "unchanged_until", *(pl.col(name).alias(f"before_{name}") for name in _BEFORE))
     )

@@ -361,7 +361,7 @@ class Watch:
             *deleted,
             *replaced,
             *made,
-            *self._state_rows(at, moved),
+            *self._state_rows(at, moved, before),
             *self._gone_rows(at, gone),
         ]
         if rows:
@@ -416,11 +416,14 @@ class Watch:
                 seen.at, seen.reason[:256], self._written.identity,
             ]  # fmt: skip
 
-    def _state_rows(self, at: datetime, stands: Mapping[Place, Stand]) -> Iterable[list[Any]]:
+    def _state_rows(
+        self, at: datetime, stands: Mapping[Place, Stand], before: Mapping[Place, Stand] | None = None
+    ) -> Iterable[list[Any]]:
+        """How receivers stand; `before`: how they stood at the last look."""
         for place, stand in stands.items():
             yield [
                 at.date(), self.system, place.destination, place.receiver, place.partition, at, *astuple(stand.position),
-                stand.broker,
+                stand.broker, before[place].seen_at if before and place in before else _NEVER,
             ]  # fmt: skip
 
     def _gone_rows(self, at: datetime, stands: Mapping[Place, Stand]) -> Iterable[list[Any]]:
@@ -478,7 +481,7 @@ STATE_COLUMNS: Final = (
     "uncounted",
     "heard_from",
 )  # fmt: skip
-_PLACED_COLUMNS: Final = (*STATE_COLUMNS, "incarnation", "broker")
+_PLACED_COLUMNS: Final = (*STATE_COLUMNS, "incarnation", "broker", "unchanged_until")
 _TOLD_COLUMNS: Final = ("day", "message", "receiver", "kind", "at", "number", "broker")
 _SENT_COLUMNS: Final = (
     "day",

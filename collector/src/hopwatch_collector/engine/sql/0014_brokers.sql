@@ -49,6 +49,9 @@ ALTER TABLE ledger
 
 ALTER TABLE told ADD COLUMN IF NOT EXISTS broker LowCardinality(String) DEFAULT '' CODEC(ZSTD(1));
 
+-- The last look before this one: until then all was as the row before it says. 1970: not told.
+ALTER TABLE receiver_states ADD COLUMN IF NOT EXISTS unchanged_until DateTime64(6, 'UTC') DEFAULT toDateTime64(0, 6, 'UTC') CODEC(Delta(8), ZSTD(1));
+
 ALTER TABLE spans ADD COLUMN IF NOT EXISTS tenant LowCardinality(String) DEFAULT '';
 
 ALTER TABLE told ADD COLUMN IF NOT EXISTS tenant LowCardinality(String) DEFAULT '';
