@@ -176,3 +176,17 @@ def test_another_of_that_name_was_deleted_before(durable: Store) -> None:
     stood(durable, "nats", "ORDERS/billing", -10.0, partition="ORDERS", state="gone")
     looked(durable, "nats", 4.0)
     assert finding(durable, 10.0) == "waiting.no_evidence"
+
+
+@pytest.mark.parametrize(("now", "cause"), [(10.0, "waiting.no_evidence"), (60.0, "unknown.no_position")])
+def test_a_record_whose_place_was_not_told(store: Store, now: float, cause: str) -> None:
+    """Sent without waiting for an answer (`acks=0`): a group that has read all there is may have read it, or it was never stored."""
+    there = [
+        subscribed("orders", "billing", system="kafka", start=start)
+        for start in (-60.0, 0.0, 15.0, 30.0, 45.0)
+    ]
+    take(store, *there, sent("orders", "kafka", outcome="sent"))
+    place = {"destination": "orders", "partition": "0", "first": 0, "end": 9, "next": 9, "done": 9}
+    stood(store, "kafka", "billing", 2.0, **place)
+    looked(store, "kafka", 59.0)
+    assert finding(store, now) == cause

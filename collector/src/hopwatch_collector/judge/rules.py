@@ -581,6 +581,12 @@ _HELD: Final = Group(
                     needs="instrumenting the subscriber, or JetStream, which keeps what was not received",
                 ),
                 Rule(
+                    "unknown.no_position",
+                    _given("position_untold"),
+                    "where it lies in the log was not told, so no commit or position says whether it was read",
+                    needs="the broker's answer to the send (`acks`): without it neither sender nor broker can say where the record is, or whether it was stored",
+                ),
+                Rule(
                     "overdue.no_evidence",
                     _given(),
                     "no sign of delivery within the deadline (no broker evidence)",

@@ -242,6 +242,7 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     "broker_untold": _c("broker_untold"),
     "subscriber_broker_untold": _c("maybe_subscribed"),
     # Positions.
+    "position_untold": _is("system", "kafka") & (_c("offset") < 0),
     "committed_past": _c("committed_past"),
     "seeked_past": _c("seek_forward"),
     "counted_as_read": _c("committed_past") | _is("broker_word", "done"),
