@@ -60,9 +60,9 @@ def in_order(store: Store, first: S, second: S) -> None:
     upkeep = Upkeep(store._keeper, StoreSettings(), clock=lambda: now)
     for span in (first, second):
         take(store, span)
-        upkeep.run()
+        upkeep.run(None, now)
         now += 5
-    upkeep.run()
+    upkeep.run(None, now)
 
 
 SEEN = [("legacy", "ledger", "ledger", "settled", ["producer", "consumer"])]
@@ -133,13 +133,13 @@ def test_a_sender_that_comes_a_day_later(store: Store) -> None:
     upkeep = Upkeep(store._keeper, StoreSettings(), clock=lambda: now)
     send = sent("orders", "kafka", service="legacy")
     take(store, foreign_process(send))
-    upkeep.run()
+    upkeep.run(None, now)
     take(store, send)
     assert sorted(flat(judged(store), "producer")) == [("",), ("legacy",)]
     now += DAY + 900
-    assert upkeep.run() == 1
+    assert upkeep.run(None, now) == 1
     now += DAY + 900
-    assert upkeep.run() == 0
+    assert upkeep.run(None, now) == 0
     assert flat(judged(store), *COLUMNS) == SEEN
 
 
@@ -149,9 +149,9 @@ def test_receivers_without_a_sender_hold_nobody_up(store: Store) -> None:
     send = sent("orders", "kafka", service="legacy")
     take(store, send, foreign_process(send))
     upkeep = Upkeep(store._keeper, StoreSettings())
-    assert upkeep.run() == 1
+    assert upkeep.run(None, time.time()) == 1
     again = Upkeep(store._keeper, StoreSettings())
-    assert again.run() == 0
+    assert again.run(None, time.time()) == 0
     assert [row["producer"] for row in judged(store) if row["producer"] and row["receiver"]] == ["legacy"]
 
 

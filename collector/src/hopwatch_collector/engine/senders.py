@@ -8,7 +8,6 @@ there is of them costs a few look-ups each, however many there are and however l
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 AGES_S: Final = (0, 3, 10, 60, 600, 3_600, 21_600, 86_400, 172_800)
@@ -21,6 +20,8 @@ _AWAY_S: Final = 3_600
 _AT_ONCE: Final = 20_000
 _PAGES: Final = 10
 """Pages of facts that are looked up in a row; what is left comes with the next look."""
+_VISIBLE_S: Final = 10
+"""What others write can be read so long after the moment it bears: facts younger than that are given once more when they are older."""
 _US: Final = 1_000_000
 
 
@@ -80,26 +81,27 @@ class SenderSearch:
                 if look.age_s and look.upto >= self._last_told:
                     look.upto = max(look.upto, until)
                     continue
-            given += self._take(look, until, now)
+            margin = 0 if complete_until is not None or look.age_s >= _VISIBLE_S else _VISIBLE_S * _US
+            given += self._take(look, until, margin)
+            if look.upto >= until:
+                look.due = now + look.every_s
         return given
 
-    def _take(self, look: _Look, until: int, now: float) -> int:
+    def _take(self, look: _Look, until: int, margin: int) -> int:
         given = 0
         for _ in range(_PAGES):
             asked = {"after": look.upto, "until": until, "top": _AT_ONCE}
             facts, last = self._engine.rows("wanted_page", asked)[0]
             if facts:
                 self._last_told = max(self._last_told, last)
-                given += self._give(look.upto, last)
+                given += self._give(look.upto, last, margin)
             # Of the last moment all has been taken, though there may be more of it than make a page.
             look.upto = last if facts == _AT_ONCE else max(look.upto, until)
             if facts < _AT_ONCE:
-                look.due = now + look.every_s
                 break
         return given
 
-    def _give(self, after: int, until: int) -> int:
-        now = datetime.fromtimestamp(self._clock(), UTC)
+    def _give(self, after: int, until: int, margin: int) -> int:
         stretch = {"after": after, "until": until}
         senders = {row[0]: row[1] for row in self._engine.rows("found_senders", stretch)}
         if not senders:
@@ -110,5 +112,5 @@ class SenderSearch:
         messages = [message for (message,) in due]
         moved = {"messages": messages, "known_as": [senders[message] for message in messages]}
         self._engine.run_statement("move_facts", moved)
-        self._engine.run_statement("note_known", {"now": now, **moved})
+        self._engine.run_statement("note_known", {"upto": until - margin, **moved})
         return len(messages)

@@ -13,4 +13,4 @@ FROM
     WHERE message IN (SELECT toFixedString(unhex(arrayJoin({messages:Array(String)})), 16)) AND known_as != toFixedString('', 16)
 )
 GROUP BY message
-HAVING max(told_at) >= max(given_at)
+HAVING max(told_at) > max(given_at)
