@@ -217,8 +217,8 @@ class Judge:
             due = changes.due(now)
             self._pending |= dict.fromkeys(due)
             self._next_due = changes.next_due(now) if len(due) < MOST else 0
-        if len(self._pending) < BATCH:
-            self._pending |= dict.fromkeys(changes.concerned())
+        while len(self._pending) < BATCH and (concerned := changes.concerned()):
+            self._pending |= dict.fromkeys(concerned)
         return touched, upto, more
 
     def _follow_clock(self) -> None:
