@@ -11,6 +11,7 @@ from scenario_support import watching
 
 from hopwatch_collector.engine import Store
 from hopwatch_collector.query.window import Window
+from hopwatch_collector.witness import watch as watch_module
 from hopwatch_collector.witness.model import Claim, Look, WitnessAway
 from hopwatch_collector.witness.watch import write_claims
 from hopwatch_collector.witness.written import Title
@@ -49,6 +50,34 @@ async def test_a_title_goes_on_for_as_long_as_it_is_seen(store: Store, durable: 
     take(store, sent("orders", start=(now - at(0)).total_seconds()))
     window = Window(now - timedelta(minutes=10), now + timedelta(minutes=10))
     assert [one.receiver for one in asked(store).deliveries(window).deliveries] == ["billing"]
+
+
+class Slow(Steady):
+    """A witness whose broker takes its time."""
+
+    looks = 0
+
+    async def look(self) -> Look:
+        self.looks += 1
+        await asyncio.sleep(1.0)
+        return await super().look()
+
+
+async def test_a_slow_broker_is_asked_again_before_its_word_is_stale(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long a look took, the next one comes after the longest rest, not after twenty times as long."""
+    assert watch_module.LONGEST_REST_S < 15  # the judge takes for stale what was last seen 30 s ago
+    monkeypatch.setattr(watch_module, "LONGEST_REST_S", 0.1)
+    witness = Slow(Claim("orders", "billing", durable=True))
+    watch = asyncio.create_task(watching(witness, store).run())
+    try:
+        async with asyncio.timeout(scale_wait(15)):
+            while witness.looks < 2:
+                await asyncio.sleep(0.05)
+    finally:
+        watch.cancel()
+        await asyncio.wait({watch})
 
 
 class Through:

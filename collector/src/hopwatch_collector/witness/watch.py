@@ -30,6 +30,8 @@ EVERY_S: Final = 1.0
 SLOWEST_S: Final = 30.0
 _DUTY: Final = 20.0
 """A witness rests for so many times as long as its look took, so that asking costs a broker at most a twentieth of a core."""
+LONGEST_REST_S: Final = 12.0
+"""But never longer while the broker answers: what it last said is stale to the judge after 30 s, the look itself included."""
 _IDLE_FACTOR: Final = 1.5
 """While nothing changes, looks grow rarer by this, up to `IDLE_S`."""
 IDLE_S: Final = 5.0
@@ -137,7 +139,7 @@ class Watch:
                     rest = min(rest * 2, SLOWEST_S)
                 else:
                     rest = EVERY_S if changed else min(rest * _IDLE_FACTOR, IDLE_S)
-                    rest = min(max(rest, took * _DUTY), SLOWEST_S)
+                    rest = min(max(rest, took * _DUTY), LONGEST_REST_S)
                 await asyncio.sleep(rest)
         finally:
             await self._witness.close()
