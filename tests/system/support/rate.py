@@ -5,12 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 from services.rate_record import KEPT, Line, read_lines
 from support.collector import Api
 
 from hopwatch_collector.api.models import Delivery, DeliveryList, Verdict
+from hopwatch_demo.patience import scale_wait
 
 PAGE = 1_000
 SHOWN = 5
@@ -145,15 +147,29 @@ class Comparison:
     rows: int = 0
     differences: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    messages: dict[str, str] = field(default_factory=dict)
+    """A message of each kind of difference."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Rows by verdict and receiver."""
 
-    def differ(self, key: Key, truth: str, ledger: str, why: str = "") -> None:
+    def differ(self, key: Key, truth: str, ledger: str, row: Delivery | None = None) -> None:
         """Note a difference under its kind."""
         kind = f"{key[1] or 'nobody'}: truth {truth}; ledger {ledger}"
         self.differences[kind] += 1
+        if row is not None:
+            self.messages.setdefault(kind, row.message_id)
         if len(self.examples[kind]) < SHOWN:
-            self.examples[kind].append(f"{key[0]} {why}")
+            why = (
+                ""
+                if row is None
+                else f" [{row.message_id}: {row.cause}, {row.reason}; sent {row.sent_at}, so since {row.since}]"
+            )
+            self.examples[kind].append(f"{key[0]}{why}")
+
+    def told(self, api: Api) -> str:
+        """Return all that differs, with what decided a message of each kind, and how the collector is."""
+        asked = [f"{kind}: {api.get(f'why/{message}').text}" for kind, message in self.messages.items()]
+        return "\n".join([str(self), *asked[:SHOWN], _health(api)])
 
     def __str__(self) -> str:
         lines = [f"{sum(self.differences.values())} differences in {self.rows} rows"]
@@ -172,13 +188,17 @@ def compare(expected: Mapping[Key, Truth], ledger: Iterable[Delivery]) -> Compar
         seen[key] += 1
         truth, said = expected.get(key), Truth(row.verdict, row.attempts)
         if truth != said or seen[key] > 1:
-            why = f"[{row.message_id}: {row.cause}, {row.reason}; sent {row.sent_at}]"
             again = " once more" if seen[key] > 1 else ""
-            found.differ(key, _told(truth), _told(said) + again, why)
+            found.differ(key, _told(truth), _told(said) + again, row)
     for key, truth in expected.items():
         if key not in seen:
             found.differ(key, _told(truth), "nothing")
     return found
+
+
+def _health(api: Api) -> str:
+    with urlopen(f"{api.url}/healthz", timeout=scale_wait(30)) as answer:
+        return str(answer.read(), "utf-8")
 
 
 def _told(one: Truth | None) -> str:
