@@ -214,3 +214,22 @@ def test_rows_without_a_broker_are_what_services_showed(store: Store) -> None:
     )
     (found,) = asked(store).lag().rows
     assert (found.waiting, found.by_broker, found.growth_per_s, found.partitions) == (1, False, None, [])
+
+
+def test_two_clusters_are_behind_by_themselves(store: Store) -> None:
+    """A topic and group of the same names in two clusters: what waits is what waits in both, whichever was looked at last."""
+    place = {
+        "destination": "orders",
+        "receiver": "billing",
+        "partition": "0",
+        "first": 0,
+        "end": 9,
+        "next": 2,
+        "done": 2,
+    }
+    now = datetime.now(UTC)
+    for broker, waiting, seconds in (("cluster-a", 7, 30.0), ("cluster-b", 3, 10.0), ("", 100, 60.0)):
+        when = (now - timedelta(seconds=seconds) - T0).total_seconds()
+        stood(store, "kafka", seconds=when, broker=broker, waiting=waiting, in_hand=0, consumers=1, **place)
+    (row,) = asked(store).lag().rows
+    assert (row.destination, row.waiting) == ("orders", 10)

@@ -51,6 +51,7 @@ class Delivery:
     missing: str
     declared: bool
     system: str
+    broker: str
     destination: str
     producer: str
     consumer: str

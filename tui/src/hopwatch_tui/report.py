@@ -219,6 +219,7 @@ def delivery_view(delivery: DeliveryDetail) -> RenderableType:
         (
             ("why", delivery.reason),
             ("evidence", ", ".join(delivery.witnesses) or "none"),
+            ("broker", delivery.broker),
             ("declared", "the team says that this receiver is owed it" if delivery.declared else ""),
             ("missing", delivery.missing),
             ("since", fmt.stamp(delivery.since)),

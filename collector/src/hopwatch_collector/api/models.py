@@ -80,6 +80,10 @@ class Delivery(Model):
         description="whether the team declares that this receiver is owed it (`expects`, AsyncAPI)",
     )
     system: str = Field(description="nats, rabbitmq, kafka, http, grpc, …")
+    broker: str = Field(
+        default="",
+        description="by the name it is watched under, else what its clients tell of it; empty where that was not told",
+    )
     destination: str
     producer: str = Field(description="service that sent it, empty if unseen")
     consumer: str = Field(description="service that received it, empty if unseen")

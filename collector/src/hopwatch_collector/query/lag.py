@@ -14,6 +14,8 @@ TREND_S: Final = 300
 """Seconds over which a trend is taken."""
 _SHORTEST_TREND_S: Final = 10.0
 
+Place = tuple[str, str, str, str]
+"""Broker, destination, receiver, partition."""
 Key = tuple[str, str, str]
 """System, receiver, and the destination where the broker tells (Kafka's topic), else ''."""
 
@@ -43,7 +45,7 @@ class Held:
 def told_by_brokers(store: Store, now: datetime) -> Mapping[Key, Held]:
     """Return what brokers say waits, by receiver."""
     found: dict[Key, list[Row]] = defaultdict(list)
-    rows = store.query("broker_lag", {"now": now, "back": TREND_S})
+    rows = _of_one_broker_each(store.query("broker_lag", {"now": now, "back": TREND_S}))
     not_before = _not_before(store, [row for row in rows if row["system"] == "kafka"], now)
     for row in rows:
         place = {**row, "not_before": not_before.get(_place(row), NEVER)}
@@ -51,13 +53,14 @@ def told_by_brokers(store: Store, now: datetime) -> Mapping[Key, Held]:
     return {key: _together(places, now) for key, places in found.items()}
 
 
-def _not_before(store: Store, logs: Sequence[Row], now: datetime) -> Mapping[Key, datetime]:
+def _not_before(store: Store, logs: Sequence[Row], now: datetime) -> Mapping[Place, datetime]:
     """When, by our own clock, logs were last seen to end before what now waits in them."""
     behind = [row for row in logs if row["last"][0] > 0]
     if not behind:
         return {}
     asked = {
         "now": now,
+        "brokers": [row["broker"] for row in behind],
         "destinations": [row["destination"] for row in behind],
         "receivers": [row["receiver"] for row in behind],
         "partitions": [row["partition"] for row in behind],
@@ -66,8 +69,14 @@ def _not_before(store: Store, logs: Sequence[Row], now: datetime) -> Mapping[Key
     return {_place(row): row["not_before"] for row in store.query("log_growth", asked)}
 
 
-def _place(row: Row) -> Key:
-    return row["destination"], row["receiver"], row["partition"]
+def _of_one_broker_each(rows: Sequence[Row]) -> list[Row]:
+    """Leave out what was written before it was known of which broker, where that has been told since."""
+    told = {(row["system"], *_place(row)[1:]) for row in rows if row["broker"]}
+    return [row for row in rows if row["broker"] or (row["system"], *_place(row)[1:]) not in told]
+
+
+def _place(row: Row) -> Place:
+    return row["broker"], row["destination"], row["receiver"], row["partition"]
 
 
 def _together(places: Sequence[Row], now: datetime) -> Held:

@@ -93,6 +93,7 @@ def delivery_fields(row: Row) -> dict[str, Any]:
         "missing": missing_for(row["cause"]),
         "declared": row["declared"] != "",
         "system": row["system"],
+        "broker": row["broker"],
         "destination": row["destination"],
         "producer": row["producer"],
         "consumer": row["consumer"],
