@@ -152,7 +152,7 @@ def test_the_collector_is_told_only_what_it_understands(compose):
     }
     settings = Settings(**read)
     assert settings.read_token == "abc"
-    assert {witness.system for witness in witnesses(settings)} >= {"kafka", "rabbitmq", "nats"}
+    assert {watched.witness.system for watched in witnesses(settings)} >= {"kafka", "rabbitmq", "nats"}
 
 
 def test_the_shop_is_told_only_what_it_understands(compose):

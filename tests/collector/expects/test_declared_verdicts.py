@@ -220,7 +220,8 @@ def test_a_log_tells_of_the_message_itself(store: Store, next_offset: int, tells
     declaring(store, expects("kafka", "orders", "billing"))
     if tells:
         other = sent("other", "kafka", **in_kafka(1))
-        take(store, other, processed(other), committed("other", 2))
+        there = [subscribed("other", "billing", system="kafka", start=start) for start in (60.0, 90.0, 105.0)]
+        take(store, other, processed(other), committed("other", 2), *there)
     take(store, sent("orders", "kafka", start=10.0, **in_kafka(7)))
     place = {"destination": "orders", "partition": "0", "first": 0, "end": 9, "done": next_offset}
     stood(store, "kafka", "billing", 100.0, next=next_offset, waiting=9 - next_offset, **place)
