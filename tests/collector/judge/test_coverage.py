@@ -107,14 +107,19 @@ def test_one_that_lost_spans_does_not_tell_all(store: Store) -> None:
     assert finding(store, 20.0) == "unknown.coverage_gap"
 
 
-@pytest.mark.parametrize(("members", "cause"), [(1, "skipped"), (2, "settled.uninstrumented")])
-def test_a_member_that_does_not_tell_may_have_read_it(store: Store, members: int, cause: str) -> None:
-    """The broker lists another member beside the one that tells."""
+@pytest.mark.parametrize(
+    ("members", "now", "cause"),
+    [(1, 20.0, "skipped"), (2, 20.0, "waiting.no_evidence"), (2, 30.0, "settled.uninstrumented")],
+)
+def test_a_member_that_does_not_tell_may_have_read_it(
+    store: Store, members: int, now: float, cause: str
+) -> None:
+    """The broker lists another member beside the one that tells; if it has only joined, it may yet tell that it is there."""
     take(store, sent("orders", "kafka", **in_kafka(7)), *there(-30.0, 0.0, 15.0, hopwatch__member="member-1"))
     group(store, -30.0, 5, consumers=members)
     group(store, 6.0, 9, consumers=members)
     looked(store, "kafka", 100.0)
-    assert finding(store, 20.0) == cause
+    assert finding(store, now) == cause
 
 
 def test_whoever_declares_a_queue_does_not_read_it(store: Store) -> None:

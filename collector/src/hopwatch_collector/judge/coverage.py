@@ -56,22 +56,26 @@ def with_coverage(pairs: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataF
     )  # fmt: skip
     return (
         pairs.join(said, on="pair", how="left", maintain_order="left")
-        .join(_strangers(windows, evidence), on="pair", how="left", maintain_order="left")
-        .with_columns(pl.col("covered", "gap", "awaited", "strangers").fill_null(value=False))
+        .join(_strangers(windows, evidence, now), on="pair", how="left", maintain_order="left")
+        .with_columns(pl.col("covered", "gap", "awaited", "strangers", "just_now").fill_null(value=False))
         .with_columns(
             tells=pl.col("covered")
             & ~(pl.col("gap") | pl.col("awaited") | pl.col("strangers"))
             # Of a message that its sender does not tell of, consumers tell under another name.
             & ~(pl.col("sender_seen") & (pl.col("producer") == "")),
             coverage_gap=pl.col("gap"),
-            coverage_pending=pl.col("awaited") & ~pl.col("gap"),
+            coverage_pending=(pl.col("awaited") | (pl.col("strangers") & pl.col("just_now")))
+            & ~pl.col("gap"),
         )
-        .drop("covered", "gap", "awaited", "strangers")
+        .drop("covered", "gap", "awaited", "strangers", "just_now")
     )
 
 
-def _strangers(windows: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
-    """Which pairs' group had more members than told of themselves: one beside them reads what nobody tells of."""
+def _strangers(windows: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataFrame:
+    """Which pairs' group had more members than told of themselves: one beside them reads what nobody tells of.
+
+    Of what was passed just now (`just_now`), one that has only joined may still tell that it is there.
+    """
     groups = windows.filter((pl.col("system") == "kafka") & (pl.col("there_consumers") > 0))
     members = with_offset(evidence.coverage, evidence.clock_offsets).filter(pl.col("member") != "")
     near = (pl.col("begins") <= pl.col("before") + HELD) & (pl.col("ends") >= pl.col("before") - HELD)
@@ -85,7 +89,9 @@ def _strangers(windows: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
     )
     # Where nobody says as whom the broker lists it, there is nothing to compare.
     return groups.join(told, on=[*_RECEIVER, "before"]).select(
-        "pair", strangers=pl.col("there_consumers") > pl.col("members")
+        "pair",
+        strangers=pl.col("there_consumers") > pl.col("members"),
+        just_now=pl.col("before") + _ALIVE > now,
     )
 
 

@@ -29,9 +29,9 @@ _log = structlog.get_logger("hopwatch.witness")
 EVERY_S: Final = 1.0
 SLOWEST_S: Final = 30.0
 _DUTY: Final = 20.0
-"""A witness rests for so many times as long as its look took, so that asking costs a broker at most a twentieth of a core."""
+"""A witness rests for so many times as long as its look took, so that asking takes a twentieth of its time at most,"""
 LONGEST_REST_S: Final = 12.0
-"""But never longer while the broker answers: what it last said is stale to the judge after 30 s, the look itself included."""
+"""but never longer than this while the broker answers: what it last said is stale to the judge after 30 s, the look included."""
 _IDLE_FACTOR: Final = 1.5
 """While nothing changes, looks grow rarer by this, up to `IDLE_S`."""
 IDLE_S: Final = 5.0
