@@ -156,3 +156,46 @@ def test_a_migration_that_was_interrupted_is_applied_again(directory: Path) -> N
         assert len(Queries(store).deliveries(Window(at(-60), at(60))).deliveries) == 7
     finally:
         store.close()
+
+
+BEFORE_LEAN_INTAKE = 17
+"""The last migration of the version that kept all moments of a delivery whole."""
+
+_WRITTEN: list[dict[str, Any]] = [
+    {"verdict": "settled", "first_at": at(0), "sent_at": at(0), "received_at": at(1), "since": at(2)},
+    {"verdict": "unknown", "first_at": at(3), "sent_at": datetime(1970, 1, 1, tzinfo=UTC), "received_at": at(3), "since": at(3.5)},
+    {"verdict": "overdue", "first_at": at(4), "sent_at": at(4.000001), "received_at": datetime(1970, 1, 1, tzinfo=UTC), "since": at(4)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("left", [None, 4, 3, 2, 1, 0])
+def test_deliveries_keep_their_moments_wherever_their_migration_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int | None
+) -> None:
+    """What an earlier version wrote is read to the microsecond, what has not happened too, however many statements were left to say."""
+    every = schema.migrations()
+    with monkeypatch.context() as earlier:
+        earlier.setattr(
+            schema, "migrations", lambda: tuple(one for one in every if one.number <= BEFORE_LEAN_INTAKE)
+        )
+        store = Store.open(str(tmp_path / "engine"))
+        rows = [
+            row | {"day": row["first_at"].date(), "message": bytes([number]) * 16, "sign": 1, "version": 1}
+            for number, row in enumerate(_WRITTEN, 1)
+        ]
+        store.write("deliveries", list(rows[0]), [list(row.values()) for row in rows])
+    (migration,) = (one for one in every if one.number == BEFORE_LEAN_INTAKE + 1)
+    every_statement = list(schema.statements(migration.text))
+    for statement in every_statement[: 0 if left is None else len(every_statement) - left]:
+        store._writer.command(statement)
+    store.close()
+    store = Store.open(str(tmp_path / "engine"))
+    try:
+        found = store._writer.query(
+            "SELECT verdict, first_at, sent_at, received_at, since FROM deliveries ORDER BY message"
+        )
+        assert list(found.named_results()) == _WRITTEN
+        settled = store._writer.query("SELECT settled_at FROM deliveries ORDER BY message").result_rows
+        assert [row[0] for row in settled] == [at(2), *[datetime(1970, 1, 1, tzinfo=UTC)] * 2]
+    finally:
+        store.close()

@@ -57,6 +57,8 @@ STORED: Final[Schema] = {
 SIGNED: Final[Schema] = {**STORED, "sign": pl.Int8}
 
 _TIMES: Final = ("since", "due_at", "next_at", "first_at", "sent_at", "received_at")
+_AFTER_FIRST: Final = {"sent_at": "sent_after", "since": "since_after"}
+"""Moments that `deliveries` keeps as µs after `first_at`, under these names."""
 _ATTENTION: Final = (
     "tenant", "day", "system", "broker", "destination", "receiver", "minute", "message", "sign", "version", "verdict", "cause",
     "open", "first_at", "since", "next_at", "partition", "offset", "producer", "consumer", "flow",
@@ -144,7 +146,7 @@ def write(writer: Writer, rows: pl.DataFrame) -> None:
     if rows.is_empty():
         return
     write_attention(writer, of_attention(rows))
-    writer.write("deliveries", _timed(rows))
+    writer.write("deliveries", _told_apart(_timed(rows)))
 
 
 def of_attention(rows: pl.DataFrame) -> pl.DataFrame:
@@ -163,6 +165,15 @@ def _timed(rows: pl.DataFrame) -> pl.DataFrame:
         *(pl.col(name).cast(pl.Datetime("us", "UTC")) for name in _TIMES if name in rows.columns),
         minute=pl.col("minute").cast(pl.UInt32),
     )
+
+
+def _told_apart(rows: pl.DataFrame) -> pl.DataFrame:
+    """Tell moments near the first fact by how far they are from it, as `deliveries` keeps them."""
+    after = (
+        (pl.col(name) - pl.col("first_at")).dt.total_microseconds().alias(kept)
+        for name, kept in _AFTER_FIRST.items()
+    )
+    return rows.with_columns(*after).drop(_AFTER_FIRST)
 
 
 def wanted_attention(current: pl.DataFrame) -> pl.DataFrame:

@@ -378,4 +378,47 @@ SELECT
     origin_trace, origin_span, partition, offset, aliases, dead_receiver, dead_reason, pattern, durable, links
 FROM incoming
 WHERE role IN ('commit', 'subscribe', 'unsubscribe') OR dead_receiver != '' OR origin_span != toFixedString('', 8)
-    OR notEmpty(aliases) OR notEmpty(links)
+    OR notEmpty(aliases) OR notEmpty(links);
+
+-- Moments in the order of random ids, durations and small numbers: what 64 of them have in common is kept once, bit by bit. In every
+-- order that was tried that takes less room than their differences, and no more time.
+ALTER TABLE ledger
+    MODIFY COLUMN started_at CODEC(T64('bit'), ZSTD(1)),
+    MODIFY COLUMN ended_at CODEC(T64('bit'), ZSTD(1));
+
+ALTER TABLE deliveries
+    MODIFY COLUMN first_at CODEC(T64('bit'), ZSTD(1)),
+    MODIFY COLUMN received_at CODEC(T64('bit'), ZSTD(1)),
+    MODIFY COLUMN received_in CODEC(T64('bit'), ZSTD(1)),
+    MODIFY COLUMN settled_in CODEC(T64('bit'), ZSTD(1)),
+    MODIFY COLUMN worked_for CODEC(T64('bit'), ZSTD(1));
+
+ALTER TABLE attention
+    MODIFY COLUMN first_at CODEC(T64('bit'), ZSTD(1)),
+    MODIFY COLUMN since CODEC(T64('bit'), ZSTD(1));
+
+ALTER TABLE spans
+    MODIFY COLUMN duration CODEC(T64('bit'), ZSTD(1)),
+    MODIFY COLUMN attempt CODEC(T64('bit'), ZSTD(1));
+
+-- When a message was sent and since when its delivery stands as it does are told by how many µs after its first fact that was: mostly
+-- none and a moment's, which take a fraction of the room. What has not happened stays exactly 1970.
+ALTER TABLE deliveries
+    ADD COLUMN IF NOT EXISTS sent_after Int64 CODEC(T64('bit'), ZSTD(1)) AFTER first_at,
+    ADD COLUMN IF NOT EXISTS since_after Int64 CODEC(T64('bit'), ZSTD(1)) AFTER sent_after;
+
+ALTER TABLE deliveries
+    UPDATE
+        sent_after = toUnixTimestamp64Micro(sent_at) - toUnixTimestamp64Micro(first_at),
+        since_after = toUnixTimestamp64Micro(since) - toUnixTimestamp64Micro(first_at)
+    WHERE 1
+    SETTINGS mutations_sync = 2;
+
+ALTER TABLE deliveries
+    DROP COLUMN settled_at,
+    DROP COLUMN sent_at,
+    DROP COLUMN since,
+    ADD COLUMN sent_at DateTime64(6, 'UTC') ALIAS fromUnixTimestamp64Micro(toUnixTimestamp64Micro(first_at) + sent_after, 'UTC'),
+    ADD COLUMN since DateTime64(6, 'UTC') ALIAS fromUnixTimestamp64Micro(toUnixTimestamp64Micro(first_at) + since_after, 'UTC'),
+    ADD COLUMN settled_at DateTime64(6, 'UTC')
+        ALIAS if(verdict = 'settled', fromUnixTimestamp64Micro(toUnixTimestamp64Micro(first_at) + since_after, 'UTC'), toDateTime64(0, 6, 'UTC'))
