@@ -25,7 +25,7 @@ from pathlib import Path
 
 import clickhouse_connect
 
-from benchmarks.traffic import Body, bodies
+from benchmarks.traffic import Body, Shape, bodies
 
 _SENDERS = 4
 _READY = re.compile(r"ready: otlp-grpc=\S+ otlp-http=\S+:(\d+) api=(\S+:\d+)")
@@ -72,12 +72,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spans", type=int, default=1_000_000)
     parser.add_argument("--per-request", type=int, default=512)
+    parser.add_argument(
+        "--minted",
+        action="store_true",
+        help="message ids begin with the moment of sending, as hopwatch mints them",
+    )
     parser.add_argument("--keep", action="store_true", help="leave the data directory behind")
     options = parser.parse_args()
     print(f"python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="hopwatch-bench-"))
     try:
-        run(directory, options.spans, options.per_request)
+        run(directory, options.spans, options.per_request, Shape(minted=options.minted))
     finally:
         if options.keep:
             print(f"data kept in {directory}")
@@ -85,9 +90,9 @@ def main() -> None:
             shutil.rmtree(directory)
 
 
-def run(directory: Path, spans: int, per_request: int) -> None:
+def run(directory: Path, spans: int, per_request: int, shape: Shape) -> None:
     """One whole measurement; ends the program with 1 where the count is not exact."""
-    requests = list(bodies(spans, per_request, time.time_ns()))
+    requests = list(bodies(spans, per_request, time.time_ns(), shape=shape))
     size = sum(len(body.data) for body in requests)
     total = sum(body.spans for body in requests)
     print(
