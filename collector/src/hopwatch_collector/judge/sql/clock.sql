@@ -1,2 +1,0 @@
--- The engine's clock, in ms.
-SELECT toUnixTimestamp64Milli(now64(3, 'UTC')) AS at
