@@ -114,6 +114,24 @@ ALERTS = (
         "The engine fails: {{ $labels.kind }}",
         "{{ $labels.instance }} cannot write to its engine and tries again. Nothing is lost while the journal has room.",
     ),
+    Alert(
+        "HopwatchRetentionHeld",
+        "hopwatch_retention_held_days > 0",
+        "15m",
+        "warning",
+        "{{ $value }} days are older than the retention and kept",
+        "{{ $labels.instance }} drops no days: {{ $value }} of them have grown too old at once, which is more than it drops without "
+        "being told to. The disk fills up meanwhile.",
+    ),
+    Alert(
+        "HopwatchVerdictMismatch",
+        "sum by (instance) (increase(hopwatch_verdict_mismatch_total[1h])) > 0",
+        "0m",
+        "warning",
+        "Deliveries were judged otherwise though nothing new was known of them",
+        "A sample of open deliveries that {{ $labels.instance }} judged again came out otherwise than it is kept. They were put right; "
+        "others may not have been. This is a fault of hopwatch.",
+    ),
 )
 
 
