@@ -1,5 +1,6 @@
 """A data directory of an earlier version is taken over: what it holds is judged like anything that comes in."""
 
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def test_a_migration_that_was_interrupted_is_applied_again(directory: Path) -> N
         store.close()
 
 
-BEFORE_LEAN_INTAKE = 17
+BEFORE_LEAN_INTAKE = 16
 """The last migration of the version that kept all moments of a delivery whole."""
 
 _WRITTEN: list[dict[str, Any]] = [
@@ -174,28 +175,25 @@ def test_deliveries_keep_their_moments_wherever_their_migration_was_interrupted(
 ) -> None:
     """What an earlier version wrote is read to the microsecond, what has not happened too, however many statements were left to say."""
     every = schema.migrations()
+    (migration,) = (one for one in every if one.number == BEFORE_LEAN_INTAKE + 1)
+    every_statement = list(schema.statements(migration.text))
     with monkeypatch.context() as earlier:
         earlier.setattr(
             schema, "migrations", lambda: tuple(one for one in every if one.number <= BEFORE_LEAN_INTAKE)
         )
-        store = Store.open(str(tmp_path / "engine"))
-        rows = [
-            row | {"day": row["first_at"].date(), "message": bytes([number]) * 16, "sign": 1, "version": 1}
-            for number, row in enumerate(_WRITTEN, 1)
-        ]
-        store.write("deliveries", list(rows[0]), [list(row.values()) for row in rows])
-    (migration,) = (one for one in every if one.number == BEFORE_LEAN_INTAKE + 1)
-    every_statement = list(schema.statements(migration.text))
-    for statement in every_statement[: 0 if left is None else len(every_statement) - left]:
-        store._writer.command(statement)
-    store.close()
-    store = Store.open(str(tmp_path / "engine"))
-    try:
+        with closing(Store.open(str(tmp_path / "engine"))) as store:
+            rows = [
+                row
+                | {"day": row["first_at"].date(), "message": bytes([number]) * 16, "sign": 1, "version": 1}
+                for number, row in enumerate(_WRITTEN, 1)
+            ]
+            store.write("deliveries", list(rows[0]), [list(row.values()) for row in rows])
+            for statement in every_statement[: 0 if left is None else len(every_statement) - left]:
+                store._writer.command(statement)
+    with closing(Store.open(str(tmp_path / "engine"))) as store:
         found = store._writer.query(
             "SELECT verdict, first_at, sent_at, received_at, since FROM deliveries ORDER BY message"
         )
         assert list(found.named_results()) == _WRITTEN
         settled = store._writer.query("SELECT settled_at FROM deliveries ORDER BY message").result_rows
         assert [row[0] for row in settled] == [at(2), *[datetime(1970, 1, 1, tzinfo=UTC)] * 2]
-    finally:
-        store.close()
