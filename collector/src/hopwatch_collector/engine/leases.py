@@ -7,7 +7,7 @@ theirs lapse asked before. It has to ask again before its time is over; a collec
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -95,12 +95,7 @@ class SharedLeases:
             self._thread.join()
         with self._lock:
             left, self._held = dict(self._held), {}
-        if left:
-            self._number += 1
-            try:
-                self._ask(list(left), [job.since for job in left.values()], 0)
-            except (ClickHouseError, OSError) as error:
-                _log.warning("jobs not let go, others wait until they lapse", error=str(error)[:200])
+        self._let_go(left)
 
     @contextmanager
     def alone(self, job: str) -> Iterator[None]:
@@ -115,8 +110,15 @@ class SharedLeases:
                 self._wanted.pop(job, None)
                 mine = self._held.pop(job, None)
             if mine is not None:
-                self._number += 1
-                self._ask([job], [mine.since], 0)
+                self._let_go({job: mine})
+
+    def _let_go(self, left: Mapping[str, _Held]) -> None:
+        if not left:
+            return
+        try:
+            self._ask(list(left), [job.since for job in left.values()], 0)
+        except (ClickHouseError, OSError) as error:
+            _log.warning("jobs not let go, others wait until they lapse", error=str(error)[:200])
 
     def keep(self) -> None:
         """Ask for what is wanted and free, ask again for what is ours, and see what is. Raises EngineUnavailable."""
@@ -133,7 +135,6 @@ class SharedLeases:
                 ours = {job: held.since for job, held in self._held.items()}
             asking = [job for job in wanted if job in ours or job not in first]
             if asking:
-                self._number += 1
                 self._ask(asking, [ours.get(job, 0) for job in asking], int(self._lasts_s * 1000))
             took = time.monotonic() - began
             self._note(asking, began, took)
@@ -167,6 +168,7 @@ class SharedLeases:
         return found
 
     def _ask(self, jobs: Sequence[str], since: Sequence[int], ttl_ms: int) -> None:
+        self._number += 1
         asked: dict[str, Any] = {
             "jobs": list(jobs), "since": list(since), "holder": self.holder, "ttl": ttl_ms, "number": self._number,
         }  # fmt: skip
