@@ -102,13 +102,13 @@ def _where_received(found: pl.DataFrame) -> pl.DataFrame:
     brokered = ~_c("call") & (_c("attempts") > 0) & _c("own_system").is_in(SYSTEMS)
     copied = brokered & ((_c("own_system") != _c("system")) | other_broker | other_topic)
     own_place = copied | (_c("own_offset") >= 0)
-    return found.with_columns(copied=copied, own_place=own_place).with_columns(
-        system=pl.when("copied").then("own_system").otherwise("system"),
-        broker=pl.when(_c("copied") | (_c("broker") == "")).then("own_broker").otherwise("broker"),
-        destination=pl.when("copied").then("own_destination").otherwise("destination"),
-        partition=pl.when("own_place").then("own_partition").otherwise("partition"),
-        offset=pl.when("own_place").then("own_offset").otherwise("offset"),
-    ).drop("own_system", "own_broker", "own_destination", "own_partition", "own_offset", "own_place")  # fmt: skip
+    return found.with_columns(
+        system=pl.when(copied).then("own_system").otherwise("system"),
+        broker=pl.when(copied | (_c("broker") == "")).then("own_broker").otherwise("broker"),
+        destination=pl.when(copied).then("own_destination").otherwise("destination"),
+        partition=pl.when(own_place).then("own_partition").otherwise("partition"),
+        offset=pl.when(own_place).then("own_offset").otherwise("offset"),
+    ).drop("own_system", "own_broker", "own_destination", "own_partition", "own_offset")  # fmt: skip
 
 
 def weighed(

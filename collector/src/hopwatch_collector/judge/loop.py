@@ -230,9 +230,13 @@ class Judge:
             _log.warning("the clock was set back", seconds=round(back_s, 3))
             self._upto -= int(back_s * 1000) + _MARGIN_MS
 
-    def _judge(self, session: Session, messages: Sequence[bytes], now: int) -> int:
+    def _evaluated(self, session: Session, messages: Sequence[bytes], now: int) -> pl.DataFrame:
+        """The deliveries of the messages as everything stands."""
         kept = self._changes.kept if self._changes else None
-        judged = evaluate(session, messages, self._offsets, now, self._deadline_s, self._grace_s, kept)
+        return evaluate(session, messages, self._offsets, now, self._deadline_s, self._grace_s, kept)
+
+    def _judge(self, session: Session, messages: Sequence[bytes], now: int) -> int:
+        judged = self._evaluated(session, messages, now)
         changed = ledger.changes(_live(session), judged)
         rows = changed.signed()
         if rows.is_empty():
@@ -256,8 +260,7 @@ class Judge:
         messages = [] if found.is_empty() else found["message"].unique().to_list()
         if not messages:
             return 0
-        kept = self._changes.kept if self._changes else None
-        judged = evaluate(session, messages, self._offsets, now, self._deadline_s, self._grace_s, kept)
+        judged = self._evaluated(session, messages, now)
         live = _live(session).select(*_DECIDED)
         missed = judged.select(*_DECIDED).join(live, on=_DECIDED, how="anti")
         if len(missed):
