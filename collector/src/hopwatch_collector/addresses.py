@@ -1,7 +1,11 @@
-"""Addresses that people type: in parts, or none at all."""
+"""Addresses and names that people type: in parts, or none at all."""
 
+import re
 from collections.abc import Collection
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
+
+_CLUSTER: Final = re.compile(r"[A-Za-z0-9_.\-]+")
 
 
 def server_in(text: str, schemes: Collection[str]) -> SplitResult | None:
@@ -12,3 +16,8 @@ def server_in(text: str, schemes: Collection[str]) -> SplitResult | None:
     except ValueError:
         return None
     return parts if parts.scheme in schemes and parts.hostname else None
+
+
+def is_cluster_name(text: str) -> bool:
+    """Whether it may be the name of a ClickHouse cluster. It stands in statements, where nothing else may come of it."""
+    return _CLUSTER.fullmatch(text) is not None

@@ -74,6 +74,15 @@ def command(
             rich_help_panel=_ENGINE,
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="With --engine-url: the name of a ClickHouse cluster, as its servers know it (system.clusters). The tables are "
+            "spread over its shards by message, and replicated within each.",
+            envvar="HOPWATCH_CLUSTER",
+            rich_help_panel=_ENGINE,
+        ),
+    ] = None,
     deadline: Annotated[
         float | None,
         typer.Option(

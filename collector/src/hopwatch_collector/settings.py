@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from hopwatch_collector.addresses import server_in
+from hopwatch_collector.addresses import is_cluster_name, server_in
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Brokers = Annotated[tuple[str, ...], NoDecode]
@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     api_port: Port = 4319
     engine_url: str | None = Field(default=None, repr=False)
     """ClickHouse to use instead of the embedded engine, e.g. `http://user:password@host:8123/hopwatch`."""
+    cluster: str | None = None
+    """Name of the ClickHouse cluster, as its servers know it, over which the tables are spread; only with `engine_url`."""
     deadline: float = Field(default=30.0, gt=0)
     """Seconds after which a message that waits is overdue and one in flight is stuck."""
     retention_days: int = Field(default=14, ge=1)
@@ -97,6 +99,16 @@ class Settings(BaseSettings):
             if parts is None or parts.port == 0:
                 raise ValueError("it is http://user:password@host:8123/database")
         return url
+
+    @field_validator("cluster")
+    @classmethod
+    def _known_to_a_server(cls, cluster: str | None, others: ValidationInfo) -> str | None:
+        """Refuse what no server could know, or where there is no server."""
+        if cluster and not is_cluster_name(cluster):
+            raise ValueError("it is made of letters, digits, `_`, `-` and `.`, as system.clusters has it")
+        if cluster and others.data.get("engine_url") is None:
+            raise ValueError("it needs --engine-url, the address of one of the cluster's servers")
+        return cluster or None
 
     @field_validator("config")
     @classmethod

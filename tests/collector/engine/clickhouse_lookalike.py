@@ -1,13 +1,17 @@
 """Enough of a ClickHouse server's HTTP interface, over the embedded engine, to run the store's code over HTTP.
 
 No ClickHouse server can be had from PyPI or Debian. This proves statements, settings, parameters, sessions and error
-codes over HTTP; it proves nothing of replication, Distributed tables, ON CLUSTER, TLS or authentication.
+codes over HTTP; it proves nothing of replication, ON CLUSTER, several shards, TLS or authentication.
+
+Told the name of a cluster, it behaves as one of one shard without replicas: tables that spread rows are `remote(…)` of itself,
+which the engine runs as it runs Distributed tables.
 """
 
+import gzip
 import re
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +19,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import chdb
+import lz4.frame
 
 _TRANSPORT = {
     "query", "database", "session_id", "session_timeout", "session_check", "query_id", "compress", "decompress", "wait_end_of_query",
@@ -22,6 +27,34 @@ _TRANSPORT = {
     "cancel_http_readonly_queries_on_client_close", "quota_key", "buffer_size",
 }  # fmt: skip
 _INSERT = re.compile(rb"\s*INSERT INTO (\S+(?: \([^)]*\))?) +FORMAT (\w+)\n", re.IGNORECASE)
+
+
+_SPREAD = re.compile(
+    r"(CREATE TABLE IF NOT EXISTS \w+ ON CLUSTER `\S+`) AS \w+ ENGINE = Distributed\('\S+', (.*)\)$",
+    re.DOTALL,
+)
+
+
+def as_one_node(statement: str, cluster: str) -> str:
+    """What a cluster of one node would do for a statement."""
+    statement = _SPREAD.sub(r"\1 AS remote('127.0.0.1', \2)", statement)
+    statement = statement.replace(f" ON CLUSTER `{cluster}`", "")
+    statement = statement.replace(f"cluster('{cluster}', system.parts)", "system.parts")
+    statement = re.sub(r"Replicated(\w*MergeTree)", r"\1", statement)
+    return re.sub(
+        r"(?<!non_)replicated_deduplication_window", "non_replicated_deduplication_window", statement
+    )
+
+
+def inflated(body: bytes, encoding: str) -> bytes:
+    """A body as it was before the client compressed it."""
+    return bytes(decompressors[encoding](body)) if encoding else body
+
+
+decompressors: dict[str, Callable[[bytes], bytes]] = {
+    "lz4": lz4.frame.decompress,
+    "gzip": gzip.decompress,
+}
 
 
 class Session:
@@ -57,6 +90,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     sessions: dict[str, Session]
     path_of_engine: str
+    cluster: str
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -65,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(b"")
 
     def do_POST(self) -> None:
-        self._answer(self._body())
+        self._answer(inflated(self._body(), self.headers.get("Content-Encoding", "")))
 
     def _body(self) -> bytes:
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
@@ -88,6 +122,7 @@ class Handler(BaseHTTPRequestHandler):
             for name, value in given.items()
             if name not in _TRANSPORT and not name.startswith("param_")
         }
+        settings.pop("prefer_localhost_replica", None)  # there is no other, and no port to ask ourselves by
         session = self.sessions.setdefault(given.get("session_id", ""), Session(self.path_of_engine))
         fmt = self.headers.get("X-ClickHouse-Format", "TabSeparated")
         try:
@@ -95,6 +130,8 @@ class Handler(BaseHTTPRequestHandler):
                 answer = _insert(session, found, body, settings, given.get("database", ""))
             else:
                 statement = given.get("query", "") + ("\n" if given.get("query") else "") + body.decode()
+                if self.cluster:
+                    statement = as_one_node(statement, self.cluster)
                 answer = session.run(statement, parameters, settings, given.get("database", ""), fmt)
         except Exception as error:  # noqa: BLE001  # whatever the engine says goes to the client, as a server does it
             code = re.search(r"Code: (\d+)", str(error))
@@ -134,10 +171,12 @@ def _form(content_type: str, body: bytes) -> dict[str, str]:
 
 
 @contextmanager
-def clickhouse(path: str) -> Iterator[str]:
-    """Serve the engine at `path`; yields the address."""
+def clickhouse(path: str, cluster: str = "") -> Iterator[str]:
+    """Serve the engine at `path`, as the only node of `cluster` if that is given; yields the address."""
     sessions: dict[str, Session] = {}
-    handler = type("BoundHandler", (Handler,), {"sessions": sessions, "path_of_engine": path})
+    handler = type(
+        "BoundHandler", (Handler,), {"sessions": sessions, "path_of_engine": path, "cluster": cluster}
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -4,6 +4,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -11,10 +12,11 @@ from itertools import count
 from typing import Any
 
 import pytest
+from clickhouse_lookalike import clickhouse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-from hopwatch_collector.engine import Row, Store
+from hopwatch_collector.engine import Row, Store, StoreSettings
 from hopwatch_collector.judge.evaluation import evaluate
 from hopwatch_collector.judge.loop import Judge
 from hopwatch_collector.judge.rules import sentence
@@ -400,15 +402,20 @@ def engine_home() -> str:
 def empty(store: Store) -> None:
     """Forget everything, tokens too."""
     for table in TABLES:
-        store._writer.command(f"TRUNCATE TABLE {table}")
+        store._writer.command(f"TRUNCATE TABLE {store._layout.stored(table)}")
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Store]:
-    """The embedded engine, closed between modules so that other tests may open theirs."""
-    store = Store.open(engine_home())
-    yield store
-    store.close()
+    """The embedded engine, closed between modules so that other tests may open theirs; where HOPWATCH_TEST_CLUSTER is set, a cluster of one node."""
+    with ExitStack() as stack:
+        if os.environ.get("HOPWATCH_TEST_CLUSTER"):
+            url = stack.enter_context(clickhouse(engine_home(), "shards"))
+            store = Store.open(f"{url}/hopwatch_cluster", StoreSettings(cluster="shards"))
+        else:
+            store = Store.open(engine_home())
+        stack.callback(store.close)
+        yield store
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Final
 
+from hopwatch_collector.engine.layout import Layout, OneServer
 from hopwatch_collector.engine.sqlfiles import sql_text
 
 _ONEOF: Final = (
@@ -39,18 +40,12 @@ _AS_TEXT: Final = (
     + "), v.kvlist_value.values), ','), '}'), '')"
 )
 
-DEDUPLICATION_WINDOW: Final = 4096
-"""Blocks that a table recognises when they are sent again: the batches a crash may repeat, times their partitions."""
-
-
-_MERGES: Final = "merge_selector_base = 10, auto_statistics_types = ''"
-"""Half as many merges for twice as many parts; and no statistics, which nothing here asks for."""
-
-
 _DROPPED: Final = re.compile(r"^DROP (?:TABLE|VIEW) IF EXISTS (?P<name>\w+)", re.MULTILINE)
 _MADE: Final = re.compile(
     r"^CREATE (?P<kind>TABLE|VIEW|MATERIALIZED VIEW) (?:IF NOT EXISTS )?(?P<name>\w+)", re.MULTILINE
 )
+_END: Final = re.compile(r";[ \t]*(?:--[^\n]*)?(?:\n|$)")
+"""Where a statement ends, a remark behind it included: a server takes one statement at a time."""
 _JOURNAL: Final = "migrations"
 """The table that says which migrations have been applied."""
 _LEASES: Final = "leases"
@@ -66,23 +61,9 @@ class Migration:
     text: str
 
 
-def placeholders() -> Mapping[str, str]:
-    """What `{{…}}` stands for in migrations. A cluster differs here and nowhere else."""
-    return {
-        "MergeTree": "MergeTree",
-        "AggregatingMergeTree": "AggregatingMergeTree",
-        "ReplacingMergeTree": "ReplacingMergeTree",
-        "ReplacingMergeTree seen_at": "ReplacingMergeTree(seen_at)",
-        "ReplacingMergeTree written_at": "ReplacingMergeTree(written_at)",
-        "ReplacingMergeTree number": "ReplacingMergeTree(number)",
-        "SummingMergeTree": "SummingMergeTree",
-        "VersionedCollapsingMergeTree": "VersionedCollapsingMergeTree(sign, version)",
-        # The same rows given, taken back and given again are meant: the engine must not take them for a repetition.
-        "settings of the judge": f"non_replicated_deduplication_window = 0, {_MERGES}",
-        "settings": f"non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}, {_MERGES}",
-        "AnyValue": _ANY_VALUE,
-        "as_text": _AS_TEXT,
-    }
+def placeholders(layout: Layout) -> Mapping[str, str]:
+    """What `{{…}}` stands for in migrations."""
+    return {**layout.engines, "AnyValue": _ANY_VALUE, "as_text": _AS_TEXT}
 
 
 def migrations() -> tuple[Migration, ...]:
@@ -99,13 +80,14 @@ def migrations() -> tuple[Migration, ...]:
     return tuple(sorted(numbered, key=lambda migration: migration.number))
 
 
-def statements(text: str) -> Iterator[str]:
-    """Split a file at the semicolons that end lines, and fill in the placeholders."""
-    for name, value in placeholders().items():
+def statements(text: str, layout: Layout | None = None) -> Iterator[str]:
+    """Split a file at the semicolons that end lines, fill in the placeholders, and lay the tables out; by default on one server."""
+    layout = layout or OneServer()
+    for name, value in placeholders(layout).items():
         text = text.replace("{{" + name + "}}", value)
-    for statement in text.split(";\n"):
+    for statement in _END.split(text):
         if any(line.strip() and not line.lstrip().startswith("--") for line in statement.splitlines()):
-            yield statement.strip()
+            yield from layout.statements(statement.strip())
 
 
 @cache
@@ -121,19 +103,21 @@ def own_tables() -> tuple[str, ...]:
     return tuple(sorted(name for name, kind in _made().items() if kind == "TABLE"))
 
 
-def own_names() -> tuple[str, ...]:
+def own_names(layout: Layout | None = None) -> tuple[str, ...]:
     """Return the names of all that is ours in the database, tables and views."""
-    return (*sorted(_made()), _JOURNAL, _LEASES)
+    names = (*sorted(_made()), _JOURNAL, _LEASES)
+    return tuple(dict.fromkeys((*names, *map((layout or OneServer()).stored, names))))
 
 
-def prepare(run: Callable[[str], object]) -> None:
+def prepare(run: Callable[[str], object], layout: Layout) -> None:
     """Make the two tables that are needed to apply migrations: which have been, and who may."""
-    run(
-        f"CREATE TABLE IF NOT EXISTS {_JOURNAL} (number UInt32, name String, applied_at DateTime('UTC') DEFAULT now()) "
-        f"ENGINE = {placeholders()['ReplacingMergeTree']} ORDER BY number"
+    journal = (
+        f"CREATE TABLE IF NOT EXISTS {_JOURNAL} (number UInt32, name String, applied_at DateTime('UTC') DEFAULT now())\n"
+        "ENGINE = {{ReplacingMergeTree}} ORDER BY number"
     )
-    for statement in statements(sql_text("table", __package__, "lease_sql")):
-        run(statement)
+    for text in (journal, sql_text("table", __package__, "lease_sql")):
+        for statement in statements(text, layout):
+            run(statement)
 
 
 def missing(applied: set[int]) -> bool:
@@ -141,12 +125,12 @@ def missing(applied: set[int]) -> bool:
     return any(migration.number not in applied for migration in migrations())
 
 
-def apply(run: Callable[[str], object], done: Callable[[], set[int]]) -> None:
+def apply(run: Callable[[str], object], done: Callable[[], set[int]], layout: Layout) -> None:
     """Apply what is missing, oldest first. A crash half-way through one is mended by applying it again."""
     applied = done()
     for migration in migrations():
         if migration.number in applied:
             continue
-        for statement in statements(migration.text):
+        for statement in statements(migration.text, layout):
             run(statement)
         run(f"INSERT INTO {_JOURNAL} (number, name) VALUES ({migration.number}, '{migration.name}')")

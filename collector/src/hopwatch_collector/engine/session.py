@@ -10,6 +10,7 @@ import polars as pl
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from hopwatch_collector.engine.layout import Layout, OneServer
 from hopwatch_collector.engine.sqlfiles import with_settings
 from hopwatch_collector.errors import EngineUnavailable
 
@@ -25,9 +26,10 @@ _WRITE: Final = {"max_partitions_per_insert_block": 0, "optimize_on_insert": 0}
 class FrameSession:
     """One client of the engine with temporary tables of its own. One thread at a time. Raises EngineUnavailable."""
 
-    def __init__(self, client: Client, package: str) -> None:
-        """`package`: whose folder `sql` the statements are in."""
+    def __init__(self, client: Client, package: str, layout: Layout | None = None) -> None:
+        """`package`: whose folder `sql` the statements are in; `layout`: where the tables are, by default on one server."""
         self._client = client
+        self._layout = layout or OneServer()
         self._package = package
         self._stands: dict[str, tuple[tuple[str, int], ...]] = {}
 
@@ -74,16 +76,16 @@ class FrameSession:
 
     def in_use(self, table: str) -> bool:
         """Whether the table has rows, as last looked."""
-        return table in self._stands
+        return self._layout.stored(table) in self._stands
 
     def stand(self, table: str) -> tuple[tuple[str, int], ...]:
         """Return what is another one once somebody wrote into the table, as last looked; empty: it has no rows."""
-        return self._stands.get(table, ())
+        return self._stands.get(self._layout.stored(table), ())
 
     def look(self) -> None:
         """Look which tables have rows, and which were written into: of those that were not, nothing needs to be asked."""
         stands: dict[str, tuple[tuple[str, int], ...]] = {}
-        for table, partition, last in self.frame("stands", {}).iter_rows():
+        for table, partition, last in self.frame("stands", {}, parts=self._layout.parts).iter_rows():
             stands[table] = (*stands.get(table, ()), (partition, last))
         self._stands = stands
 

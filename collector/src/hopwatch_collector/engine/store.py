@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from hopwatch_collector.engine import schema
+from hopwatch_collector.engine.layout import Layout, OneServer, layout_of
 from hopwatch_collector.engine.leases import Alone, Leases, SharedLeases
 from hopwatch_collector.engine.session import FrameSession
 from hopwatch_collector.engine.sqlfiles import sql_text, with_settings
@@ -54,12 +55,20 @@ are those of the engine's host, the embedded engine's being ours."""
 _SCRIBE_SETTINGS: Final = {"max_partitions_per_insert_block": 0}
 
 
+class StoreOptions(RetentionSettings, Protocol):
+    """Of the collector's settings, what the store looks at."""
+
+    @property
+    def cluster(self) -> str | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
     """What the store may be told; the defaults suit tests and tools."""
 
     retention_days: int = 14
     drop_days: int = 2
+    cluster: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,7 @@ class Store:
         readers: list[Client],
         settings: RetentionSettings,
         leases: Client | None = None,
+        layout: Layout | None = None,
         *,
         embedded: bool,
     ) -> None:
@@ -109,44 +119,43 @@ class Store:
         self._scribe = scribe
         self._scribe_lock = threading.Lock()
         self._judge = judge
-        self._judge_session = FrameSession(judge, "hopwatch_collector.judge")
+        self._judge_session = FrameSession(judge, "hopwatch_collector.judge", layout)
         self._judge_lock = threading.Lock()
         self.written = 0
         """How many times something was written that may change what is known of deliveries."""
         self._in_flight: dict[object, int] = {}
         self._in_flight_lock = threading.Lock()
         self._embedded = embedded
+        self._layout = layout or OneServer()
         self._lease_client = leases
         self._shared = None if leases is None else SharedLeases(leases)
         self._closed = False
         self._insert_settings = _insert_settings()
-        self._upkeep = Upkeep(keeper, settings)
+        self._upkeep = Upkeep(keeper, settings, layout=layout)
         self.version = f"ClickHouse {writer.server_version}"
 
     @classmethod
-    def open(
-        cls, target: str, settings: RetentionSettings | None = None, database: str = "hopwatch"
-    ) -> "Store":
+    def open(cls, target: str, settings: StoreOptions | None = None, database: str = "hopwatch") -> "Store":
         """Open the engine and bring its tables up to date.
 
         `target` is a directory for the embedded engine or an `http(s)://…` address of a ClickHouse server, whose
         path, if it has one, names the database. Raises EngineUnavailable.
         """
         dsn, database = _dsn(target, database)
+        settings = settings or StoreSettings()
+        layout = layout_of(settings.cluster)
         try:
-            with _client(dsn, None) as first:
-                first.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
-                clients = [_client(dsn, database) for _ in range(4 + _READERS)]
+            with _client(dsn, None, layout) as first:
+                first.command(layout.database(database))
+                clients = [_client(dsn, database, layout) for _ in range(4 + _READERS)]
         except (ClickHouseError, OSError) as error:
             raise EngineUnavailable(
                 f"the engine at {_hidden(target)} cannot be opened: {_words(error)}"
             ) from error
         writer, keeper, scribe, judge, *readers = clients
         embedded = dsn.startswith("chdb")
-        leases = None if embedded else _client(dsn, database)
-        store = cls(
-            writer, keeper, scribe, judge, readers, settings or StoreSettings(), leases, embedded=embedded
-        )
+        leases = None if embedded else _client(dsn, database, layout)
+        store = cls(writer, keeper, scribe, judge, readers, settings, leases, layout, embedded=embedded)
         store._migrate()
         store._upkeep.name_foreign_tables()
         return store
@@ -160,14 +169,27 @@ class Store:
         def done() -> set[int]:
             return {row[0] for row in self._writer.query("SELECT number FROM migrations").result_rows}
 
-        schema.prepare(run)
+        self._see_layout()
+        schema.prepare(run, self._layout)
         if not schema.missing(done()):
             return
         if self._shared is None:
-            schema.apply(run, done)
+            schema.apply(run, done, self._layout)
             return
         with self._shared.alone("migrations"):
-            schema.apply(run, done)
+            schema.apply(run, done, self._layout)
+
+    def _see_layout(self) -> None:
+        """Raise EngineUnavailable where the database was laid out otherwise: its rows would not be found."""
+        found = {
+            row[0] for row in self._writer.query(sql_text("laid_out", __package__, "upkeep_sql")).result_rows
+        }
+        if found and found != {"migrations", self._layout.stored("migrations")}:
+            raise EngineUnavailable(
+                "the database was made "
+                + ("by a collector with --cluster" if len(found) > 1 else "without --cluster")
+                + ": start the collector as before, or give it another database (--engine-url http://…/database)"
+            )
 
     @property
     def leases(self) -> Leases:
@@ -332,13 +354,18 @@ def _dsn(target: str, database: str) -> tuple[str, str]:
     return f"{target.partition('://')[0]}://{base}", name.replace("`", "") or database
 
 
-def _client(dsn: str, database: str | None) -> Client:
+def _client(dsn: str, database: str | None, layout: Layout) -> Client:
     # Each client has a session of its own on a server, which temporary tables need and which refuses queries side
     # by side: a client is used by one thread at a time.
     # Parameters travel in the body: a list of messages is too long for an address.
     options: dict[str, Any] = {} if dsn.startswith("chdb") else {"form_encode_query_params": True}
     client = clickhouse_connect.get_client(
-        dsn=dsn, database=database, tz_mode="aware", tz_source="server", settings=_UTC, **options
+        dsn=dsn,
+        database=database,
+        tz_mode="aware",
+        tz_source="server",
+        settings={**_UTC, **layout.settings},
+        **options,
     )
     # The driver writes moments that are bound, and reads those of no zone, in the zone it found before that setting held.
     client.server_tz = UTC

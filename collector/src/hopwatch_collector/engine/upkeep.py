@@ -10,6 +10,7 @@ import structlog
 from clickhouse_connect.driver.client import Client
 
 from hopwatch_collector.engine import schema
+from hopwatch_collector.engine.layout import Layout, OneServer
 from hopwatch_collector.engine.senders import SenderSearch
 from hopwatch_collector.engine.sqlfiles import sql_text, with_settings
 
@@ -43,7 +44,7 @@ _NAMED_AT_MOST: Final = 10
 
 
 class RetentionSettings(Protocol):
-    """Of the collector's settings, what the store looks at."""
+    """Of the collector's settings, what decides which days go."""
 
     @property
     def retention_days(self) -> int: ...
@@ -56,10 +57,15 @@ class Upkeep:
     """Does what is due. One call at a time; the store sees to that. What it remembers is only when it did what."""
 
     def __init__(
-        self, client: Client, settings: RetentionSettings, clock: Callable[[], float] = time.time
+        self,
+        client: Client,
+        settings: RetentionSettings,
+        clock: Callable[[], float] = time.time,
+        layout: Layout | None = None,
     ) -> None:
-        """`clock`: seconds since 1970, by which senders are looked for."""
+        """`clock`: seconds since 1970, by which senders are looked for; `layout`: where the tables are, by default on one server."""
         self._client = client
+        self._layout = layout or OneServer()
         self._retention_days = settings.retention_days
         self._drop_days = settings.drop_days
         self.held_days: tuple[str, ...] = ()
@@ -130,12 +136,11 @@ class Upkeep:
         More days at once than time has let pass are a clock that jumped, a retention that was shortened or a collector
         that was away: which of these, and whether the days may go, only somebody else knows.
         """
-        for (day,) in self._client.query(_statement("judged_days")).result_rows:
-            self._client.command(f"ALTER TABLE touched DROP PARTITION '{day}'")
-        found = self._client.query(
-            _statement("old_days"),
-            parameters={"tables": list(schema.own_tables()), "retention_days": self._retention_days},
-        ).result_rows
+        touched = self._layout.stored("touched")
+        for (day,) in self._parts("judged_days", {"touched": touched}):
+            self._client.command(self._layout.drop_day(touched, day))
+        tables = [self._layout.stored(table) for table in schema.own_tables()]
+        found = self._parts("old_days", {"tables": tables, "retention_days": self._retention_days})
         days = tuple(day for day, _, _ in found)
         if len(days) > self._drop_days:
             self._hold(days, found[0][2])
@@ -143,7 +148,7 @@ class Upkeep:
         self.held_days = ()
         for day, tables, _ in found:
             for table in tables:
-                self._client.command(f"ALTER TABLE `{table}` DROP PARTITION '{day}'")
+                self._client.command(self._layout.drop_day(table, day))
         if days:
             _log.info("old days dropped", days=days)
 
@@ -168,7 +173,7 @@ class Upkeep:
     def name_foreign_tables(self) -> None:
         """Say which tables in our database are not ours: nothing here touches them, their owner may not know that."""
         found = self._client.query(
-            _statement("foreign_tables"), parameters={"ours": list(schema.own_names())}
+            _statement("foreign_tables"), parameters={"ours": list(schema.own_names(self._layout))}
         ).result_rows
         if found:
             _log.warning(
@@ -181,6 +186,14 @@ class Upkeep:
     def rows(self, name: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         """Return the rows of a statement of upkeep_sql."""
         statement = with_settings(_statement(name), _SETTINGS)
+        found: Sequence[Sequence[Any]] = self._client.query(
+            statement, parameters=dict(parameters)
+        ).result_rows
+        return found
+
+    def _parts(self, name: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        """Return the rows of a statement about the parts of tables."""
+        statement = _statement(name).replace("{{parts}}", self._layout.parts)
         found: Sequence[Sequence[Any]] = self._client.query(
             statement, parameters=dict(parameters)
         ).result_rows

@@ -1,7 +1,7 @@
--- By table, a number that is another one once somebody wrote into it; merges leave it as it is. Tables without rows are left out. (What
--- is told is of this server: of tables spread over several it would have to be asked of all of them.)
-SELECT table, partition_id, max(max_block_number) AS last
-FROM system.parts
+-- By table, a number that is another one once somebody wrote into it; merges leave it as it is. Tables without rows are left out. Of a
+-- cluster, each shard is asked; tables are named as they are stored.
+SELECT table, concat(hostName(), ' ', partition_id) AS place, max(max_block_number) AS last
+FROM {{parts}}
 WHERE active AND database = currentDatabase()
-GROUP BY table, partition_id
-ORDER BY table, partition_id
+GROUP BY table, place
+ORDER BY table, place
