@@ -1,9 +1,8 @@
 """The numbered migrations: what they are made of and how they are applied."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib import resources
 from typing import Final
 
@@ -90,7 +89,6 @@ def statements(text: str, layout: Layout | None = None) -> Iterator[str]:
             yield from layout.statements(statement.strip())
 
 
-@cache
 def _made() -> Mapping[str, str]:
     """What the migrations make and do not take away again: kinds by names."""
     made = {found["name"]: found["kind"] for one in migrations() for found in _MADE.finditer(one.text)}
@@ -101,6 +99,11 @@ def _made() -> Mapping[str, str]:
 def own_tables() -> tuple[str, ...]:
     """Return the names of the tables that hold what the collector keeps: all of ours but the one that says which migrations were applied."""
     return tuple(sorted(name for name, kind in _made().items() if kind == "TABLE"))
+
+
+def own_views() -> tuple[str, ...]:
+    """Return the names of the views that make rows of what is inserted."""
+    return tuple(sorted(name for name, kind in _made().items() if kind == "MATERIALIZED VIEW"))
 
 
 def own_names(layout: Layout | None = None) -> tuple[str, ...]:
@@ -134,3 +137,16 @@ def apply(run: Callable[[str], object], done: Callable[[], set[int]], layout: La
         for statement in statements(migration.text, layout):
             run(statement)
         run(f"INSERT INTO {_JOURNAL} (number, name) VALUES ({migration.number}, '{migration.name}')")
+
+
+def attach_anew(run: Callable[[str], object], views: Iterable[str], layout: Layout) -> None:
+    """Load views anew from their definitions.
+
+    The engine names a batch, in the tables that a view feeds, by the view too, and in the process that made or altered the view
+    it spells that name otherwise than after the next start: a batch that is sent again after a restart would be taken for
+    another one. So they are used only as every later start has them.
+    """
+    for view in views:
+        for text in (f"DETACH TABLE IF EXISTS {view} SYNC", f"ATTACH TABLE IF NOT EXISTS {view}"):
+            for statement in layout.statements(text):
+                run(statement)

@@ -3,8 +3,8 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC
 from importlib import resources
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import clickhouse_connect
+import structlog
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
@@ -22,6 +23,8 @@ from hopwatch_collector.engine.session import FrameSession
 from hopwatch_collector.engine.sqlfiles import sql_text, with_settings
 from hopwatch_collector.engine.upkeep import RetentionSettings, Upkeep
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable, QueryLimit
+
+_log = structlog.get_logger("hopwatch.engine")
 
 Row = Mapping[str, Any]
 
@@ -172,12 +175,21 @@ class Store:
         self._see_layout()
         schema.prepare(run, self._layout)
         if not schema.missing(done()):
+            self._attach_lost(run)
             return
-        if self._shared is None:
+        with self._shared.alone("migrations") if self._shared else nullcontext():
             schema.apply(run, done, self._layout)
-            return
-        with self._shared.alone("migrations"):
-            schema.apply(run, done, self._layout)
+            schema.attach_anew(run, schema.own_views(), self._layout)
+
+    def _attach_lost(self, run: Callable[[str], object]) -> None:
+        """Bring back views that somebody who migrated had detached when they were stopped; what came in meanwhile is not in them."""
+        there = {row[0] for row in self._writer.query("SHOW TABLES").result_rows}
+        lost = [view for view in schema.own_views() if view not in there]
+        if lost:
+            _log.warning(
+                "views attached again", views=lost, reason="a collector was stopped while it migrated"
+            )
+            schema.attach_anew(run, lost, self._layout)
 
     def _see_layout(self) -> None:
         """Raise EngineUnavailable where the database was laid out otherwise: its rows would not be found."""
