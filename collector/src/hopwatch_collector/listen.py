@@ -8,13 +8,13 @@ from typing import Any, Literal, cast
 
 import uvicorn
 
+from hopwatch_collector.connections import Connections, most_connections, protocol
 from hopwatch_collector.errors import StartError
 
 GRACE_S = 5
 """Seconds that requests in hand get to end when a server stops."""
 KEEP_ALIVE_S = 10
 """Seconds that an idle connection is kept: longer than clients keep it (httpx 5), else we may close it just as they ask."""
-_MAX_CONNECTIONS = 4096
 
 
 @contextmanager
@@ -41,17 +41,24 @@ def port_of(listener: socket.socket) -> int:
 
 
 @asynccontextmanager
-async def served(app: Any, listener: socket.socket, lifespan: Literal["on", "off"]) -> AsyncIterator[None]:
-    """Serves an ASGI application; at the end, requests in hand get `GRACE_S` seconds."""
+async def served(
+    app: Any, listener: socket.socket, lifespan: Literal["on", "off"], connections: Connections | None = None
+) -> AsyncIterator[None]:
+    """Serves an ASGI application; at the end, requests in hand get `GRACE_S` seconds.
+
+    `connections`: how many there may be and how long they may take; by default what the process may open.
+    """
+    connections = connections or Connections(most_connections())
     config = uvicorn.Config(
         app,
+        http=protocol(connections),
         ws="none",
         lifespan=lifespan,
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=_MAX_CONNECTIONS,
+        limit_concurrency=connections.most + 1,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )

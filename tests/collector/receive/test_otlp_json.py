@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from hopwatch_collector.errors import MalformedRequest
+from hopwatch_collector.errors import MalformedRequest, RequestTooLarge
 from hopwatch_collector.receive.otlp_json import to_protobuf
 from hopwatch_collector.receive.validate import validate
 
@@ -110,15 +110,68 @@ def test_an_id_of_the_wrong_length_rejects_its_span_only(field: str) -> None:
         json.dumps(document(startTimeUnixNano="soon")).encode(),
         json.dumps(document(startTimeUnixNano=-1)).encode(),
         json.dumps(document(name=["a"])).encode(),
-        json.dumps(document(name="\ud800")).encode(),
-        b'{"a":' * 100_000,
-        b"[" * 100_000,
+        json.dumps(document(flags=float("inf"))).encode(),
+        json.dumps(document(flags=float("nan"))).encode(),
+        json.dumps(document(flags=0.5)).encode(),
+        json.dumps(document(kind="\ud800x", flags="")).encode(),
+        json.dumps(document()).replace("257", "1e400").encode(),
+        json.dumps(document()).replace('"some value"}', '"a", "doubleValue": 1e400}').encode(),
+        b'{"a":' * 600,
+        b"[" * 4000,
     ],
 )
 def test_what_is_no_request_is_malformed(body: bytes) -> None:
     """Not JSON, JSON of another shape, values out of range, nesting without end."""
     with pytest.raises(MalformedRequest):
         to_protobuf(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a":' * 100_000, b"[" * 100_000, b'{"resourceSpans":[' + b"{}," * 350_000 + b"{}]}"]
+)
+def test_empty_objects_are_refused_before_they_are_read(body: bytes) -> None:
+    """A megabyte of brackets costs a look at its bytes: it is refused as too large, in words."""
+    with pytest.raises(RequestTooLarge, match="made of empty objects"):
+        to_protobuf(body)
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "\\uDFFF tail", "\\udc00\\ud800"])
+def test_a_text_in_no_encoding_is_replaced(text: str) -> None:
+    """A lone surrogate, in a key or a value, becomes U+FFFD; pairs stay what they mean, and no span is lost."""
+    body = (
+        json.dumps(document(name="NAME", links=[]))
+        .replace("NAME", text + " \\ud83d\\ude00")
+        .replace("my.span.attr", text)
+    )
+    request = ExportTraceServiceRequest.FromString(to_protobuf(body.encode()))
+    (span,) = request.resource_spans[0].scope_spans[0].spans
+    assert "\ufffd" in span.name
+    assert span.name.endswith("\U0001f600")
+    assert "\ufffd" in span.attributes[0].key
+
+
+def test_bytes_that_are_not_utf_8_are_replaced() -> None:
+    """JSON is UTF-8; what is not becomes U+FFFD, and no span is lost."""
+    body = json.dumps(document(name="NAME")).encode().replace(b"NAME", b"a\xff\xfeb")
+    request = ExportTraceServiceRequest.FromString(to_protobuf(body))
+    assert request.resource_spans[0].scope_spans[0].spans[0].name == "a\ufffd\ufffdb"
+
+
+def test_names_may_be_spelled_as_in_protobuf() -> None:
+    """`trace_id` is read as `traceId` is, in hex; protobuf's own reader takes both names too."""
+    given = {"trace_id": TRACE, "span_id": SPAN, "parent_span_id": PARENT, "name": "snake"}
+    body = {"resource_spans": [{"scope_spans": [{"spans": [given]}]}]}
+    span = parsed(body)
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE.lower(), PARENT.lower())
+
+
+def test_an_id_in_base64_is_told_from_other_mistakes() -> None:
+    """Protobuf's JSON has ids in base64: the refusal says which field it is and what it looks like."""
+    body = json.dumps(document(traceId=base64.b64encode(bytes.fromhex(TRACE)).decode())).encode()
+    with pytest.raises(MalformedRequest, match=r"traceId is written in hex, 32 digits.*looks like base64"):
+        to_protobuf(body)
+    with pytest.raises(MalformedRequest, match=r"spanId is written in hex, 16 digits, not 'not hex'$"):
+        to_protobuf(json.dumps(document(spanId="not hex")).encode())
 
 
 def test_deeply_nested_attributes_are_malformed_not_fatal() -> None:

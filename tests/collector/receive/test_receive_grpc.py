@@ -4,6 +4,8 @@ import asyncio
 import resource
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
 
 import grpc
 import pytest
@@ -140,3 +142,70 @@ async def test_two_collectors_do_not_share_a_port(run_pipeline, ingest_settings,
         with pytest.raises(StartError, match=str(pipe.grpc_port)):
             async with run_pipeline(data=tmp_path / "other", otlp_grpc_port=pipe.grpc_port):
                 pass
+
+
+async def nothing(said: asyncio.Event) -> AsyncIterator[bytes]:
+    """A request that never comes."""
+    await said.wait()
+    return
+    yield b""
+
+
+async def test_a_token_is_asked_for_before_the_message_is_read(run_pipeline) -> None:
+    """Whoever may not send is refused at once, however much they are about to send."""
+    never = asyncio.Event()
+    async with (
+        run_pipeline(ingest_token="secret") as pipe,
+        aio.insecure_channel(f"127.0.0.1:{pipe.grpc_port}") as channel,
+    ):
+        call = channel.stream_unary(TRACES)(nothing(never), timeout=scale_wait(30))
+        assert await call.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_call_without_a_message(run_pipeline) -> None:
+    """It is no request; and one whose message does not come is given up."""
+    said = asyncio.Event()
+    async with (
+        run_pipeline(body_timeout=0.5) as pipe,
+        aio.insecure_channel(f"127.0.0.1:{pipe.grpc_port}") as channel,
+    ):
+        call = channel.stream_unary(TRACES)(nothing(said), timeout=scale_wait(30))
+        assert await call.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "did not arrive within 0.5 s" in (await call.details())
+        said.set()
+        call = channel.stream_unary(TRACES)(nothing(said), timeout=scale_wait(30))
+        assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_calls_in_hand_are_bounded(run_pipeline, otlp) -> None:
+    """More calls than are read at once are asked to come again; when there is room, they are taken."""
+    never = asyncio.Event()
+    async with run_pipeline() as pipe, AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(
+                aio.insecure_channel(
+                    f"127.0.0.1:{pipe.grpc_port}", options=[("grpc.use_local_subchannel_pool", 1)]
+                )
+            )
+            for _ in range(5)
+        ]
+        calls = [
+            channel.stream_unary(TRACES)(nothing(never), timeout=scale_wait(60))
+            for channel in channels
+            for _ in range(60)
+        ]
+        ended = [asyncio.create_task(call.code()) for call in calls]
+        await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+        refused = next(call for call, task in zip(calls, ended, strict=True) if task.done())
+        assert await refused.code() == grpc.StatusCode.UNAVAILABLE
+        details = dict(await refused.trailing_metadata())["grpc-status-details-bin"]
+        assert error_details_pb2.RetryInfo.DESCRIPTOR.full_name.encode() in details
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*ended, return_exceptions=True)
+        taken: bytes | None = None
+        async with asyncio.timeout(scale_wait(20)):
+            while taken is None:
+                with suppress(aio.AioRpcError):  # the calls that were cancelled may still be on their way out
+                    taken = await export(pipe, otlp("a"))
+        assert taken == b""

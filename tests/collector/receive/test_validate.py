@@ -1,13 +1,14 @@
 """Validation: good requests pass untouched, offending spans are taken out and counted, nothing else gets in."""
 
 import os
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from hopwatch_collector.errors import MalformedRequest
+from hopwatch_collector.errors import MalformedRequest, RequestTooLarge
 from hopwatch_collector.receive.validate import validate
 
 ids = st.one_of(
@@ -91,13 +92,81 @@ def test_a_thousand_scopes_count_like_one(otlp) -> None:
         b"\x0a\x04\x12\x02\x12\x7f",
         b"hello",
         b"\x0b",  # a group that never ends
-        b"\x0a\x09\x12\x07\x12\x05\x2a\x03\xff\xfe\xfd",  # a span name that is not UTF-8
     ],
 )
 def test_bytes_that_are_no_request_are_malformed(body: bytes) -> None:
     """What does not parse against the real schema is refused."""
     with pytest.raises(MalformedRequest):
         validate(body)
+
+
+def test_a_text_that_is_not_utf_8_costs_no_span(otlp) -> None:
+    """Names, keys, values and resources in another encoding are mended with U+FFFD; what is beside them stays as it was."""
+    body = otlp(["good", "NAME", "also good"])
+    request = ExportTraceServiceRequest.FromString(body)
+    request.resource_spans[0].resource.attributes.add(key="RESOURCE").value.string_value = "VALUE"
+    span = request.resource_spans[0].scope_spans[0].spans[0]
+    span.attributes.add(key="raw").value.bytes_value = b"\xff\xfe"
+    span.attributes.add(key="list").value.array_value.values.add(string_value="INNER")
+    body = request.SerializeToString()
+    for text in (b"NAME", b"RESOURCE", b"VALUE", b"INNER"):
+        body = body.replace(text, b"\xff" + text[1:])
+    accepted = validate(body)
+    assert (accepted.spans, accepted.rejected) == (3, 0)
+    mended = ExportTraceServiceRequest.FromString(accepted.payload)
+    spans = mended.resource_spans[0].scope_spans[0].spans
+    assert [one.name for one in spans] == ["good", "\ufffdAME", "also good"]
+    assert mended.resource_spans[0].resource.attributes[-1].key == "\ufffdESOURCE"
+    assert mended.resource_spans[0].resource.attributes[-1].value.string_value == "\ufffdALUE"
+    raw, listed = spans[0].attributes[-2:]
+    assert raw.value.bytes_value == b"\xff\xfe"
+    assert listed.value.array_value.values[0].string_value == "\ufffdNNER"
+
+
+def tagged(tag: int, content: bytes) -> bytes:
+    """A field that has a length."""
+    size, length = len(content), b""
+    while size > 127:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return bytes([tag]) + length + bytes([size]) + content
+
+
+def in_spans(spans: bytes) -> bytes:
+    return tagged(0x0A, tagged(0x12, spans))
+
+
+SPAN = tagged(0x0A, b"1" * 16) + tagged(0x12, b"2" * 8)
+EMPTY = 500_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        in_spans(b"\x12\x00" * EMPTY),
+        b"\x0a\x00" * EMPTY,
+        tagged(0x0A, b"\x12\x00" * EMPTY),
+        in_spans(tagged(0x12, SPAN + b"\x4a\x00" * EMPTY)),
+        in_spans(tagged(0x12, SPAN + b"\x5a\x00" * EMPTY)),
+        in_spans(tagged(0x12, SPAN + b"\x6a\x02\x0a\x00" * EMPTY)),
+        in_spans(tagged(0x12, SPAN + tagged(0x4A, tagged(0x12, tagged(0x2A, b"\x0a\x00" * EMPTY))))),
+    ],
+    ids=["spans", "resources", "scopes", "attributes", "events", "links", "values"],
+)
+def test_empty_messages_are_refused_before_they_are_parsed(body: bytes) -> None:
+    """Two bytes on the wire are a hundred in memory: a request made of such is refused by a look at its bytes, wherever they are."""
+    began = time.process_time()
+    with pytest.raises(RequestTooLarge, match="made of empty messages"):
+        validate(body)
+    assert time.process_time() - began < 0.5
+
+
+def test_more_spans_than_one_request_may_have() -> None:
+    """A hundred thousand spans are taken, one more is not."""
+    span = tagged(0x12, SPAN)
+    assert validate(in_spans(span * 100_000)).spans == 100_000
+    with pytest.raises(RequestTooLarge, match="100001 spans, more than 100000"):
+        validate(in_spans(span * 100_001))
 
 
 @settings(deadline=None)

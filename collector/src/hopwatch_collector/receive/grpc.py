@@ -1,5 +1,8 @@
 """OTLP over gRPC: TraceService/Export. Requests stay bytes until validated; answers are bytes made once."""
 
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import grpc
@@ -7,7 +10,16 @@ from grpc import aio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from hopwatch_collector.auth import authorised
-from hopwatch_collector.errors import CollectorError, RetryableError, StartError, Unauthorised
+from hopwatch_collector.errors import (
+    BodyTimeout,
+    CollectorError,
+    MalformedRequest,
+    Overloaded,
+    RequestTooLarge,
+    RetryableError,
+    StartError,
+    Unauthorised,
+)
 from hopwatch_collector.receive.http import retry_status
 from hopwatch_collector.receive.ingest import Ingest
 from hopwatch_collector.settings import Settings
@@ -15,6 +27,13 @@ from hopwatch_collector.settings import Settings
 _PACKAGE = "opentelemetry.proto.collector"
 _DETAILS = "grpc-status-details-bin"
 _STREAMS_PER_CONNECTION = 64
+_CALLS = 256
+"""Calls that are read at once; more are asked to come again."""
+_CODES: dict[type[CollectorError], grpc.StatusCode] = {
+    Unauthorised: grpc.StatusCode.UNAUTHENTICATED,
+    RequestTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    BodyTimeout: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
 _Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 _Context: TypeAlias = "aio.ServicerContext[bytes, bytes]"
 
@@ -29,7 +48,8 @@ def create_otlp_server(ingest: Ingest, settings: Settings) -> aio.Server:
         ]
     )
     service = _TraceService(ingest, settings)
-    method: _Handler = grpc.unary_unary_rpc_method_handler(service.export)
+    # On the wire a call with one message is a stream of one: taken as a stream, it is read when we ask for it, not before.
+    method: _Handler = grpc.stream_unary_rpc_method_handler(service.export)
     unwanted: _Handler = grpc.unary_unary_rpc_method_handler(_unwanted)
     server.add_generic_rpc_handlers(
         (
@@ -60,12 +80,16 @@ class _TraceService:
     def __init__(self, ingest: Ingest, settings: Settings) -> None:
         self._ingest = ingest
         self._token = settings.ingest_token
+        self._timeout_s = settings.body_timeout
+        self._calls = _Calls(_CALLS)
 
-    async def export(self, request: bytes, context: _Context) -> bytes:
+    async def export(self, requests: AsyncIterator[bytes], context: _Context) -> bytes:
         try:
+            # Before the message is read: whoever may not send costs no memory.
             if self._token and not authorised(_authorization(context), self._token):
                 raise Unauthorised("the ingest token is missing or wrong (authorization: Bearer …)")
-            with self._ingest.budget.share() as share:
+            with self._calls.one(), self._ingest.budget.share() as share:
+                request = await self._only(requests)
                 share.take(len(request))
                 accepted = await self._ingest.take(request, "grpc")
         except CollectorError as error:
@@ -79,6 +103,34 @@ class _TraceService:
         answer.partial_success.error_message = accepted.message
         return answer.SerializeToString()
 
+    async def _only(self, requests: AsyncIterator[bytes]) -> bytes:
+        """The call's message. Raises BodyTimeout, MalformedRequest."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                async for request in requests:
+                    return request
+        except TimeoutError:
+            raise BodyTimeout(f"the request did not arrive within {self._timeout_s:g} s") from None
+        raise MalformedRequest("the call has no message")
+
+
+class _Calls:
+    """Calls whose messages may be in memory at once."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Raises Overloaded."""
+        if not self._left:
+            raise Overloaded("too many calls in hand; send again later")
+        self._left -= 1
+        try:
+            yield
+        finally:
+            self._left += 1
+
 
 async def _unwanted(request: bytes, context: _Context) -> bytes:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, "hopwatch takes traces only")
@@ -89,12 +141,7 @@ async def _abort(context: _Context, error: CollectorError) -> None:
     if isinstance(error, RetryableError):
         details = retry_status(error).SerializeToString()
         await context.abort(grpc.StatusCode.UNAVAILABLE, str(error), ((_DETAILS, details),))
-    code = (
-        grpc.StatusCode.UNAUTHENTICATED
-        if isinstance(error, Unauthorised)
-        else grpc.StatusCode.INVALID_ARGUMENT
-    )
-    await context.abort(code, str(error))
+    await context.abort(_CODES.get(type(error), grpc.StatusCode.INVALID_ARGUMENT), str(error))
 
 
 def _authorization(context: _Context) -> str | bytes | None:

@@ -1,5 +1,6 @@
 """What every way in has in common: count, bound, validate, journal; the answer is true once `take` returns."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from hopwatch_collector.errors import CollectorError, Overloaded, RetryableError
 from hopwatch_collector.journal import Journal
 from hopwatch_collector.metrics import Metrics
 from hopwatch_collector.receive.validate import Accepted, validate
+
+_LARGE = 1 << 19
+"""Bytes from which on a request is looked at beside the event loop."""
 
 
 class Budget:
@@ -57,10 +61,11 @@ class Ingest:
         """Returns when every span accepted is on disk.
 
         Raises:
-            MalformedRequest: nothing is kept, nor would be next time.
+            MalformedRequest, RequestTooLarge: nothing is kept, nor would be next time.
             RetryableError: nothing is kept, but may be next time.
         """
-        accepted = validate(body)
+        # What is large may take a while, above all where texts have to be mended: others go on meanwhile.
+        accepted = await asyncio.to_thread(validate, body) if len(body) > _LARGE else validate(body)
         if accepted.spans:
             await self._journal.append(accepted.payload, accepted.spans)
         self._count(accepted, protocol)

@@ -21,6 +21,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
 from hopwatch_collector.errors import MalformedRequest
+from hopwatch_collector.receive.density import require_content, require_few
+from hopwatch_collector.receive.texts import with_utf8
 
 _NO_TRACE = bytes(16)
 _NO_SPAN = bytes(8)
@@ -40,13 +42,18 @@ def validate(body: bytes) -> Accepted:
     """Checks one serialized ExportTraceServiceRequest.
 
     Raises:
-        MalformedRequest: the bytes are no such message.
+        MalformedRequest: the bytes are no such message. RequestTooLarge: it would take too much to read it.
     """
+    require_content(body)
     try:
-        request = ExportTraceServiceRequest.FromString(body)
         ids = _IdsOnly.FromString(body)
+        require_few(len(ids.resource.scope.spans))
+        request = ExportTraceServiceRequest.FromString(body)
     except DecodeError as error:
-        raise MalformedRequest(f"not an ExportTraceServiceRequest: {error}") from None
+        mended = with_utf8(body)
+        if mended is None or mended == body:
+            raise MalformedRequest(f"not an ExportTraceServiceRequest: {error}") from None
+        return validate(mended)
     ids.DiscardUnknownFields()
     spans = ids.resource.scope
     if _ALL_VALID.fullmatch(spans.SerializeToString()):
