@@ -173,3 +173,39 @@ def test_a_data_directory_that_cannot_be_is_named(tmp_path: Path) -> None:
     code, text = refused("--data", str(tmp_path / "file" / "below"), *ANY_PORTS)
     assert code == 1
     assert "cannot use the data directory" in text
+
+
+def test_too_few_open_files_are_named(tmp_path: Path) -> None:
+    """Exit code 1, how many there are, how many are needed, and where that is set; no traceback."""
+    ended = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -n 64 && exec "$@"', "sh", *command("--data", str(tmp_path), *ANY_PORTS)],
+        capture_output=True,
+        text=True,
+        timeout=scale_wait(120),
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "may have 64 files open" in ended.stderr
+    assert "ulimit -n" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_directory_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    """Exit code 1 and both versions' migrations: tables this version does not know are not touched."""
+    store = Store.open(str(tmp_path / "engine"))
+    store._writer.command("INSERT INTO migrations (number, name) VALUES (999, 'later')")
+    store.close()
+    code, text = refused("--data", str(tmp_path), *ANY_PORTS)
+    assert code == 1
+    assert "newer version of hopwatch (migration 999" in text
+    assert "Traceback" not in text
+
+
+def test_temporary_files_are_its_own(tmp_path: Path) -> None:
+    """Spans that a killed collector had in temporary files lie in the data directory, and are gone after the next start."""
+    left = tmp_path / "temporary" / "batch"
+    left.parent.mkdir()
+    left.write_bytes(b"spans")
+    with running(tmp_path):
+        assert left.parent.stat().st_mode & 0o777 == 0o700
+        assert not left.exists()

@@ -12,6 +12,8 @@ from typing import Final
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from hopwatch_collector.errors import StartError
+
 _log = structlog.get_logger("hopwatch.listen")
 
 HEAD_S: Final = 10.0
@@ -19,17 +21,26 @@ HEAD_S: Final = 10.0
 _MOST: Final = 4096
 _RESERVE: Final = 256
 """File descriptors for the journal, the engine, brokers and gRPC."""
+_NEEDED: Final = 512
 _SERVERS: Final = 2
 _QUARTERS_OF_ONE: Final = 3
 """Of four quarters of the connections, how many one peer may hold: others get in beside it, and a gateway is not held up."""
 
 
+def require_files() -> None:
+    """Let this process have as many files open as its user may. Raises StartError where they are too few to work with."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < _NEEDED:
+        raise StartError(
+            f"the process may have {hard} files open, and the engine and connections need {_NEEDED}: raise the limit (ulimit -n, "
+            "LimitNOFILE= of systemd, --ulimit nofile= of docker)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def most_connections() -> int:
     """Return how many connections one of our servers may hold: what the process may open, less a reserve, shared among them."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MOST
     return max(16, min(_MOST, (soft - _RESERVE) // _SERVERS))

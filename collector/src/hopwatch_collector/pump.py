@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from hopwatch_collector.errors import EngineUnavailable, PermanentError
-from hopwatch_collector.journal import BatchLog, Chunk, Journal
+from hopwatch_collector.journal import BatchLog, Chunk, Journal, Stretch
 from hopwatch_collector.metrics import Metrics
 from hopwatch_collector.quarantine import Quarantine
 from hopwatch_collector.receive.mend import mend
@@ -27,6 +27,8 @@ _EMPTY_REQUEST = b"\x0a\x00"
 _BACKOFF_S = (0.1, 10.0)
 _MAX_BATCHES_IN_ONE = 10
 """When the engine is behind, an insert takes up to so many times the usual batch: larger ones cost less per span."""
+_MAX_BATCH_BYTES = 96 << 20
+"""Bytes from which on an insert takes no more requests: ten usual batches have as many, and the engine's memory follows from them."""
 _DUTY = 3.0
 """Small batches leave the engine idle for so many times as long as the last insert took, up to `_MAX_LINGER_S`."""
 _WATCHED_DUTY = 1.0
@@ -136,11 +138,27 @@ class Pump:
     def _resume(self) -> None:
         """Sends the batches again whose outcome is unknown, with the same boundaries and so the same tokens."""
         for stretch in tuple(self._log.unconfirmed):
-            chunk = self._journal.read(stretch.start, end=stretch.end)
-            if chunk is None:
-                self._position = max(self._position, stretch.end)
-            elif self._given_up() or not self._insert(replace(chunk, stretch=stretch)):
+            if not self._send_again(stretch):
                 return
+
+    def _send_again(self, stretch: Stretch) -> bool:
+        """Whether the engine has a stretch now. A batch lies in one segment; a stretch whose batches were not noted, perhaps in several."""
+        position = stretch.start
+        while position < stretch.end:
+            chunk = self._journal.read(position, end=stretch.end)
+            if chunk is None:
+                break
+            # The batch reaches to where it was to reach, though its last records may be damaged.
+            end = (
+                chunk.stretch.end
+                if self._journal.lies_between(chunk.stretch.end, stretch.end)
+                else stretch.end
+            )
+            if self._given_up() or not self._insert(replace(chunk, stretch=Stretch(position, end))):
+                return False
+            position = end
+        self._position = max(self._position, stretch.end)
+        return True
 
     def _ripen(self) -> None:
         """Lets a small batch wait for more. What an earlier run left behind has waited long enough."""
@@ -152,7 +170,9 @@ class Pump:
         self._journal.wait_spans(self._spans + self._batch_spans, linger)
 
     def _next_batch(self) -> None:
-        chunk = self._journal.read(self._position, max_spans=self._batch_spans * _MAX_BATCHES_IN_ONE)
+        chunk = self._journal.read(
+            self._position, max_spans=self._batch_spans * _MAX_BATCHES_IN_ONE, max_bytes=_MAX_BATCH_BYTES
+        )
         if chunk is not None and self._retrying(lambda: self._log.begin(chunk.stretch), "batch log"):
             self._insert(chunk)
 

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from hopwatch_collector.api.app import create_app, end_streams, live_streams
 from hopwatch_collector.api.live import Broadcast
 from hopwatch_collector.api.models import Health, WitnessHealth
 from hopwatch_collector.auth import require_safe
+from hopwatch_collector.connections import require_files
 from hopwatch_collector.engine import Store
 from hopwatch_collector.errors import StartError
 from hopwatch_collector.expects import declare, load, reread
@@ -66,10 +69,12 @@ async def collector(settings: Settings, again: asyncio.Event) -> AsyncIterator[R
     named = witnesses(settings)
     declared = load(settings)
     metrics = Metrics()
+    require_files()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_data_directory(settings.data))
         # The embedded engine writes its cache of schemas into the working directory: let that be one of ours.
         os.chdir(settings.data)
+        stack.enter_context(_temporary_files(settings.data / "temporary"))
         listener = stack.enter_context(listening(settings.listen, settings.api_port, "the API"))
         store = await asyncio.to_thread(Store.open, settings.engine_url or str(settings.engine_dir), settings)
         stack.push_async_callback(asyncio.to_thread, store.close)
@@ -204,6 +209,22 @@ def _data_directory(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _temporary_files(directory: Path) -> Iterator[None]:
+    """Has temporary files made in the data directory, where nobody else looks for spans: the engine's client writes each batch to one.
+
+    What a collector that was killed left behind is removed.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    before, tempfile.tempdir = tempfile.tempdir, str(directory)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _lock(fd: int, directory: Path) -> None:

@@ -1,7 +1,9 @@
 """The log of batch boundaries: the same after a crash, so that tokens are the same."""
 
+import resource
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -45,3 +47,43 @@ def test_a_torn_last_line_is_as_if_never_written(tmp_path: Path, torn: int) -> N
         log.begin(Stretch(10, 20))
     with BatchLog(path) as log:
         assert log.unconfirmed[-1] == Stretch(10, 20)
+
+
+def test_a_line_that_the_disk_took_half_of_is_written_over(tmp_path: Path) -> None:
+    """A full disk takes the first bytes of a line: the next try leaves no rubbish before its own, and loses no batch."""
+    path = tmp_path / "batches.log"
+    with BatchLog(path) as log:
+        log.begin(Stretch(0, 10))
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 7, limit[1]))
+        try:
+            with pytest.raises(OSError, match="large"):
+                log.begin(Stretch(10, 20))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert log.end == 10
+        log.begin(Stretch(10, 30))
+        with BatchLog(path) as other:
+            assert other.unconfirmed == [Stretch(0, 10), Stretch(10, 30)]
+            assert other.missing == []
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "missing"), [(2, Stretch(5, 10)), (3, Stretch(10, 20))], ids=["the first", "in the midst"]
+)
+def test_a_batch_whose_line_is_lost_is_a_batch(tmp_path: Path, spoiled: int, missing: Stretch) -> None:
+    """Batches follow one another: where a line cannot be read, what lies between the others is given to the engine, by the same token."""
+    path = tmp_path / "batches.log"
+    with BatchLog(path) as log:
+        log.checkpoint(5)
+        whole = [Stretch(5, 10), Stretch(10, 20), Stretch(20, 30)]
+        for stretch in whole:
+            log.begin(stretch)
+        tokens = [log.token(stretch) for stretch in whole]
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[spoiled] = b"batch 9" + lines[spoiled][7:]
+    path.write_bytes(b"".join(lines))
+    with BatchLog(path) as log:
+        assert log.unconfirmed == whole
+        assert log.missing == [missing]
+        assert [log.token(stretch) for stretch in log.unconfirmed] == tokens

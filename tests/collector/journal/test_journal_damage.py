@@ -1,12 +1,15 @@
 """Torn tails and flipped bits: what was acknowledged and is not itself damaged comes back, once."""
 
+import resource
 import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from hopwatch_collector.errors import JournalFailed
 from hopwatch_collector.journal.records import MAGIC, Salt, header
 
 payload_lists = st.lists(
@@ -100,3 +103,52 @@ def test_damage_is_counted(open_journal, tmp_path: Path) -> None:
     with open_journal(tmp_path) as opened:
         assert opened.everything() == [b"a" * 100, b"c" * 100]
         assert opened.metrics.registry.get_sample_value("hopwatch_journal_damaged_bytes_total") == 116
+
+
+def filled(open_journal, directory: Path) -> list[Path]:
+    """A journal of several segments, of which batches have been made up to the last."""
+    with open_journal(directory, segment_bytes=4096) as opened:
+        for number in range(30):
+            opened.append(bytes([number]) * 500)
+        position = 0
+        while (chunk := opened.journal.read(position)) is not None:
+            opened.log.begin(chunk.stretch)
+            position = chunk.stretch.end
+    return sorted(directory.glob("*.segment"))
+
+
+@pytest.mark.parametrize("which", [0, 1, -1], ids=["the first", "in the midst", "the last"])
+@pytest.mark.parametrize("how", ["deleted", "zeroed"])
+def test_a_segment_that_is_gone_is_told(open_journal, fresh, which: int, how: str) -> None:
+    """Whatever was acknowledged and is neither known to be in the engine nor here is an error, with its position, and counted."""
+    directory = fresh()
+    segment = filled(open_journal, directory)[which]
+    size, position = segment.stat().st_size, int(segment.stem)
+    if how == "deleted":
+        segment.unlink()
+    else:
+        segment.write_bytes(bytes(size))
+    with capture_logs() as logged, open_journal(directory) as opened:
+        kept = len(opened.everything())
+        assert opened.metrics.registry.get_sample_value("hopwatch_journal_damaged_bytes_total") == size
+    assert kept < 30
+    [told] = [line for line in logged if line["log_level"] == "error"]
+    assert (told["position"], told["bytes"]) == (position, size)
+
+
+def test_positions_that_a_failed_write_left_out_are_no_gap(open_journal, fresh) -> None:
+    """After a write that the disk did not take, the journal goes on beyond it: nothing acknowledged is missing there."""
+    directory = fresh()
+    with open_journal(directory) as opened:
+        opened.append(b"one")
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limit[1]))
+        try:
+            with pytest.raises(JournalFailed):
+                opened.append(b"x" * (2 << 20))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        opened.append(b"two")
+    with capture_logs() as logged, open_journal(directory) as opened:
+        assert opened.everything() == [b"one", b"two"]
+    assert [line for line in logged if line["log_level"] == "error"] == []

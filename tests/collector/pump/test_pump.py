@@ -266,3 +266,24 @@ def test_a_full_quarantine_drops_its_oldest(tmp_path: Path) -> None:
     for start in range(4):
         quarantine.keep(Stretch(start * 100, start * 100 + 100), bytes([start]) * 100)
     assert [file.read_bytes()[0] for file in sorted((tmp_path / "q").iterdir())] == [2, 3]
+
+
+def test_batches_whose_lines_were_lost_reach_the_store(rig, file_store, otlp) -> None:
+    """A log of batches that cannot be read in the midst costs nothing, over several segments too."""
+    running = rig()
+    bodies = [otlp([f"span {n}"], padding=300_000) for n in range(12)]
+    for body in bodies:
+        running.append(body)
+    position = 0
+    while (chunk := running.journal.read(position, max_spans=1)) is not None:
+        running.log.begin(chunk.stretch)
+        position = chunk.stretch.end
+    running.stop(drain_s=0)
+    path = running.journal_dir / "batches.log"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], *lines[-1:]]))
+    again = rig()
+    assert len(list(again.journal_dir.glob("*.segment"))) > 2
+    again.pump.start()
+    again.wait_drained()
+    assert sorted(file_store.span_names()) == sorted(f"span {n}" for n in range(12))

@@ -159,8 +159,17 @@ class Store:
         embedded = dsn.startswith("chdb")
         leases = None if embedded else _client(dsn, database, layout)
         store = cls(writer, keeper, scribe, judge, readers, settings, leases, layout, embedded=embedded)
-        store._migrate()
-        store._upkeep.name_foreign_tables()
+        try:
+            store._migrate()
+            store._upkeep.name_foreign_tables()
+        except (ClickHouseError, OSError) as error:
+            store.close()
+            raise EngineUnavailable(
+                f"the tables at {_hidden(target)} cannot be brought up to date: {_words(error)}"
+            ) from error
+        except BaseException:
+            store.close()
+            raise
         return store
 
     def _migrate(self) -> None:
@@ -174,6 +183,12 @@ class Store:
 
         self._see_layout()
         schema.prepare(run, self._layout)
+        newest, known = max(done(), default=0), max(one.number for one in schema.migrations())
+        if newest > known:
+            raise EngineUnavailable(
+                f"the tables were written by a newer version of hopwatch (migration {newest}; this one knows {known}): start that "
+                "version, or give this one another data directory or database"
+            )
         if not schema.missing(done()):
             self._attach_lost(run)
             return

@@ -40,8 +40,11 @@ class BatchLog:
         self.checkpointed = 0
         self.unconfirmed: list[Stretch] = []
         """Batches begun since the checkpoint, oldest first."""
+        self.missing: list[Stretch] = []
+        """Of these, the ones that no line told of: between two batches, or after the checkpoint. Their lines did not reach the disk."""
         if path.exists():
             self._load(path.read_text("ascii", "replace"))
+        self._fill_gaps()
         if not self.journal_id:
             if any(path.parent.glob("*.segment")):
                 raise StartError(
@@ -49,6 +52,7 @@ class BatchLog:
                 )
             self.journal_id = secrets.token_hex(16)
         self._fd = self._rewrite()
+        self._good = os.fstat(self._fd).st_size
 
     @property
     def salt(self) -> Salt:
@@ -65,8 +69,13 @@ class BatchLog:
 
     def begin(self, stretch: Stretch) -> None:
         """Makes the boundaries durable; only then may the batch be inserted."""
-        write_all(self._fd, _line("batch", stretch.start, stretch.end))
+        line = _line("batch", stretch.start, stretch.end)
+        # A try before this one may have left half a line, on which the next would be written.
+        os.ftruncate(self._fd, self._good)
+        os.lseek(self._fd, self._good, os.SEEK_SET)
+        write_all(self._fd, line)
         os.fdatasync(self._fd)
+        self._good += len(line)
         self.unconfirmed.append(stretch)
 
     def checkpoint(self, position: int) -> None:
@@ -74,6 +83,7 @@ class BatchLog:
         self.checkpointed = max(self.checkpointed, position)
         self.unconfirmed = [stretch for stretch in self.unconfirmed if stretch.end > position]
         stale, self._fd = self._fd, self._rewrite()
+        self._good = os.fstat(self._fd).st_size
         os.close(stale)
 
     def close(self) -> None:
@@ -99,6 +109,19 @@ class BatchLog:
                 self.checkpointed = int(values[0])
             else:
                 self.unconfirmed.append(Stretch(int(values[0]), int(values[1])))
+
+    def _fill_gaps(self) -> None:
+        """Batches follow one another: what lies between two is one whose line was lost, and is given to the engine like any other."""
+        filled: list[Stretch] = []
+        position = self.checkpointed
+        for stretch in self.unconfirmed:
+            if stretch.start > position:
+                lost = Stretch(position, stretch.start)
+                self.missing.append(lost)
+                filled.append(lost)
+            filled.append(stretch)
+            position = max(position, stretch.end)
+        self.unconfirmed = filled
 
     def _rewrite(self) -> int:
         """Writes the log anew beside the old one and swaps; returns it open for appending."""

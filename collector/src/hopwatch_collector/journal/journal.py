@@ -33,6 +33,8 @@ class _Segment:
     base: int
     end: int
     path: Path
+    after: int
+    """Where the one before it ends; less than `base` where a write between them failed, whose positions are not used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Journal:
         self._segments = _found(directory)
         self._next_base = max([log.end, *(s.end for s in self._segments)])
         self._drop_torn_tail()
+        self._report_gaps(log)
         self.recovered = self._next_base
         """Positions below this were written by earlier runs."""
         self._active = -1
@@ -113,6 +116,11 @@ class Journal:
         self._queue.put(_Pending(payload, spans, done))
         return done
 
+    def lies_between(self, start: int, end: int) -> bool:
+        """Whether a segment has anything of these positions."""
+        with self._lock:
+            return any(segment.base < end and segment.end > start for segment in self._segments)
+
     def wait(self, position: int, timeout: float) -> bool:
         """Waits until something lies beyond `position`, at most `timeout` seconds; whether it does."""
         with self._grown:
@@ -130,8 +138,15 @@ class Journal:
             self._hurried = True
             self._grown.notify_all()
 
-    def read(self, start: int, *, end: int | None = None, max_spans: int | None = None) -> Chunk | None:
-        """Requests from position `start` on, up to `end`, about `max_spans` of them, out of one segment.
+    def read(
+        self,
+        start: int,
+        *,
+        end: int | None = None,
+        max_spans: int | None = None,
+        max_bytes: int | None = None,
+    ) -> Chunk | None:
+        """Requests from position `start` on, up to `end`, about `max_spans` spans or `max_bytes` of them, out of one segment.
 
         Returns None where nothing lies beyond `start`. Damaged records are counted, logged and stepped over.
         """
@@ -144,7 +159,7 @@ class Journal:
             whole = memoryview(mapped)
             window = whole[first - segment.base : last - segment.base]
             try:
-                return self._collect(window, first, start, max_spans)
+                return self._collect(window, first, start, max_spans, max_bytes)
             finally:
                 window.release()
                 whole.release()
@@ -182,7 +197,9 @@ class Journal:
     def _lies_beyond(self, position: int) -> bool:
         return bool(self._segments) and self._segments[-1].end > position
 
-    def _collect(self, window: memoryview, first: int, start: int, max_spans: int | None) -> Chunk:
+    def _collect(
+        self, window: memoryview, first: int, start: int, max_spans: int | None, max_bytes: int | None
+    ) -> Chunk:
         records: list[Record] = []
         spans, end = 0, first
         for item in scan(window, first, self._salt):
@@ -194,11 +211,33 @@ class Journal:
             spans, end = spans + item.spans, item.end
             if max_spans is not None and spans >= max_spans:
                 break
+            if max_bytes is not None and end - first >= max_bytes:
+                break
         payload = b"".join(record.payload for record in records)
         cuts = tuple(Stretch(record.start, record.end) for record in records)
         for record in records:
             record.payload.release()
         return Chunk(Stretch(start, end), spans, payload, cuts)
+
+    def _report_gaps(self, log: BatchLog) -> None:
+        """At start: say where something was acknowledged, is not known to be in the engine, and is not here either."""
+        position = log.checkpointed
+        for segment in self._segments:
+            if segment.after > position:
+                self._report_gap(range(position, segment.after))
+            position = max(position, segment.end)
+        if log.end > position:
+            self._report_gap(range(position, log.end))
+
+    def _report_gap(self, gone: range) -> None:
+        self._metrics.journal_damaged.inc(len(gone))
+        _log.error(
+            "journal incomplete",
+            position=gone.start,
+            bytes=len(gone),
+            reason="a segment file is gone or cut short: what was acknowledged there is in the engine only as far as it got before",
+            advice=f"look for a file {gone.start:020d}{_SUFFIX} or an earlier one that was moved or deleted in {self._dir}",
+        )
 
     def _report_damage(self, damaged: range) -> None:
         self._metrics.journal_damaged.inc(len(damaged))
@@ -260,9 +299,13 @@ class Journal:
                 return active
             os.close(self._active)
             self._active = -1
-        path = self._dir / f"{self._next_base:020d}{_SUFFIX}"
+        after = self._segments[-1].end if self._segments else self._next_base
+        name = (
+            f"{self._next_base:020d}" if after == self._next_base else f"{self._next_base:020d}-{after:020d}"
+        )
+        path = self._dir / f"{name}{_SUFFIX}"
         self._active = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fresh = _Segment(self._next_base, self._next_base, path)
+        fresh = _Segment(self._next_base, self._next_base, path, after)
         with self._lock:
             self._segments.append(fresh)
         fsync_dir(self._dir)
@@ -329,14 +372,20 @@ def _found(directory: Path) -> list[_Segment]:
     for path in sorted(directory.glob(f"*{_SUFFIX}")):
         size = path.stat().st_size
         try:
-            base = int(path.stem)
+            base, after = _positions(path.stem)
         except ValueError:
             raise StartError(f"{path} is not a journal segment; move it away") from None
         if size:
-            segments.append(_Segment(base, base + size, path))
+            segments.append(_Segment(base, base + size, path, after))
         else:
             path.unlink()
     return segments
+
+
+def _positions(stem: str) -> tuple[int, int]:
+    """A segment's first position, and where the one before it ended. Raises ValueError."""
+    base, mark, after = stem.partition("-")
+    return int(base), int(after if mark else base)
 
 
 def _sync(fd: int) -> None:
