@@ -235,7 +235,7 @@ def _lock(fd: int, directory: Path) -> None:
 
 
 def _engine_sync(settings: Settings) -> Callable[[], None]:
-    """The embedded engine does not fsync what it writes; a server answers for its own disk."""
+    """The embedded engine does not fsync what it writes; a server is told to, table by table (`Store.open`)."""
     if settings.engine_url:
         return lambda: None
     return lambda: sync_filesystem(settings.engine_dir)

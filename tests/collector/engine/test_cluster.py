@@ -119,7 +119,7 @@ def test_every_statement_is_one_that_clickhouse_reads(spread: Store) -> None:
     schema.prepare(given.append, SHARDS)
     for migration in schema.migrations():
         given.extend(schema.statements(migration.text, SHARDS))
-    given += [SHARDS.database("hopwatch"), SHARDS.drop_day("told_local", "2026-01-01")]
+    given += [SHARDS.database("hopwatch"), SHARDS.alter("told_local", "DROP PARTITION '2026-01-01'")]
     for statement in given:
         read = spread._writer.query(
             "SELECT formatQuery({text:String})", parameters={"text": statement}

@@ -1,6 +1,7 @@
 """The same code and SQL over HTTP: a ClickHouse by URL instead of the embedded engine."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from clickhouse_lookalike import clickhouse
@@ -18,7 +19,7 @@ from ledger_support import (
     verdicts,
 )
 
-from hopwatch_collector.engine import QueryLimit, QueryLimits, Store
+from hopwatch_collector.engine import QueryLimit, QueryLimits, Store, StoreSettings
 from hopwatch_collector.errors import EngineRefusal, EngineUnavailable
 
 
@@ -72,3 +73,21 @@ def test_errors_over_http(served: Store) -> None:
         Store.open("http://user:secret@127.0.0.1:1/x")
     assert "secret" not in str(told.value)
     assert judged(served) is not None
+
+
+@pytest.mark.parametrize("cluster", [None, "shards"])
+def test_a_server_writes_to_its_disk_what_it_takes(cluster: str | None) -> None:
+    """Every table is told to sync inserts, those of a database that an earlier version made too: the journal lets go of what was taken."""
+    database = f"hopwatch_sync_{cluster}"
+    unsynced = (
+        f"SELECT name FROM system.tables WHERE database = '{database}' AND engine LIKE '%MergeTree%'"
+        " AND name NOT LIKE 'migrations%' AND name NOT LIKE 'leases%' AND engine_full NOT LIKE '%fsync_after_insert = %'"
+    )
+    with clickhouse(engine_home(), cluster or "") as url:
+        settings = StoreSettings(cluster=cluster)
+        for _ in range(2):
+            with closing(Store.open(f"{url}/{database}", settings)) as store:
+                assert store._writer.query(unsynced).result_rows == []
+                stored = store._layout.stored("spans")
+                store._writer.command(f"ALTER TABLE {stored} RESET SETTING fsync_after_insert")
+                assert store._writer.query(unsynced).result_rows == [(stored,)]

@@ -96,8 +96,8 @@ class Layout(Protocol):
         """Return the name of the table that holds a table's rows."""
         ...
 
-    def drop_day(self, table: str, day: str) -> str:
-        """Return the statement that drops a day of the table that is named as it is stored."""
+    def alter(self, table: str, what: str) -> str:
+        """Return the statement that alters the table that is named as it is stored."""
         ...
 
 
@@ -132,9 +132,9 @@ class OneServer:
         """Under its name."""
         return table
 
-    def drop_day(self, table: str, day: str) -> str:
+    def alter(self, table: str, what: str) -> str:
         """As one would type it."""
-        return f"ALTER TABLE `{table}` DROP PARTITION '{day}'"
+        return f"ALTER TABLE `{table}` {what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +209,9 @@ class Cluster:
         """On each shard."""
         return f"{table}_local"
 
-    def drop_day(self, table: str, day: str) -> str:
+    def alter(self, table: str, what: str) -> str:
         """On every shard."""
-        return f"ALTER TABLE `{table}` {self._everywhere} DROP PARTITION '{day}'"
+        return f"ALTER TABLE `{table}` {self._everywhere} {what}"
 
     @property
     def _everywhere(self) -> str:

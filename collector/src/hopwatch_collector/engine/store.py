@@ -191,10 +191,23 @@ class Store:
             )
         if not schema.missing(done()):
             self._attach_lost(run)
+            self._require_fsync(run)
             return
         with self._shared.alone("migrations") if self._shared else nullcontext():
             schema.apply(run, done, self._layout)
             schema.attach_anew(run, schema.own_views(), self._layout)
+            self._require_fsync(run)
+
+    def _require_fsync(self, run: Callable[[str], object]) -> None:
+        """Have a server write to its disk what it takes: the journal lets go of it soon after. The embedded engine's files we sync ourselves."""
+        if self._embedded:
+            return
+        unsynced = self._writer.query(
+            sql_text("unsynced", __package__, "upkeep_sql"),
+            parameters={"tables": [self._layout.stored(table) for table in schema.own_tables()]},
+        ).result_rows
+        for (table,) in unsynced:
+            run(self._layout.alter(table, "MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1"))
 
     def _attach_lost(self, run: Callable[[str], object]) -> None:
         """Bring back views that somebody who migrated had detached when they were stopped; what came in meanwhile is not in them."""

@@ -138,7 +138,7 @@ class Upkeep:
         """
         touched = self._layout.stored("touched")
         for (day,) in self._parts("judged_days", {"touched": touched}):
-            self._client.command(self._layout.drop_day(touched, day))
+            self._client.command(self._layout.alter(touched, _drop(day)))
         tables = [self._layout.stored(table) for table in schema.own_tables()]
         found = self._parts("old_days", {"tables": tables, "retention_days": self._retention_days})
         days = tuple(day for day, _, _ in found)
@@ -148,7 +148,7 @@ class Upkeep:
         self.held_days = ()
         for day, tables, _ in found:
             for table in tables:
-                self._client.command(self._layout.drop_day(table, day))
+                self._client.command(self._layout.alter(table, _drop(day)))
         if days:
             _log.info("old days dropped", days=days)
 
@@ -206,3 +206,7 @@ class Upkeep:
 
 def _statement(name: str) -> str:
     return sql_text(name, "hopwatch_collector.engine", "upkeep_sql")
+
+
+def _drop(day: str) -> str:
+    return f"DROP PARTITION '{day}'"
