@@ -1,5 +1,6 @@
 """Untrusted text cannot act on a terminal, hide or reorder anything."""
 
+import json
 import unicodedata
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from hopwatch_tui.text import clean, fit, fit_middle
+from hopwatch_tui.text import clean, escaped, fit, fit_middle
 
 ANYTHING = st.text(st.characters(codec=None), max_size=200)  # lone surrogates too: JSON can spell them
 
@@ -82,3 +83,23 @@ def test_long_text_is_bounded() -> None:
 def test_ids_keep_their_ends() -> None:
     """Cut in the middle, both ends of an id stay readable."""
     assert fit_middle("0199c1f2-7f7e-7c3a-9d53-5a1f0c7be001", 13) == "0199c1…7be001"
+
+
+@given(st.text(max_size=200))
+def test_json_is_the_same_and_acts_on_no_terminal(text: str) -> None:
+    """Controls, bidirectional and zero-width characters are spelled `\\u…`; whoever parses the JSON reads what was there."""
+    given_ = json.dumps({"name": text, text: [text]}, ensure_ascii=False).encode()
+    shown = escaped(given_)
+    assert json.loads(shown) == json.loads(given_)
+    assert not any(unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp") for char in shown.decode())
+
+
+def test_json_keeps_what_shows() -> None:
+    """Letters of any script and line ends between values stay; the characters seen in the wild do not."""
+    kept = '{\n  "köln": "日本 😀"\n}'.encode()
+    assert escaped(kept) == kept
+    assert (
+        escaped('"\x9b\x9d\u202e\u200b\x7f\U000e0041"'.encode())
+        == rb'"\u009b\u009d\u202e\u200b\u007f\udb40\udc41"'
+    )
+    assert escaped(b"\xff") == b"\xff"

@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 
 from hopwatch_tui.client import Raw
 from hopwatch_tui.endings import nothing_found
-from hopwatch_tui.text import clean
+from hopwatch_tui.text import clean, escaped
 
 
 def finish(
@@ -52,9 +52,9 @@ def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_raw(raw: Raw) -> None:
-    """Write the API's answer as it came."""
+    """Write the API's answer: the same JSON, with characters that a terminal would obey or not show escaped."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(raw.body.rstrip(b"\n") + b"\n")
+    sys.stdout.buffer.write(escaped(raw.body.rstrip(b"\n")) + b"\n")
     sys.stdout.flush()
 
 

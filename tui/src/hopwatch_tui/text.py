@@ -110,3 +110,29 @@ def fit_middle(value: str, width: int) -> str:
             break
         ending = char + ending
     return set_cell_size(value, width - 1 - cell_len(ending)).rstrip() + ELLIPSIS + ending
+
+
+def escaped(json: bytes) -> bytes:
+    """Spell, in a JSON text, what a terminal would obey, reorder or not show as `\\u…`: to whoever reads it the same JSON.
+
+    Raises nothing: what is not UTF-8 stays as it is.
+    """
+    try:
+        text = json.decode()
+    except UnicodeDecodeError:
+        return json
+    if text.isascii() and "\x7f" not in text:
+        return json
+    return "".join(_spelled(char) if _acts(char) else char for char in text).encode()
+
+
+def _acts(char: str) -> bool:
+    """Whether a character acts rather than shows. Line ends between values are not meant: they are as JSON has them."""
+    if char.isascii():
+        return char == "\x7f"
+    return unicodedata.category(char) in ("Cc", "Cf", "Cn", "Co", "Zl", "Zp") or char in _INVISIBLE
+
+
+def _spelled(char: str) -> str:
+    units = char.encode("utf-16-be")
+    return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
