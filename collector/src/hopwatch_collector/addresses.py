@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Collection
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+_LOCAL_NAMES: Final = frozenset({"localhost", "ip6-localhost", "localhost.localdomain"})
 _CLUSTER: Final = re.compile(r"[A-Za-z0-9_.\-]+")
 
 
@@ -21,3 +23,18 @@ def server_in(text: str, schemes: Collection[str]) -> SplitResult | None:
 def is_cluster_name(text: str) -> bool:
     """Whether it may be the name of a ClickHouse cluster. It stands in statements, where nothing else may come of it."""
     return _CLUSTER.fullmatch(text) is not None
+
+
+def names_this_machine(host: str) -> bool:
+    """Whether `host` (an address or a name, a Host header's port allowed) can only be this machine."""
+    name = _without_port(host.strip().lower())
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name.removesuffix(".") in _LOCAL_NAMES
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host if host.count(":") > 1 else host.partition(":")[0]

@@ -203,6 +203,16 @@ def command(
             rich_help_panel=_SAFETY,
         ),
     ] = None,
+    otlp_origins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--otlp-origin",
+            help="Web pages that may send spans from a browser, as https://shop.example; may be given several times. Pages of this "
+            "machine may where the collector listens on loopback; all others are refused.",
+            envvar="HOPWATCH_OTLP_ORIGINS",
+            rich_help_panel=_SAFETY,
+        ),
+    ] = None,
     read_token: Annotated[
         str | None,
         typer.Option(

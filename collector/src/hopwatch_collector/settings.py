@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     watch_nats_monitoring: Brokers = Field(default=(), repr=False)
     """Its monitoring endpoint, `http://host:8222`: without it plain subscribers are not seen."""
 
+    otlp_origins: Brokers = ()
+    """Web pages that may send spans from a browser, as `https://shop.example`; those of this machine may, on loopback."""
     ingest_token: str | None = Field(default=None, repr=False)
     read_token: str | None = Field(default=None, repr=False)
     allow_insecure: bool = False
@@ -122,6 +124,7 @@ class Settings(BaseSettings):
         "watch_rabbitmq_firehose",
         "watch_nats",
         "watch_nats_monitoring",
+        "otlp_origins",
         mode="before",
     )
     @classmethod
@@ -130,6 +133,18 @@ class Settings(BaseSettings):
         if isinstance(told, list | tuple):
             told = "\n".join(map(str, told))
         return re.split(r"(?<![,\s])\s+", told.strip()) if isinstance(told, str) and told.strip() else ()
+
+    @field_validator("otlp_origins")
+    @classmethod
+    def _pages(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what no browser would call the origin of a page."""
+        for origin in origins:
+            parts = server_in(origin, ("http", "https"))
+            if parts is None or parts.path.strip("/") or parts.query or parts.username:
+                raise ValueError(
+                    f"{origin!r} is no origin of a page; one is https://shop.example or http://localhost:3000"
+                )
+        return origins
 
     @field_validator("asyncapi", mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hopwatch_collector.api.access import names_this_machine
+from hopwatch_collector.addresses import names_this_machine
 
 PATHS = ["/api/v1/flows", "/metrics", "/openapi.json", "/nowhere", "/api/v1/live"]
 

@@ -242,3 +242,52 @@ async def test_every_answer_is_counted(run_pipeline, post, otlp) -> None:
     assert read("hopwatch_ingest_refused_total", {"reason": "malformed"}) == 1
     assert read("hopwatch_ingest_refused_total", {"reason": "invalid_ids"}) == 1
     assert read("hopwatch_ingest_bytes_total") > len(body)
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("https://shop.example", True),
+        ("https://SHOP.example", True),
+        ("http://localhost:3000", True),
+        ("http://127.0.0.1:8080", True),
+        ("https://evil.example", False),
+        ("https://shop.example.evil.example", False),
+        ("http://shop.example", False),
+        ("http://localhost.evil.example", False),
+        ("null", False),
+        ("http://[", False),
+        ("", False),
+    ],
+)
+async def test_web_pages_may_send_where_they_are_allowed_to(
+    run_pipeline, file_store, post, otlp, origin: str, allowed: bool
+) -> None:
+    """A page that may is answered as browsers ask, preflight included; any other writes nothing, whatever name it came by."""
+    async with run_pipeline(otlp_origins=("https://shop.example",)) as pipe:
+        asks = {
+            "origin": origin,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization, content-type",
+        }
+        preflight = await post(pipe, b"", asks, method="OPTIONS")
+        sent = await post(pipe, otlp(["a"]), {"origin": origin, "host": "evil.example"})
+    if allowed:
+        assert (preflight.status_code, sent.status_code) == (200, 200)
+        for answer in (preflight, sent):
+            assert answer.headers["access-control-allow-origin"] == origin
+        assert "authorization" in preflight.headers["access-control-allow-headers"]
+        assert file_store.span_names() == ["a"]
+    else:
+        assert (preflight.status_code, sent.status_code) == (403, 403)
+        assert status_in(sent).code == code_pb2.PERMISSION_DENIED
+        assert "--otlp-origin" in status_in(sent).message
+        assert "access-control-allow-origin" not in preflight.headers
+        assert file_store.span_names() == []
+
+
+async def test_pages_of_a_machine_are_local_on_loopback_only(run_pipeline, post, otlp) -> None:
+    """A collector that others can reach takes no page's word for being on the same machine."""
+    async with run_pipeline(listen="0.0.0.0") as pipe:
+        assert (await post(pipe, otlp(["a"]), {"origin": "http://localhost:3000"})).status_code == 403
+        assert (await post(pipe, otlp(["a"]))).status_code == 200

@@ -1,11 +1,11 @@
 """Who may read: the bearer token, and the Host header where a loopback listener has no token."""
 
 from http import HTTPStatus
-from ipaddress import ip_address
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hopwatch_collector.addresses import names_this_machine
 from hopwatch_collector.api.models import Problem
 from hopwatch_collector.api.ports import ApiSettings
 from hopwatch_collector.api.problems import problem, problem_response
@@ -14,7 +14,6 @@ from hopwatch_collector.auth import is_loopback as listens_locally
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """Answered without a token, so that supervisors need none."""
-LOCAL_NAMES = frozenset({"localhost", "ip6-localhost", "localhost.localdomain"})
 
 
 class Guard:
@@ -57,18 +56,3 @@ class Guard:
                 "Reading needs the collector's read token: Authorization: Bearer …",
             )
         return None
-
-
-def names_this_machine(host: str) -> bool:
-    """Whether `host` (an address or a name, a Host header's port allowed) can only be this machine."""
-    name = _without_port(host.strip().lower())
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return name.removesuffix(".") in LOCAL_NAMES
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host if host.count(":") > 1 else host.partition(":")[0]

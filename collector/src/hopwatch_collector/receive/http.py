@@ -14,11 +14,12 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[i
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hopwatch_collector.auth import authorised
+from hopwatch_collector.auth import authorised, is_loopback
 from hopwatch_collector.errors import (
     BodyTimeout,
     CollectorError,
@@ -28,6 +29,7 @@ from hopwatch_collector.errors import (
     Unauthorised,
     UnsupportedRequest,
 )
+from hopwatch_collector.receive.browsers import Browsers
 from hopwatch_collector.receive.inflate import decoder
 from hopwatch_collector.receive.ingest import Ingest, Share
 from hopwatch_collector.receive.otlp_json import to_protobuf
@@ -57,6 +59,9 @@ def create_otlp_app(ingest: Ingest, settings: Settings) -> Starlette:
             Route("/v1/logs", _unwanted, methods=["POST"]),
         ],
         exception_handlers={HTTPException: _http_error},
+        middleware=[
+            Middleware(Browsers, origins=settings.otlp_origins, local=is_loopback(settings.listen)),
+        ],
     )
 
 
