@@ -1,10 +1,10 @@
 """News that spans alone would bring too late or never: hops still open after a second, who is subscribed."""
 
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from opentelemetry.context import Context
@@ -22,6 +22,7 @@ from hopwatch.conventions import (
     Report,
 )
 from hopwatch.faults import swallowed
+from hopwatch.threads import Event, Lock, Thread
 
 OPEN_AFTER_S: Final = 1.0
 """Seconds after which a hop in progress is reported while it is still open."""
@@ -104,12 +105,12 @@ class Reporter:
     def __init__(self) -> None:
         self.in_progress: dict[int, InProgress] = {}
         """What is to be reported if it lasts, by identity; whoever ends something takes it out."""
-        self.thread: threading.Thread | None = None
+        self.thread: Thread | None = None
         """What reports; None where nothing was to be watched yet: then `start` has to be called."""
         self._held: dict[_Title, dict[str, Subscription]] = {}
         """Titles, each by the members that hold it; nobody in particular only where no member does."""
-        self._wake = threading.Event()
-        self._lock = threading.Lock()
+        self._wake = Event()
+        self._lock = Lock()
 
     def opened(self, hop: InProgress, key: int | None = None) -> None:
         """Watch a hop for as long as it is in `in_progress`, under its own identity or that of what stands for it."""
@@ -162,7 +163,7 @@ class Reporter:
             thread, self.thread = self.thread, None
         self._wake.set()
         if thread is not None:
-            thread.join(timeout=2.0)
+            thread.join(2.0)
         self.in_progress.clear()
         self._held.clear()
 
@@ -174,13 +175,11 @@ class Reporter:
         """Have a thread, if there is none."""
         with self._lock:
             if self.thread is None:
-                self._wake = threading.Event()
-                self.thread = threading.Thread(
-                    target=self._run, args=(self._wake,), name="hopwatch-reports", daemon=True
-                )
+                self._wake = Event()
+                self.thread = Thread("hopwatch-reports", partial(self._run, self._wake))
                 self.thread.start()
 
-    def _run(self, wake: threading.Event) -> None:
+    def _run(self, wake: Event) -> None:
         repeated = time.monotonic()
         while not wake.wait(_TICK_S):
             try:

@@ -3,7 +3,6 @@
 import atexit
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
@@ -15,6 +14,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from hopwatch.lean.settings import ExportSettings, export_settings
 from hopwatch.processor import HopSpanProcessor
+from hopwatch.threads import Event, Thread
 
 _GROUP = "opentelemetry_traces_exporter"
 _HTTP = "otlp_proto_http"
@@ -66,13 +66,14 @@ class _Farewell:
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="hopwatch-shutdown", daemon=True)
+        self._ending = Event()
+        self._pid = os.getpid()
+        self._thread = Thread("hopwatch-shutdown", self._run)
         self._thread.start()
 
     def __call__(self) -> None:
         """Flush and shut down within the bound; in a forked child, which has no such thread, without it."""
-        if not self._thread.is_alive():
+        if self._pid != os.getpid() or not self._thread.running:
             self._provider.shutdown()
             return
         self._ending.set()

@@ -1,6 +1,5 @@
 """The lean TracerProvider and its tracers: samplers and limits of the SDK around spans of our own."""
 
-import threading
 from collections.abc import Sequence
 from random import getrandbits
 from time import monotonic, time_ns
@@ -41,6 +40,7 @@ from hopwatch.processor import OWN_SCOPES, HopSpanProcessor, crossing_attributes
 from hopwatch.propagation import HopwatchPropagator, is_by_hand, put_ids, sender_of
 from hopwatch.reports import reporter
 from hopwatch.sampling import foreseen
+from hopwatch.threads import Lock
 from hopwatch.w3c import FLAGS, POSSIBLE, sender_in
 
 _FLAGS = tuple(TraceFlags(bits) for bits in range(4))
@@ -108,7 +108,7 @@ class LeanTracerProvider(trace.TracerProvider):
         self.processors: tuple[SpanProcessor, ...] = ()
         self._successor: trace.TracerProvider | None = None
         self._tracers: dict[tuple[InstrumentationScope, bool], LeanTracer] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def get_tracer(
         self,
@@ -144,7 +144,7 @@ class LeanTracerProvider(trace.TracerProvider):
 
     def renew(self, resource: Resource) -> None:
         """Begin anew: a fork has made another process of it, which `resource` describes."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.resource = resource
         if self.outlet is not None:
             self.outlet.renew(resource)

@@ -1,6 +1,5 @@
 """The export queue: spans are encoded as they end, one thread sends them; bounded, counted, as new after a fork."""
 
-import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -20,6 +19,7 @@ from hopwatch.lean.sent import LeanSend
 from hopwatch.lean.settings import ExportSettings
 from hopwatch.lean.span import LeanSpan
 from hopwatch.native import native
+from hopwatch.threads import Event, Lock, Thread
 
 _TOGETHER: Final = 512
 """Spans put together at a time: what gives way together where the collector takes nothing."""
@@ -64,11 +64,10 @@ class SpanQueue:
         self._stir_at = 0
         self._together = min(_TOGETHER, settings.request_spans)
         self._span_bytes = 1
-        self._thread: threading.Thread | None = None
-        self._starting = threading.RLock()
+        self._thread: Thread | None = None
+        self._starting = Lock()
         self._bell: SimpleQueue[None] = SimpleQueue()
-        self._answer = threading.Condition()
-        self._asked = self._answered = 0
+        self._flushes: deque[Event] = deque()
         self._closed = self._given_up = False
         self._deadline = float("inf")
         self._sender = Sender(settings)
@@ -104,12 +103,11 @@ class SpanQueue:
         """Wait until what has ended so far is dealt with, at most so long; whether it is."""
         if self._thread is None or self._closed:
             return not self._ended
-        with self._answer:
-            self._asked += 1
-            asked = self._asked
-            self._not_before = 0.0
-            self._bell.put(None)
-            return self._answer.wait_for(lambda: self._answered >= asked, timeout_s)
+        done = Event()
+        self._flushes.append(done)
+        self._not_before = 0.0
+        self._bell.put(None)
+        return done.wait(timeout_s)
 
     def shutdown(self, timeout_s: float) -> None:
         """Send what is there, at most so long, and take no more."""
@@ -125,7 +123,7 @@ class SpanQueue:
             return
         self._bell.put(None)
         thread.join(timeout_s)
-        if thread.is_alive():  # it hangs in a request; the process will not wait for it
+        if thread.running:  # it hangs in a request; the process will not wait for it
             self._give_up()
 
     def _stir(self) -> None:
@@ -141,7 +139,7 @@ class SpanQueue:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="hopwatch-export", daemon=True)
+                thread = Thread("hopwatch-export", self._run)
                 thread.start()
                 self._thread = thread
                 self._stir_at = self._plenty()
@@ -189,21 +187,20 @@ class SpanQueue:
 
     def _round(self) -> None:
         """Put together what has ended until now, send what may be sent."""
-        asked = self._asked
+        asked = len(self._flushes)
         left = self._waiting()
         while left > 0:
             left -= self._gather(min(left, self._together))
             if self._backlog.spans >= self._plenty():
                 self._send()
         due = time.monotonic() - self._sent_at >= self._settings.every_s
-        if due or self._closed or asked != self._answered:
+        if due or self._closed or asked:
             self._send()
         self._fit()
         self._losses.tell()
-        if not self._backlog.spans and self._answered != asked:
-            with self._answer:
-                self._answered = asked
-                self._answer.notify_all()
+        if not self._backlog.spans:
+            for _ in range(asked):
+                self._flushes.popleft().set()
 
     def _plenty(self) -> int:
         """Return how many spans fill a request, or so much of the bound that they must not wait for that."""
