@@ -12,6 +12,7 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from hopwatch.farewell import say_farewell
+from hopwatch.forks import after_fork
 from hopwatch.lean.ledger import ExportStats
 from hopwatch.lean.provider import LeanTracerProvider
 from hopwatch.lean.queue import SpanQueue
@@ -73,7 +74,7 @@ def _stand_in(resource: Resource, queue: SpanQueue | None) -> None:
     provider = LeanTracerProvider(resource, queue, stands_in=True)
     trace._TRACER_PROVIDER = provider
     wrapt.wrap_function_wrapper(trace, "set_tracer_provider", _making_way(provider))
-    os.register_at_fork(after_in_child=lambda: provider.renew(_of_this_process(provider.resource)))
+    after_fork(lambda: provider.renew(_of_this_process(provider.resource)))
     say_farewell(provider)
 
 

@@ -5,7 +5,6 @@ until the source closes, or until nobody holds the message any longer, whichever
 """
 
 import asyncio
-import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Iterator
@@ -15,6 +14,7 @@ from weakref import ref
 
 from hopwatch.conventions import SettleOutcome
 from hopwatch.faults import swallowed
+from hopwatch.forks import after_fork
 from hopwatch.recorder import ProcessHop
 from hopwatch.wrapping import guarded
 
@@ -246,7 +246,7 @@ class Handovers:
 handovers: Final = Handovers()
 """The process's messages in hand."""
 
-os.register_at_fork(after_in_child=handovers.after_fork)
+after_fork(handovers.after_fork)
 
 
 class Batch(list[M]):

@@ -1,6 +1,5 @@
 """Message ids: UUIDv7 (RFC 9562), minted at each send, time-ordered so that the store can find them by time."""
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from itertools import count
 from random import getrandbits
 from typing import Final
 
+from hopwatch.forks import after_fork
 from hopwatch.native import native
 
 _uuid: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
@@ -58,4 +58,4 @@ def _after_fork() -> None:
         native.forget()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

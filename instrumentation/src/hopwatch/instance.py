@@ -1,10 +1,11 @@
 """What names this process to others: its instance id, the same for as long as it lives."""
 
-import os
 import uuid
 from typing import Final
 
 from opentelemetry import trace
+
+from hopwatch.forks import after_fork
 
 _ATTRIBUTE: Final = "service.instance.id"
 
@@ -26,5 +27,5 @@ def _forget() -> None:
     _named = ""
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)
 """A forked child is another instance."""

@@ -1,6 +1,5 @@
 """News that spans alone would bring too late or never: hops still open after a second, who is subscribed."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from hopwatch.conventions import (
     Report,
 )
 from hopwatch.faults import swallowed
+from hopwatch.forks import after_fork
 from hopwatch.threads import Event, Lock, Thread
 
 OPEN_AFTER_S: Final = 1.0
@@ -207,4 +207,4 @@ class Reporter:
 reporter: Final = Reporter()
 """The process's reporter."""
 
-os.register_at_fork(after_in_child=reporter.after_fork)
+after_fork(reporter.after_fork)

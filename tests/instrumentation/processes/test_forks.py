@@ -146,15 +146,19 @@ if __name__ == "__main__":
 def serving(sink: Sink, folder: Path, *command: str) -> Iterator[tuple[str, Process]]:
     """A web server of two workers under `hopwatch run`."""
     (folder / "application.py").write_text(APPLICATION)
+    (folder / "plain.py").write_text(PLAIN)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     arguments = [part.replace("PORT", str(port)) for part in command]
-    before = (HOPWATCH, "run", "--service", "shop", "--", sys.executable, "-m")
+    program = (UWSGI,) if arguments.pop(0) == "uwsgi" else (sys.executable, "-m", command[0])
+    before = (HOPWATCH, "run", "--service", "shop", "--", *program)
     env = clean_environment(OTEL_EXPORTER_OTLP_ENDPOINT=sink.url)
     with Process([*before, *arguments], env=env, cwd=folder) as server:
         yield f"http://127.0.0.1:{port}/who", server
 
+
+UWSGI = str(Path(sys.executable).with_name("pyuwsgi"))
 
 SERVERS = {
     "uvicorn": ("uvicorn", "--workers", "2", "--port", "PORT", "application:app"),
@@ -170,11 +174,34 @@ SERVERS = {
         "application:app",
     ),
     "gunicorn's own worker": ("gunicorn", "-w", "2", "-k", "asgi", "-b", "127.0.0.1:PORT", "application:app"),
+    "gunicorn with greenlets": ("gunicorn", "-w", "2", "-k", "gevent", "-b", "127.0.0.1:PORT", "plain:app"),
+    "uwsgi": (
+        *("uwsgi", "--master", "--processes", "2", "--enable-threads", "--die-on-term", "-H", sys.prefix),
+        *("--http", "127.0.0.1:PORT", "--wsgi-file", "plain.py"),
+    ),
     "gunicorn, preloaded": (
         *("gunicorn", "--preload", "-w", "2", "-k", "uvicorn.workers.UvicornWorker"),
         *("-b", "127.0.0.1:PORT", "application:app"),
     ),
 }
+
+
+PLAIN = """
+import os
+from opentelemetry import trace
+
+tracer = trace.get_tracer("shop")
+
+
+def app(environ, start_response):
+    with tracer.start_as_current_span("GET /who"):
+        start_response("200 OK", [("content-type", "text/plain")])
+        return [str(os.getpid()).encode()]
+
+
+application = app
+"""
+"""What no instrumentation of ours sees: it begins its own spans."""
 
 
 @pytest.mark.parametrize("name", SERVERS)
