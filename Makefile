@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MEMBERS := pyproject.toml uv.lock $(wildcard */pyproject.toml)
 
-.PHONY: help setup demo test test-nightly lint format bench bench-ingest bench-judge bench-overhead bench-query bench-tui bench-witness dashboards causes pictures clean
+.PHONY: help setup demo test test-nightly torture lint format bench bench-ingest bench-judge bench-overhead bench-query bench-tui bench-witness dashboards causes pictures clean
 .DEFAULT_GOAL := help
 
 help: ## What can be typed
@@ -33,6 +33,9 @@ test: $(READY) ## Run every test, on real brokers (.venv/bin/coverage report: wh
 # One process: the test at rate needs the machine for itself.
 test-nightly: $(READY) ## What takes too long for every day: ten minutes at 500 messages a second (HOPWATCH_RATE_SECONDS, …)
 	@$(BIN)/python -m pytest -m nightly -s $(ARGS)
+
+torture: $(READY) ## Kill the collector at random moments with strangers at its ports; count what it acknowledged (ARGS="--minutes 20")
+	@PYTHONPATH=tests/system $(BIN)/python -m torture $(ARGS)
 
 lint: $(READY) ## Formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .
