@@ -89,6 +89,44 @@ def test_a_group_that_was_never_looked_at_before(store: Store) -> None:
     assert finding(store, 60.0) == "overdue.held"
 
 
+@pytest.mark.parametrize(
+    ("group", "cause"),
+    [("billing", "lost.receiver_deleted"), ("console-consumer-17", "no_receiver.left_over")],
+)
+def test_a_group_that_went(store: Store, group: str, cause: str) -> None:
+    """A broker forgets groups that nobody comes back to: what was sent to one that was left over is not lost."""
+    take(
+        store,
+        subscribed("orders", group, system="kafka", start=-60.0),
+        sent("orders", "kafka", **in_kafka(7)),
+    )
+    place = {
+        "destination": "orders",
+        "partition": "0",
+        "first": 0,
+        "end": 9,
+        "next": 7,
+        "done": 7,
+        "waiting": 2,
+    }
+    kind = "made up" if group.startswith("console") else ""
+    stood(store, "kafka", group, 1.0, **place, consumers=0, state="empty", kind=kind)
+    stood(store, "kafka", group, 5.0, destination="orders", partition="0", state="gone")
+    looked(store, "kafka", 60.0)
+    assert finding(store, 60.0) == cause
+
+
+@pytest.mark.parametrize(("consumers", "cause"), [(0, "evicted.retention"), (1, "unknown.evicted")])
+def test_how_far_a_group_has_read_its_commits_tell_late(store: Store, consumers: int, cause: str) -> None:
+    """What was removed behind a group's last commit may have been read by its members, if there are any."""
+    take(store, subscribed("orders", system="kafka", start=-60.0), sent("orders", "kafka", **in_kafka(7)))
+    stands(store, 1.0, consumers)
+    stands(store, 5.0, consumers, first=9, waiting=0)
+    stands(store, 9.0, consumers, first=9, waiting=0, next=9, done=9)
+    looked(store, "kafka", 60.0)
+    assert finding(store, 60.0) == cause
+
+
 @pytest.mark.parametrize(("durable", "cause"), [(True, "lost.receiver_deleted"), (False, "no_receiver.left")])
 def test_a_receiver_that_went(store: Store, durable: bool, cause: str) -> None:
     """One that lasts is missed with what waited for it; one that lasts only while somebody is connected has left."""

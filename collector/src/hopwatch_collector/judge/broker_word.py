@@ -125,13 +125,14 @@ def _with_log_history(pairs: pl.DataFrame, standing: Standing) -> pl.DataFrame:
     """Of logs: whether one began behind the message before the receiver had read it; what was heard of its end."""
     logs = pairs.filter(pl.col("offset") >= 0).select("pair", *_PLACED, "offset", "there_next")
     heard_from = pl.when(pl.col("heard_from") < 0).then(_MAX_OFFSET).otherwise("heard_from")
+    behind = (pl.col("first") > pl.col("offset")) & (pl.col("least_next") <= pl.col("offset"))
     told = (
         logs.join(standing.begins, left_on=_PLACED, right_on=THING)
         .group_by("pair")
         .agg(
-            began_behind=(
-                (pl.col("first") > pl.col("offset")) & (pl.col("least_next") <= pl.col("offset"))
-            ).any(),
+            began_behind=behind.any(),
+            # How far a Kafka group has read, who is in it tells only now and then: by a commit.
+            read_unseen=(behind & (pl.col("most_consumers") > 0) & (pl.col("system") == "kafka")).any(),
             end_heard=((heard_from <= pl.col("offset")) & (pl.col("most_done") > pl.col("offset"))).any(),
             passing_heard=((heard_from <= pl.col("offset")) & (pl.col("most_next") > pl.col("offset"))).any(),
             least_read=pl.when(pl.col("first") < 0).then("there_next").otherwise("least_next").min(),
@@ -142,7 +143,7 @@ def _with_log_history(pairs: pl.DataFrame, standing: Standing) -> pl.DataFrame:
         .join(_deserted(pairs, standing.members), on="pair", how="left", maintain_order="left")
         .join(_when_done(logs, standing.steps), on="pair", how="left", maintain_order="left")
         .with_columns(
-            pl.col("began_behind", "end_heard", "passing_heard").fill_null(value=False),
+            pl.col("began_behind", "read_unseen", "end_heard", "passing_heard").fill_null(value=False),
             pl.col("least_read").fill_null(pl.col("there_next")),
             # Where the look that first showed it is not known, the last change is as late as it can be.
             read_at=pl.when(pl.col("read_at") >= pl.col("first_at")).then("read_at").otherwise("now_at"),

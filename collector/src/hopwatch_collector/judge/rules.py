@@ -744,6 +744,22 @@ _NOT_RECEIVED: Final = Group(
             "the broker removed it from the log before this receiver read it",
             "Speed the receiver up or keep messages longer: retention removed what it had not read.",
         ),
+        Group(
+            ("broker_evicted_perhaps",),
+            (
+                Rule(
+                    "waiting.no_evidence",
+                    _given("coverage_pending"),
+                    "no sign of delivery yet (no broker evidence)",
+                ),
+                Rule(
+                    "unknown.evicted",
+                    _given(),
+                    "the broker removed it from the log before the group committed past it; whether the group had read it by then, its commits do not tell",
+                    needs="instrumenting every member of this group: it may read further than it has committed",
+                ),
+            ),
+        ),
         _RECREATED,
         _WHICH_BROKER,
         # Whoever took it may still tell.
@@ -766,6 +782,12 @@ _NOT_RECEIVED: Final = Group(
             _given("broker_deleted", "owed", "not kept_for_receiver"),
             "its receiver was there only as long as somebody was connected, and left before it had read it",
             "Nothing, if it was meant for whoever was there; else give the receiver a name and have it last.",
+        ),
+        Rule(
+            "no_receiver.left_over",
+            _given("broker_deleted", "left_over"),
+            "nobody had been in its group for long when it was sent, and the group is gone",
+            "Nothing, if nobody reads under that name any more; else start the receiver: it begins anew.",
         ),
         Rule(
             "lost.receiver_deleted",

@@ -143,7 +143,8 @@ def _log_word() -> pl.Expr:
         # Deleted before it was sent: what was there then had other messages.
         (~rabbit & gone & (_c("now_at") < _c("sent_at")), ""),
         # What a log showed of a receiver while that was there stays true.
-        (in_log & _c("began_behind"), "evicted"),
+        (in_log & _c("began_behind") & (_c("tells") | ~_c("read_unseen")), "evicted"),
+        (in_log & _c("began_behind"), "gone from the log"),
         # JetStream tells only once, and to those who listen, what it gave up or was told to.
         (in_log & done & (~nats | _c("end_heard")), "done"),
         (in_log & done, "ended unheard"),
@@ -293,7 +294,9 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     & (
         _c("committed_past")
         | _is(
-            "broker_word", "done", "ended unheard", "gone, shared", "drained", "shared", "uncounted", "part"
+            "broker_word",
+            *("done", "ended unheard", "gone, shared", "gone from the log"),
+            *("drained", "shared", "uncounted", "part"),
         )
     ),
     "recreated_then": _c("replaced_then"),
@@ -328,6 +331,7 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     "broker_compacted": _is("broker_word", "compacted"),
     "broker_aborted": _is("broker_word", "aborted"),
     "broker_evicted": _is("broker_word", "evicted", "removed"),
+    "broker_evicted_perhaps": _is("broker_word", "gone from the log"),
     "broker_deleted": _is("broker_word", "gone"),
     "broker_deleted_shared": _is("broker_word", "gone, shared"),
     "broker_counters_reset": _is("broker_word", "counters reset"),

@@ -56,6 +56,7 @@ class Standing:
                 least_next=pl.col("next").min(),
                 most_next=pl.col("next").max(),
                 most_done=pl.col("done").max(),
+                most_consumers=pl.col("consumers").max(),
             ),
             known.states.group_by(*THING, "done").agg(read_at=pl.col("at").min()).sort("done"),
             _members(every),
