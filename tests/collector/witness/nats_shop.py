@@ -1,12 +1,17 @@
 """Streams, durables, senders and readers of one NATS scenario."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import nats
+import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, StreamConfig
 from scenario_support import Stage
 
+from hopwatch.transports.nats import NatsInstrumentor
+from hopwatch_collector.witness.nats import NatsWitness
 from hopwatch_demo.patience import scale_wait
 
 
@@ -48,3 +53,17 @@ class Shop:
             await getattr(message, settle)(**options)
         await subscription.unsubscribe()
         return got
+
+
+@pytest.fixture
+async def shop(stage, brokers, nats_url: str) -> AsyncIterator[Shop]:
+    """A shop on NATS with its witness."""
+    one = stage(NatsWitness(nats_url, brokers.nats.monitoring_url), NatsInstrumentor())
+    client = await nats.connect(nats_url, connect_timeout=scale_wait(20))
+    await one.observe()
+    yield Shop(one, client, client.jetstream(timeout=scale_wait(10)))
+    with one.unseen():
+        for stream in await client.jetstream(timeout=scale_wait(10)).streams_info():
+            if str(stream.config.name).startswith(one.unique):
+                await client.jetstream(timeout=scale_wait(10)).delete_stream(str(stream.config.name))
+    await client.close()

@@ -118,6 +118,10 @@ async def test_no_list(answered: Callable[[Answer], Any], text: bytes) -> None:
         None, 7, [], {}, stream(None), stream(""), stream("two words"), stream("a.b"), stream("*"), stream("x\r\nPUB a 1\r\nb"),
         stream("NUL\x00"), stream(state=None), stream(state={"first_seq": 2**64, "last_seq": 2}),
         stream(state={"first_seq": "1", "last_seq": 2}), stream(state={"first_seq": -1, "last_seq": 2}),
+        stream(config={"name": "X", "sources": 7}), stream(config={"name": "X", "sources": [{}]}),
+        stream(config={"name": "X", "sources": [{"name": 7}]}), stream(config={"name": "X", "mirror": "S"}),
+        stream(config={"name": "X", "mirror": {"name": "GOOD", "subject_transforms": [7]}}),
+        stream(config={"name": "X", "subjects": [7]}),
     ],
 )  # fmt: skip
 async def test_an_odd_stream(answered: Callable[[Answer], Any], odd: Any) -> None:
@@ -145,6 +149,20 @@ async def test_an_odd_consumer(answered: Callable[[Answer], Any], odd: Any) -> N
     assert "ORDERS/good" in {place.receiver for place in look.positions}
     assert look.partial
     assert any("makes no sense" in why and why.isprintable() for why in look.blind)
+
+
+async def test_streams_that_copy_from_each_other(answered: Callable[[Answer], Any]) -> None:
+    """However they are tied together, what comes in is known, each once."""
+    every = [
+        stream(f"S{number}", config={
+            "name": f"S{number}", "subjects": [f"s{number}"], "sources": [{"name": f"S{other}"} for other in range(30)],
+        })
+        for number in range(30)
+    ]  # fmt: skip
+    look = await answered(listed(every, [consumer()]))
+    assert {claim.pattern for claim in look.claims if claim.receiver == "S0/billing"} == {
+        f"s{number}" for number in range(30)
+    }
 
 
 async def test_names_of_any_kind_are_kept(answered: Callable[[Answer], Any], store: Store) -> None:

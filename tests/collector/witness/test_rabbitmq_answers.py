@@ -250,3 +250,45 @@ def test_any_json_is_a_list_or_nonsense(told: object) -> None:
     assert isinstance(told, list)
     assert len(found.rows) + found.left_out == len(told)
     assert all(isinstance(row, Mapping) and row["name"].encode() is not None for row in found.rows)
+
+
+async def test_exchanges_that_delay(management: Management) -> None:
+    """What is sent to one, or to one that leads there, may come later, and its queues get messages that are not counted."""
+    delaying = {"name": "later", "type": "x-delayed-message", "arguments": {"x-delayed-type": "topic"}}
+    management.lists["queues"] = [GOOD, {"name": "other"}]
+    management.lists["exchanges"] = [
+        delaying,
+        {"name": "hub", "type": "fanout"},
+        {"name": "plain", "type": "fanout"},
+    ]
+    management.lists["bindings"] = [
+        {"source": source, "destination": to, "destination_type": kind, "routing_key": key, "arguments": {}}
+        for source, to, kind, key in (
+            ("later", "orders", "queue", "eu.*"), ("hub", "later", "exchange", ""), ("plain", "other", "queue", ""),
+        )
+    ]  # fmt: skip
+    look = await management.look()
+    assert {claim.pattern for claim in look.claims} == {
+        "orders", "other", "delayed\x1flater:eu.*", "delayed\x1fhub:eu.*", "plain:#",
+    }  # fmt: skip
+    assert {place.receiver: one.uncounted for place, one in look.positions.items()} == {
+        "orders": True,
+        "other": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("queue", "kind"),
+    [
+        ({"type": "stream"}, "stream"),
+        ({"arguments": {"x-queue-type": "stream"}}, "stream"),
+        ({"type": "classic", "arguments": {"x-max-priority": 5}}, "unordered"),
+        ({"type": "quorum", "arguments": {"x-max-priority": 0}}, ""),
+        ({"type": 7, "arguments": []}, ""),
+    ],
+)
+async def test_what_is_more_than_a_queue(management: Management, queue: dict[str, Any], kind: str) -> None:
+    """Streams keep their messages, and queues with priorities hand them out in another order."""
+    management.lists["queues"] = [GOOD | queue]
+    look = await management.look()
+    assert look.positions[Place("orders")].kind == kind

@@ -1,32 +1,17 @@
 """What becomes of NATS messages, with the server's own word for it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import nats
 import pytest
 from nats.aio.msg import Msg
-from nats_shop import Shop
+from nats_shop import Shop, shop
 from scenario_support import until
 
-from hopwatch.transports.nats import NatsInstrumentor
 from hopwatch_collector.query import Queries
-from hopwatch_collector.witness.nats import NatsWitness
 from hopwatch_demo.patience import scale_wait
 
-
-@pytest.fixture
-async def shop(stage, brokers, nats_url: str) -> AsyncIterator[Shop]:
-    """A shop on NATS with its witness."""
-    one = stage(NatsWitness(nats_url, brokers.nats.monitoring_url), NatsInstrumentor())
-    client = await nats.connect(nats_url, connect_timeout=scale_wait(20))
-    await one.observe()
-    yield Shop(one, client, client.jetstream(timeout=scale_wait(10)))
-    with one.unseen():
-        for stream in await client.jetstream(timeout=scale_wait(10)).streams_info():
-            if stream.config.name == one.unique:
-                await client.jetstream(timeout=scale_wait(10)).delete_stream(one.unique)
-    await client.close()
+__all__ = ["shop"]
 
 
 @pytest.mark.scenario(28, "NATS: plain publish without a subscriber")
@@ -134,7 +119,7 @@ async def test_nak_with_delay(shop: Shop) -> None:
     await shop.send("a")
     assert await shop.read("billing", 1, settle="nak", delay=3600) == ["a"]
     told = await shop.stage.judged({("a", billing): "waiting"}, deadline_s=0.5)
-    assert told["a", billing].reason.startswith("given back, to be delivered again later on purpose")
+    assert told["a", billing].cause == "waiting.delayed"
     (row,) = [row for row in Queries(shop.stage.store).lag().rows if row.receiver == billing]
     assert row.waiting == 0
 

@@ -8,10 +8,8 @@ from hopwatch_collector.judge.clocks import corrected, with_offset
 from hopwatch_collector.judge.coverage import with_coverage
 from hopwatch_collector.judge.evidence import Evidence
 from hopwatch_collector.judge.frames import SECOND
-from hopwatch_collector.judge.standing import GONE, QUEUE, THING, Standing
+from hopwatch_collector.judge.standing import GONE, QUEUE, REST, STEADY, THING, Standing
 
-_REST_S: Final = 7
-"""Counters of a queue lag behind the messages by as much as the node's statistics do, five seconds by default."""
 _SPELL: Final = ("spell_from", "spell_until")
 _MAX_OFFSET: Final = 2**63 - 1
 _GROUP: Final = ["broker", "destination", "receiver", "partition"]
@@ -68,9 +66,15 @@ def _with_counters_then(pairs: pl.DataFrame, counters: pl.DataFrame) -> pl.DataF
     """RabbitMQ's counters before the message was sent, and how many messages had come when it was surely counted, at most."""
     rabbit = pairs.filter(pl.col("system") == "rabbitmq").select("pair", *QUEUE, "sent_at", "confirmed_at")
     before = (
-        _asof(rabbit, "sent_at", counters, "backward").rename({"at": "before_at"}).drop("unchanged_until")
+        _asof(rabbit, "sent_at", counters, "backward")
+        .rename({"at": "before_at"})
+        .drop("unchanged_until", "rested")
     )
-    counted = rabbit.with_columns(counted_by=pl.max_horizontal("sent_at", "confirmed_at") + _REST_S * SECOND)
+    # Of counters that have not come to rest some are behind the others: they are no sum.
+    steady = _asof(rabbit, "sent_at", counters.filter("rested"), "backward").select(
+        "pair", *(pl.col(f"before_{name}").alias(f"steady_{name}") for name in STEADY), steady=pl.col("at").is_not_null()
+    )  # fmt: skip
+    counted = rabbit.with_columns(counted_by=pl.max_horizontal("sent_at", "confirmed_at") + REST)
     published = counters.select(*QUEUE, "at", "unchanged_until", "before_published")
     last = _asof(counted, "counted_by", published, "backward").select("pair", last="before_published")
     # A count from before is no bound; one that was looked at in between and had not changed is.
@@ -80,9 +84,17 @@ def _with_counters_then(pairs: pl.DataFrame, counters: pl.DataFrame) -> pl.DataF
         still=pl.col("unchanged_until") >= pl.col("counted_by"),
     )
     known = pl.col("before_at").is_not_null() & (pl.col("before_state") != GONE)
-    numbers = ["before_first", "before_published", "before_handed", "before_acked", "before_held"]
+    numbers = [f"before_{name}" for name in (*STEADY, "missing")]
+    steadily = (
+        pl.col("steady")
+        & pl.col("known_before")
+        & pl.all_horizontal(
+            pl.col(f"steady_{name}") <= pl.col(f"before_{name}") for name in ("published", "handed", "acked")
+        )
+    )
     return (
         pairs.join(before.drop(*QUEUE, "sent_at", "confirmed_at"), on="pair", how="left", maintain_order="left")
+        .join(steady, on="pair", how="left", maintain_order="left")
         .join(last, on="pair", how="left", maintain_order="left")
         .join(following, on="pair", how="left", maintain_order="left")
         .with_columns(
@@ -92,6 +104,11 @@ def _with_counters_then(pairs: pl.DataFrame, counters: pl.DataFrame) -> pl.DataF
             ),
         )
         .with_columns(*(pl.when("known_before").then(name).otherwise(0).alias(name) for name in numbers))
+        .with_columns(steady=steadily.fill_null(value=False))
+        .with_columns(
+            pl.when("steady").then(f"steady_{name}").otherwise(f"before_{name}").alias(f"steady_{name}") for name in STEADY
+        )
+        .with_columns(steady=pl.col("steady") | ~pl.col("known_before"))
         .drop("before_state", "before_at", "last", "following", "still")
     )  # fmt: skip
 
@@ -108,27 +125,43 @@ def _with_log_history(pairs: pl.DataFrame, standing: Standing) -> pl.DataFrame:
     """Of logs: whether one began behind the message before the receiver had read it; what was heard of its end."""
     logs = pairs.filter(pl.col("offset") >= 0).select("pair", *_PLACED, "offset", "there_next")
     heard_from = pl.when(pl.col("heard_from") < 0).then(_MAX_OFFSET).otherwise("heard_from")
+    behind = (pl.col("first") > pl.col("offset")) & (pl.col("least_next") <= pl.col("offset"))
     told = (
         logs.join(standing.begins, left_on=_PLACED, right_on=THING)
         .group_by("pair")
         .agg(
-            began_behind=(
-                (pl.col("first") > pl.col("offset")) & (pl.col("least_next") <= pl.col("offset"))
-            ).any(),
+            began_behind=behind.any(),
+            # How far a Kafka group has read, who is in it tells only now and then: by a commit.
+            read_unseen=(behind & (pl.col("most_consumers") > 0) & (pl.col("system") == "kafka")).any(),
             end_heard=((heard_from <= pl.col("offset")) & (pl.col("most_done") > pl.col("offset"))).any(),
+            passing_heard=((heard_from <= pl.col("offset")) & (pl.col("most_next") > pl.col("offset"))).any(),
             least_read=pl.when(pl.col("first") < 0).then("there_next").otherwise("least_next").min(),
         )
     )
     return (
         pairs.join(told, on="pair", how="left", maintain_order="left")
+        .join(_deserted(pairs, standing.members), on="pair", how="left", maintain_order="left")
         .join(_when_done(logs, standing.steps), on="pair", how="left", maintain_order="left")
         .with_columns(
-            pl.col("began_behind", "end_heard").fill_null(value=False),
+            pl.col("began_behind", "read_unseen", "end_heard", "passing_heard").fill_null(value=False),
             pl.col("least_read").fill_null(pl.col("there_next")),
             # Where the look that first showed it is not known, the last change is as late as it can be.
             read_at=pl.when(pl.col("read_at") >= pl.col("first_at")).then("read_at").otherwise("now_at"),
         )
     )
+
+
+def _deserted(pairs: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
+    """Since when nobody had been in a Kafka group when a message was sent, as far as it was looked at."""
+    kafka = pairs.filter(pl.col("system") == "kafka").select("pair", *_PLACED, "sent_at")
+    return kafka.sort("sent_at").join_asof(
+        members.rename({"destination": "topic"}),
+        left_on="sent_at",
+        right_on="at",
+        by=_PLACED,
+        strategy="backward",
+        check_sortedness=False,
+    ).select("pair", "deserted_at")  # fmt: skip
 
 
 def _when_done(logs: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:

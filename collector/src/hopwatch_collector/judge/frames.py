@@ -96,6 +96,7 @@ STATES: Final[Schema] = {
         pl.Int64,
     ),
     "state": pl.String,
+    "kind": pl.String,
 }  # fmt: skip
 
 COMMITS: Final[Schema] = {

@@ -207,7 +207,7 @@ def _in_full(found: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataFrame:
         .when(_c("cause") == "skipped.seek").then("seek_at")
         .when(verdict == "skipped").then("passed_at")
         .when(on_its_way & received).then("last_started_at")
-        .when(_c("cause") == "waiting.delayed").then("last_ended_at")
+        .when((_c("cause") == "waiting.delayed") & received).then("last_ended_at")
         .when(on_its_way | queued).then("waits_since")
         .when("sender_seen").then("sent_at")
         .otherwise("first_at")

@@ -7,6 +7,8 @@ import polars as pl
 from hopwatch_collector.judge.frames import SECOND
 
 _PAIR: Final = ["message", "receiver"]
+DELAYED_SEND: Final = r"^not before ([0-9.]+) s"
+"""How a sender tells that the broker is asked to deliver its message later."""
 _NOT_PUBLISHED: Final = ("returned", "refused", "duplicate")
 
 
@@ -38,6 +40,7 @@ def pairs(
 def _with_events(messages: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """Add what was told of single messages: when they expire, whether the broker's firehose saw them, whether it routed them."""
     kind = pl.col("kind")
+    seconds = pl.col("publish_reason").str.extract(DELAYED_SEND, 1).cast(pl.Float64, strict=False)
     told = events.group_by("message").agg(
         expires_at=(pl.col("at") + pl.col("number") * 1000).filter(kind == "ttl").min(),
         traced=(kind == "published").any(),
@@ -49,9 +52,18 @@ def _with_events(messages: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
         .with_columns(
             pl.col("expires_at").fill_null(0),
             pl.col("traced", "was_routed").fill_null(value=False),
+            delay_us=(pl.min_horizontal(seconds.fill_null(0.0), pl.lit(1e9)) * 1000).cast(pl.Int64) * 1000,
         )
         .with_columns(
-            not_published=~pl.col("receiver_seen") & (pl.col("outcome").is_in(_NOT_PUBLISHED) | unconfirmed)
+            # An exchange that delays has nowhere to route a message to until its delay is over, and says so.
+            not_published=~pl.col("receiver_seen")
+            & (
+                (
+                    pl.col("outcome").is_in(_NOT_PUBLISHED)
+                    & ((pl.col("outcome") != "returned") | (pl.col("delay_us") == 0))
+                )
+                | unconfirmed
+            )
         )
     )
 
@@ -71,9 +83,17 @@ def _titles(messages: pl.DataFrame, entitlements: pl.DataFrame) -> pl.DataFrame:
     """Every entitlement that holds, or nearly held, when a message was sent."""
     wanted = messages.filter(pl.col("sender_seen") & ~pl.col("call") & (pl.col("destination") != ""))
     all_titles = (
-        wanted.select("message", "system", "broker", "destination", "sent_at", "confirmed_at")
+        wanted.select(
+            "message", "system", "broker", "destination", "partition", "offset", "sent_at", "confirmed_at"
+        )
         .join(entitlements, on=["system", "destination"], suffix="_of_title")
         .filter(pl.col("declared") | (pl.col("broker_of_title") == pl.col("broker")) | pl.col("any_broker"))
+        .filter(
+            (pl.col("part_of") == "")
+            | (pl.col("partition") == "")
+            | (pl.col("part_of") == pl.col("partition"))
+        )
+        .filter((pl.col("offset") < 0) | (pl.col("offset") >= pl.col("from_offset")))
     )
     began, ends = pl.col("from_at"), pl.col("until_at")
     in_time = pl.col("sent_at") <= ends
@@ -135,6 +155,7 @@ def _with_titles(every: pl.DataFrame, titles: pl.DataFrame, went_to: pl.DataFram
         has_durable_title=(pl.col("valid") & pl.col("durable")).any(),
         is_expected=pl.col("expected").any(),
         is_near=pl.col("near").any(),
+        may_be_delayed=(pl.col("valid") & pl.col("delayed")).any(),
     )
     # A declared receiver may be a NATS client of the same subject that only the server knows.
     clients = titles.filter(pl.col("near") & pl.col("receiver").str.starts_with("client ")).select(
@@ -149,11 +170,12 @@ def _with_titles(every: pl.DataFrame, titles: pl.DataFrame, went_to: pl.DataFram
         .with_columns(may_be_client=pl.lit(value=True))
     )
     flags = ["has_title", "has_durable_title", "is_expected", "is_near", "may_be_client", "went_there"]
+    kept = [*flags, "may_be_delayed"]
     joined = (
         every.join(own, on=_PAIR, how="left")
         .join(perhaps, on=_PAIR, how="left")
         .join(went_to, on=_PAIR, how="left")
-        .with_columns(pl.col(flags).fill_null(value=False))
+        .with_columns(pl.col(kept).fill_null(value=False))
     )
     traced = pl.col("traced")
     owed = pl.when(traced).then("went_there").otherwise("has_title")

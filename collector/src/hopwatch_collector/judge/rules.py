@@ -51,6 +51,8 @@ def _given(*when: str) -> tuple[str, ...]:
     return when
 
 
+_DELAYED: Final = "to be delivered later on purpose"
+
 _ANYBODY: Final = Group(
     (),
     (
@@ -166,7 +168,7 @@ _RECEIVED: Final = Group(
                 Rule(
                     "waiting.delayed",
                     _given("delay_runs"),
-                    "given back, to be delivered again later on purpose",
+                    _DELAYED,
                 ),
                 Rule(
                     "overdue.nacked",
@@ -526,6 +528,38 @@ _HELD: Final = Group(
             ),
         ),
         Group(
+            ("broker_partly_settled",),
+            (
+                Rule(
+                    "waiting.no_evidence",
+                    _given("not waits_too_long"),
+                    "no sign of delivery yet (no broker evidence)",
+                ),
+                Rule(
+                    "unknown.partly_settled",
+                    _given(),
+                    "of the messages that came with it some are settled and others are not; which of them this is, only its consumers can tell",
+                    needs="instrumenting every consumer of this receiver: messages may be settled in another order than they came in",
+                ),
+            ),
+        ),
+        Group(
+            ("broker_keeps_all",),
+            (
+                Rule(
+                    "waiting.no_evidence",
+                    _given("not waits_too_long"),
+                    "no sign of delivery yet (no broker evidence)",
+                ),
+                Rule(
+                    "unknown.stream",
+                    _given(),
+                    "its queue is a stream, which keeps all messages for whoever reads it; who has read which, the broker does not tell",
+                    needs="the word of whoever reads it: instrument every reader of this stream",
+                ),
+            ),
+        ),
+        Group(
             ("receiver_tells", "broker_handed_out"),
             (
                 Rule(
@@ -557,6 +591,12 @@ _HELD: Final = Group(
         Group(
             ("broker_holds",),
             (
+                Rule("waiting.delayed", _given("parked"), _DELAYED),
+                Rule(
+                    "waiting.left_over",
+                    _given("left_over"),
+                    "nobody has been in its group for long: left over perhaps, and kept in case somebody comes",
+                ),
                 Rule(
                     "overdue.held",
                     _given("waits_too_long"),
@@ -584,7 +624,7 @@ _HELD: Final = Group(
                     "unknown.no_position",
                     _given("position_untold"),
                     "where it lies in the log was not told, so no commit or position says whether it was read",
-                    needs="the broker's answer to the send (`acks`): without it neither sender nor broker can say where the record is, or whether it was stored",
+                    needs="the broker's answer to the send (`acks`), without which neither sender nor broker can say where the message is or whether it was stored; of a copy in another stream, the word of whoever reads it",
                 ),
                 Rule(
                     "overdue.no_evidence",
@@ -679,6 +719,7 @@ _NOT_RECEIVED: Final = Group(
     (
         _NOT_PUBLISHED,
         _CALL,
+        Rule("waiting.delayed", _given("delay_runs"), _DELAYED),
         Rule(
             "skipped.seek",
             _given("seeked_past"),
@@ -703,6 +744,22 @@ _NOT_RECEIVED: Final = Group(
             "the broker removed it from the log before this receiver read it",
             "Speed the receiver up or keep messages longer: retention removed what it had not read.",
         ),
+        Group(
+            ("broker_evicted_perhaps",),
+            (
+                Rule(
+                    "waiting.no_evidence",
+                    _given("coverage_pending"),
+                    "no sign of delivery yet (no broker evidence)",
+                ),
+                Rule(
+                    "unknown.evicted",
+                    _given(),
+                    "the broker removed it from the log before the group committed past it; whether the group had read it by then, its commits do not tell",
+                    needs="instrumenting every member of this group: it may read further than it has committed",
+                ),
+            ),
+        ),
         _RECREATED,
         _WHICH_BROKER,
         # Whoever took it may still tell.
@@ -719,6 +776,18 @@ _NOT_RECEIVED: Final = Group(
             _given("broker_deleted", "recreated_since"),
             "its topic, stream or queue was deleted, and made again, before this receiver had read it",
             "Send the message again: what is there now bears the same name, and does not hold it.",
+        ),
+        Rule(
+            "no_receiver.left",
+            _given("broker_deleted", "owed", "not kept_for_receiver"),
+            "its receiver was there only as long as somebody was connected, and left before it had read it",
+            "Nothing, if it was meant for whoever was there; else give the receiver a name and have it last.",
+        ),
+        Rule(
+            "no_receiver.left_over",
+            _given("broker_deleted", "left_over"),
+            "nobody had been in its group for long when it was sent, and the group is gone",
+            "Nothing, if nobody reads under that name any more; else start the receiver: it begins anew.",
         ),
         Rule(
             "lost.receiver_deleted",
@@ -747,8 +816,8 @@ _NOT_RECEIVED: Final = Group(
         Rule(
             "unknown.uncounted_dead_letters",
             _given("broker_uncounted"),
-            "this queue also receives dead-lettered messages, which RabbitMQ does not count, so its counters cannot show whether this message was consumed",
-            needs="its consumer's word: instrument every consumer of this queue, to which dead letters come uncounted",
+            "this queue also receives dead-lettered messages or delayed ones, which RabbitMQ does not count, so its counters cannot show whether this message was consumed",
+            needs="its consumer's word: instrument every consumer of this queue, to which messages come uncounted",
         ),
         _DROPPED,
         Rule(

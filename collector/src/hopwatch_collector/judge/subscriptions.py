@@ -41,8 +41,12 @@ ENTITLED_SCHEMA: Final = {
     "maybe": pl.Boolean,
     "any_broker": pl.Boolean,
     "declared": pl.Boolean,
+    "delayed": pl.Boolean,
+    "part_of": pl.String,
+    "from_offset": pl.Int64,
     "bare": pl.String,
 }
+"""`part_of`: the only partition it is about, empty for all; `from_offset`: before it nothing is owed."""
 
 
 def entitlements(evidence: Evidence, destinations: pl.DataFrame) -> pl.DataFrame:
@@ -180,6 +184,9 @@ def _matched_rows(of: tuple[Any, ...], to: tuple[Any, ...]) -> pl.DataFrame:
         otherwise=~pl.col("declared") & pl.col("parts").list.contains("otherwise"),
         maybe=~pl.col("declared") & pl.col("parts").list.contains("maybe"),
         exactly=~pl.col("declared") & pl.col("parts").list.contains("exactly"),
+        delayed=~pl.col("declared") & pl.col("parts").list.contains("delayed"),
+        part_of=_said("partition").fill_null(""),
+        from_offset=_said("from").cast(pl.Int64, strict=False).fill_null(0),
     ).drop("parts")  # fmt: skip
     literal = marked.join(
         destinations, left_on=["system", "bare"], right_on=["system", "destination"]
@@ -205,6 +212,13 @@ def _matched_rows(of: tuple[Any, ...], to: tuple[Any, ...]) -> pl.DataFrame:
                 )
             )
     return pl.concat(found)
+
+
+def _said(word: str) -> pl.Expr:
+    """What a mark before a pattern says after this word; null where there is none."""
+    marks = pl.when(~pl.col("declared")).then(pl.col("parts").list.slice(0, pl.col("parts").list.len() - 1))
+    own = pl.element().filter(pl.element().str.starts_with(f"{word} "))
+    return marks.list.eval(own).list.first().str.slice(len(word) + 1)
 
 
 def _words_match(prefix: str, expression: str) -> pl.Expr:

@@ -152,7 +152,7 @@ def _entitled(delivery: DeliveryDetail, told: _Told) -> Iterator[Evidence]:
         yield Evidence(
             witness=_CLAIMED_BY[claim["told_by"]],
             at=moment(since) if since else None,
-            says=f"{delivery.receiver} is owed {claim['pattern']}, {_says(claim)}{left}",
+            says=f"{delivery.receiver} is owed {_pattern(claim['pattern'])}, {_says(claim)}{left}",
         )
 
 
@@ -161,6 +161,11 @@ _CLAIMED_BY: Final[Mapping[str, Source]] = {
     "broker": "broker",
     "declaration": "declaration",
 }
+
+
+def _pattern(pattern: str) -> str:
+    """A pattern in words: its marks stand before it."""
+    return pattern.replace("\x1f", ": ")
 
 
 def _says(claim: Row) -> str:

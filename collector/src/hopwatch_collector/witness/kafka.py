@@ -5,6 +5,7 @@ offsets hold none, and DESCRIBE_CONFIGS on topics to tell compacted records from
 """
 
 import asyncio
+import re
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -44,6 +45,7 @@ from hopwatch_collector.witness.model import (
     Position,
     Sighting,
     WitnessAway,
+    in_partition,
 )
 
 _TIMEOUT_S: Final = 10.0
@@ -58,6 +60,8 @@ _DOUBTED: Final = 100
 _READINGS: Final = 3
 """How often offsets are read again because topics were made anew meanwhile; of those that still were, a look tells nothing."""
 _BARRED: Final = GroupAuthorizationFailedError.errno
+_MADE_UP: Final = re.compile(r"console-consumer-\d+|anonymous\.[0-9a-f-]{36}")
+"""Names that a tool makes up for one run: nobody will come again under them."""
 _DEAD: Final = "Dead"
 """What a coordinator says of a group that it knows nothing of, or whose protocol it does not describe."""
 
@@ -420,15 +424,21 @@ def _position(group: _Group, offset: int, first: int, end: int) -> Position:
         waiting=max(0, end - max(offset, first)),
         consumers=group.members,
         state={0: "empty", UNTOLD: "members untold"}.get(group.members, ""),
+        kind="made up" if _MADE_UP.fullmatch(group.name) else "",
     )
 
 
 def _claims(positions: Mapping[Place, Position]) -> Iterator[Claim]:
-    """Groups are owed what lies behind their committed offsets, and what is written from now on."""
+    """Groups are owed what lies behind their committed offsets, and what is written from now on.
+
+    Of a group without members, only partitions that it has committed: which ones a reader takes that is in no group's
+    membership, as with `assign`, the broker does not tell.
+    """
     waiting: dict[tuple[str, str], list[datetime]] = defaultdict(list)
     for place, position in positions.items():
-        ages = waiting[place.destination, place.receiver]
+        mark = "" if position.consumers else in_partition(place.partition)
+        ages = waiting[mark + place.destination, place.receiver]
         if position.oldest_at > NEVER:
             ages.append(position.oldest_at)
-    for (topic, group), ages in waiting.items():
-        yield Claim(topic, group, since=min(ages) if ages else None)
+    for (pattern, group), ages in waiting.items():
+        yield Claim(pattern, group, since=min(ages) if ages else None)

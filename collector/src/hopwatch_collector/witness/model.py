@@ -14,13 +14,25 @@ MAYBE: Final = "maybe\x1f"
 """Before a pattern: it lets through what it ought not to, as more than the destination decides."""
 EXACTLY: Final = "exactly\x1f"
 """Before a pattern: what looks like wildcards in it is none."""
+DELAYED: Final = "delayed\x1f"
+"""Before a pattern: what it lets through may come to the receiver later than it was sent, and uncounted."""
+
+
+def in_partition(partition: object) -> str:
+    """Return what stands before a pattern that is about one partition only."""
+    return f"partition {partition}\x1f"
+
+
+def from_offset(offset: int) -> str:
+    """Return what stands before a pattern that is about what lies at an offset or behind it."""
+    return f"from {offset}\x1f"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One receiver's title to a destination pattern, in the broker's own wildcards (see `receivers`).
 
-    `OTHERWISE`, `MAYBE` and `EXACTLY` may stand before it.
+    `OTHERWISE`, `MAYBE`, `EXACTLY`, `DELAYED`, `in_partition` and `from_offset` may stand before it.
     """
 
     pattern: str
@@ -82,6 +94,9 @@ class Position:
     """Which thing of that name it is, as one may be deleted and another made: Kafka's topic id; when a stream and its consumer
     were created; of a queue when it was declared, in ms. Empty where nobody tells. Offsets and counters of two say nothing of
     each other."""
+    kind: str = ""
+    """What the receiver is where that is more than a queue or a group: `stream`, a queue which keeps its messages for whoever
+    reads it; `unordered`, one which hands them out otherwise than they came in; `made up`, a group with a name for one run."""
 
 
 GONE: Final = Position(state="gone")

@@ -22,9 +22,19 @@ from nats.errors import Error as NatsError
 from nats.errors import SlowConsumerError
 
 from hopwatch_collector.witness.answers import MALFORMED, moment, name, number, words
-from hopwatch_collector.witness.model import Claim, Look, Place, Position, Sighting, WitnessAway
-from hopwatch_collector.witness.nats_hearing import ADVISORIES, Hearing, Holes
+from hopwatch_collector.witness.model import (
+    MAYBE,
+    Claim,
+    Look,
+    Place,
+    Position,
+    Sighting,
+    WitnessAway,
+    from_offset,
+)
+from hopwatch_collector.witness.nats_hearing import ADVISORIES, Accounts, Hearing, Holes
 from hopwatch_collector.witness.nats_plain import Monitoring
+from hopwatch_collector.witness.nats_sources import Origins, Sources
 
 _TIMEOUT_S: Final = 5.0
 _OTHERS_AFTER_S: Final = 60.0
@@ -33,7 +43,7 @@ _NO_MONITORING: Final = (
     "plain subscribers are not seen: name the server's monitoring endpoint (--watch-nats-monitoring)"
 )
 _OWN_STREAMS: Final = ("KV_", "OBJ_", "$")
-_FROM_THE_START: Final = ("all", "by_start_sequence", "by_start_time", "last_per_subject")
+_LONG_AGO: Final = datetime(1970, 1, 2, tzinfo=UTC)
 _MAX_LISTED: Final = 100_000
 """Entries of one list that are looked at."""
 _MAX_KEPT: Final = 10_000
@@ -59,6 +69,9 @@ class NatsWitness:
         self._refused: dict[str, asyncio.Future[None]] = {}
         self._unlisted: dict[str, str] = {}
         self._off = ""
+        self._accounts = Accounts()
+        self._sources = Sources()
+        self._starts: dict[tuple[str, str], int] = {}
         self._missing: dict[str, frozenset[int]] = {}
         self._created: dict[str, str] = {}
         self._others: tuple[str, ...] = ()
@@ -72,11 +85,14 @@ class NatsWitness:
         claims: set[Claim] = set()
         positions: dict[Place, Position] = {}
         sightings: list[Sighting] = []
+        origins: list[Origins] = []
         try:
             async with asyncio.timeout(2 * _TIMEOUT_S):
                 client = await self._connected()
                 self._hearing.look()
-                for stream in await self._listed(client, "STREAM.LIST", "streams", ""):
+                listed = await self._listed(client, "STREAM.LIST", "streams", "")
+                self._sources.look(listed)
+                for stream in listed:
                     with _told_apart(self._unlisted, "", "a stream"):
                         title = _token(stream["config"]["name"])
                         self._anew(title, _text(stream.get("created")))
@@ -87,12 +103,17 @@ class NatsWitness:
                             sightings += _kept(title, here, number(stream["state"]["first_seq"]), holes)
                         elif holes.new:
                             sightings += self._removed(title, here, holes)
+                        origins.append(self._sources.of(stream))
                         positions |= here
         except (NatsError, TimeoutError, OSError) as error:
             await self.close()
             raise WitnessAway(f"NATS at {self.broker}: {type(error).__name__}: {error}") from error
         blind = [words(why) for why in dict.fromkeys(self._unlisted.values())]
         positions = self._hearing.looked(positions, complete=not (self._unlisted or self._off))
+        heard = (*self._hearing.heard(), *sightings)
+        for one in origins:
+            positions |= one.places(positions)
+            heard = (*heard, *one.sightings(heard))
         if self._hearing.refused:
             blind.append(self._hearing.refused)
         plain = _NO_MONITORING
@@ -104,7 +125,7 @@ class NatsWitness:
         return Look(
             frozenset(claims),
             positions,
-            (*self._hearing.heard(), *sightings),
+            heard,
             self._requests,
             (*blind, plain) if plain else tuple(blind),
             partial=bool(self._unlisted or (plain and self._monitoring)),
@@ -114,7 +135,7 @@ class NatsWitness:
     async def hidden(self, missing: Collection[Place]) -> Mapping[Place, str]:
         """Return the consumers of streams that were not listed."""
         everything = self._unlisted.get("", self._off or None)
-        told = {place: self._unlisted.get(place.partition, everything) for place in missing}
+        told = {place: self._unlisted.get(place.receiver.partition("/")[0], everything) for place in missing}
         return {place: why for place, why in told.items() if why is not None}
 
     async def close(self) -> None:
@@ -143,6 +164,7 @@ class NatsWitness:
             self._hearing.connected()
             self._missing.clear()
             self._created.clear()
+            self._accounts.clear()
             client = await nats.connect(
                 self._url,
                 name="hopwatch-witness",
@@ -254,6 +276,7 @@ class NatsWitness:
     ) -> dict[Place, Position]:
         """How a stream's consumers stand; what they are owed goes into `claims`."""
         found: dict[Place, Position] = {}
+        accounts = self._accounted(title, stream, consumers)
         for consumer in consumers:
             with _told_apart(self._unlisted, title, f"a consumer of {title}"):
                 place = Place(name(f"{title}/{name(consumer['name'])}"), title)
@@ -261,14 +284,62 @@ class NatsWitness:
                 position = self._hearing.position(
                     place,
                     name(consumer["created"]),
-                    number(consumer["delivered"]["consumer_seq"]),
                     _position(stream, consumer),
                     holes,
                     takes_all=not (config.get("filter_subject") or config.get("filter_subjects")),
+                    accounts=accounts,
                 )
-                claims.update(_claims(title, stream, consumer))
+                claims.update(self._claims(title, stream, consumer))
                 found[place] = replace(position, incarnation=_incarnation(stream, consumer))
         return found
+
+    def _accounted(self, title: str, stream: Mapping[str, Any], consumers: Sequence[Any]) -> str:
+        """Whether all that a stream let go of was settled by its consumers, see `Accounts`."""
+        if stream["config"].get("retention") != "workqueue" or title in self._unlisted:
+            return ""
+        with suppress(*MALFORMED):
+            state = stream["state"]
+            missing = number(state["last_seq"]) - number(state["messages"])
+            settled = sum(
+                number(one["delivered"]["consumer_seq"]) - number(one["num_ack_pending"]) for one in consumers
+            )
+            names = frozenset(f"{name(one['name'])} {name(one['created'])}" for one in consumers)
+            return self._accounts.of(title, names, missing, settled)
+        return ""
+
+    def _claims(self, title: str, stream: Mapping[str, Any], consumer: Mapping[str, Any]) -> Iterator[Claim]:
+        """What a consumer is owed: its filters, or all subjects that come into its stream; from where it starts."""
+        if title.startswith(_OWN_STREAMS):
+            return
+        config = consumer["config"]
+        filters = config.get("filter_subjects") or [config.get("filter_subject") or ""]
+        origins = self._sources.of(stream)
+        subjects = [subject for subject in filters if subject] or origins.subjects
+        since, start = self._start(title, consumer)
+        # Elsewhere what comes from other streams has other offsets than here.
+        mark = "" if not start else from_offset(start) if origins.same_offsets else MAYBE
+        receiver, durable = name(f"{title}/{consumer['name']}"), bool(config.get("durable_name"))
+        for subject in subjects:
+            yield Claim(f"{mark}{name(subject)}", receiver, durable, since=since)
+
+    def _start(self, title: str, consumer: Mapping[str, Any]) -> tuple[datetime, int]:
+        """Since when a consumer is owed messages, and from which offset on; 0: that does not matter."""
+        config, created = consumer["config"], moment(consumer["created"])
+        match config.get("deliver_policy"):
+            case "all":
+                return _LONG_AGO, 0
+            case "by_start_sequence":
+                return _LONG_AGO, number(config.get("opt_start_seq") or 0)
+            case "by_start_time":
+                return moment(config.get("opt_start_time")), 0
+            case "last":
+                # Only one that has been handed nothing yet shows where it starts.
+                which = f"{title}/{consumer['name']}", str(consumer["created"])
+                if not number(consumer["delivered"]["consumer_seq"]):
+                    self._starts.setdefault(which, number(consumer["delivered"]["stream_seq"]) + 1)
+                start = self._starts.get(which, 0)
+                return (_LONG_AGO, start) if start else (created, 0)
+        return created, 0
 
     def _anew(self, title: str, created: str) -> None:
         """Forget what was missing from a stream of this name that is not the one which is there now."""
@@ -369,21 +440,7 @@ def _position(stream: Mapping[str, Any], consumer: Mapping[str, Any]) -> Positio
         waiting=number(consumer["num_pending"]),
         in_hand=number(consumer["num_ack_pending"]),
         consumers=number(consumer.get("num_waiting") or 0) + int(bool(consumer.get("push_bound"))),
+        handed=number(consumer["delivered"]["consumer_seq"]),
+        acked=number(consumer["ack_floor"].get("consumer_seq") or 0),
         state="paused" if consumer.get("paused") else "",
     )
-
-
-def _claims(title: str, stream: Mapping[str, Any], consumer: Mapping[str, Any]) -> Iterator[Claim]:
-    """What a consumer is owed: its filters, or all of its stream's subjects; from its creation on, or from the start."""
-    if title.startswith(_OWN_STREAMS):
-        return
-    config = consumer["config"]
-    filters = config.get("filter_subjects") or [config.get("filter_subject") or ""]
-    subjects = [subject for subject in filters if subject] or stream["config"].get("subjects") or []
-    since = (
-        datetime(1970, 1, 2, tzinfo=UTC)
-        if config.get("deliver_policy") in _FROM_THE_START
-        else moment(consumer["created"])
-    )
-    for subject in subjects:
-        yield Claim(name(subject), name(f"{title}/{consumer['name']}"), since=since)

@@ -46,9 +46,51 @@ class _Consumer:
     next: int
     done: int
     floor: int
+    sure: int
+    """The same where all that is missing is known to have been settled."""
     since: int
     unhanded: int
     """Of what is newly missing, that from `unhanded` on was never handed to it; between the two that is in doubt."""
+
+
+EVEN: Final = "even"
+ODD: Final = "odd"
+
+
+class Accounts:
+    """Of streams that let go of what was settled: whether all that is missing was settled by their consumers.
+
+    Only where nothing moved between two looks are both sides of the same moment.
+    """
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._begun: dict[str, tuple[frozenset[str], int, int]] = {}
+        self._last: dict[str, tuple[int, int]] = {}
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._begun.clear()
+        self._last.clear()
+
+    def of(self, stream: str, consumers: frozenset[str], missing: int, settled: int) -> str:
+        """Return `EVEN` where as many messages went as were settled since all of these consumers are known, `ODD` where it was not
+        so many, which begins them anew, and nothing where that cannot be told yet.
+
+        `missing`: how many of the stream's messages are not there any more; `settled`: how many deliveries have ended.
+        """
+        rests = self._last.get(stream) == (missing, settled)
+        self._last[stream] = missing, settled
+        begun = self._begun.get(stream)
+        if begun is None or begun[0] != consumers:
+            self._begun[stream] = consumers, missing, settled
+            return ""
+        if not rests:
+            return ""
+        if missing - begun[1] == settled - begun[2]:
+            return EVEN
+        self._begun[stream] = consumers, missing, settled
+        return ODD
 
 
 class Hearing:
@@ -108,18 +150,20 @@ class Hearing:
         return tuple(seen)
 
     def position(
-        self, place: Place, created: str, handed: int, now: Position, holes: Holes, *, takes_all: bool
+        self, place: Place, created: str, now: Position, holes: Holes, *, takes_all: bool, accounts: str = ""
     ) -> Position:
         """Return a position with the offset from which on all was heard.
 
-        `handed`: deliveries since the consumer was created. `takes_all`: whether all of the stream is for it.
+        `takes_all`: whether all of the stream is for it; `accounts`: of its stream, see `Accounts`.
         """
+        handed = now.handed
         before = self._consumers.get(place)
         known = before if before is not None and before.created == created else None
         since = unhanded = now.next
         if known is None:
-            floor = _untouched(now) if self._fresh else 0
+            sure = floor = _untouched(now) if self._fresh else 0
         else:
+            sure = known.sure
             # What was removed from the stream before it was settled is passed by the consumer's floor all the same.
             floor = max(known.floor, now.first) if now.first > known.done else known.floor
             # So is what was removed from its middle; unless that is known, all that it went past is in doubt.
@@ -129,7 +173,11 @@ class Hearing:
                 unhanded = since
             elif takes_all and handed - known.handed < left:
                 floor = max(floor, now.next)
-        self._consumers[place] = _Consumer(created, handed, now.next, now.done, floor, since, unhanded)
+            if accounts == EVEN:
+                floor, unhanded = sure, since
+            elif accounts == ODD:
+                sure = floor
+        self._consumers[place] = _Consumer(created, handed, now.next, now.done, floor, sure, since, unhanded)
         heard_from = UNTOLD if self.refused else floor
         if known is not None and handed == known.handed and now.first > known.next:
             # A purge sets the consumer behind what it removes. Nothing was handed out since: it still stood there.

@@ -18,7 +18,7 @@ from hopwatch_collector.witness.rabbitmq_management import LoginRefused, Managem
 from hopwatch_collector.witness.rabbitmq_routes import Routed, Routes, matches, routes
 
 _QUEUE_COLUMNS: Final = (
-    "name,node,exclusive,auto_delete,messages_ready,messages_unacknowledged,consumers,"
+    "name,node,type,exclusive,auto_delete,messages_ready,messages_unacknowledged,consumers,"
     "message_stats.publish,message_stats.deliver_get,message_stats.ack,message_stats.deliver_no_ack,"
     "message_stats.get_no_ack,arguments,effective_policy_definition,head_message_timestamp"
 )
@@ -174,7 +174,7 @@ def _positions(
 ) -> dict[Place, Position]:
     """How every queue stands."""
     graves = _graves(queues, graph)
-    fed = {name for leads_to in graves.values() for name in leads_to}
+    fed = {name for leads_to in graves.values() for name in leads_to} | graph.delayed()
     return {
         Place(name := queue["name"]): _position(queue, began[name], bool(graves[name]), name in fed)
         for queue in queues
@@ -200,7 +200,16 @@ def _position(queue: Mapping[str, Any], began: int, dead_letters: bool, fed: boo
         dead_letters=dead_letters,
         state="" if consumers else "empty",
         uncounted=fed,
+        kind=_kind(queue),
     )
+
+
+def _kind(queue: Mapping[str, Any]) -> str:
+    """What a queue is where that is more than a queue."""
+    arguments = table(queue.get("arguments"))
+    if "stream" in (queue.get("type"), arguments.get("x-queue-type")):
+        return "stream"
+    return "unordered" if number(arguments.get("x-max-priority"), 0) > 0 else ""
 
 
 def _limits(queue: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hopwatch_collector.witness.model import EXACTLY, MAYBE, OTHERWISE, Claim
+from hopwatch_collector.witness.model import DELAYED, EXACTLY, MAYBE, OTHERWISE, Claim
 from hopwatch_collector.witness.rabbitmq_answers import table
 
 LONGEST_PATH: Final = 8
@@ -13,7 +13,7 @@ LONGEST_PATH: Final = 8
 MOST_PATHS: Final = 10_000
 """Ways from one exchange to queues that are followed; where there are more, some claims are missing."""
 _ANY: Final = "#"
-_DELAYED: Final = "x-delayed-message"
+_DELAYED_KIND: Final = "x-delayed-message"
 
 Routed = tuple[str, str, bool]
 """Pattern of routing keys, queue, and whether the pattern is all there is to it."""
@@ -38,6 +38,8 @@ class Routes:
     kinds: dict[str, str]
     alternates: dict[str, str] = field(default_factory=dict)
     """Where an exchange sends what it cannot route."""
+    delaying: set[str] = field(default_factory=set)
+    """Exchanges that route a message when its delay is over."""
     bindings: dict[str, list[Binding]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, told: Mapping[str, Any]) -> None:
@@ -51,13 +53,33 @@ class Routes:
 
     def claims(self, exchange: str, durable: Mapping[str, bool]) -> Iterator[Claim]:
         """Who is owed what is sent to an exchange, of the queues in `durable`."""
+        late = DELAYED if self._delays(exchange) else ""
         for keys, queue, sure in self.routed(exchange):
             if queue in durable:
-                mark = ("" if sure else MAYBE) + (EXACTLY if self._literal(exchange, keys) else "")
+                mark = ("" if sure else MAYBE) + (EXACTLY if self._literal(exchange, keys) else "") + late
                 yield Claim(f"{mark}{exchange}:{keys}", queue, durable[queue])
         for keys, queue, sure in self._unrouted(exchange):
             if queue in durable:
-                yield Claim(f"{OTHERWISE if sure else MAYBE}{exchange}:{keys}", queue, durable[queue])
+                yield Claim(f"{OTHERWISE if sure else MAYBE}{late}{exchange}:{keys}", queue, durable[queue])
+
+    def delayed(self) -> frozenset[str]:
+        """Return the queues that get messages when their delay is over, which no counter of theirs shows."""
+        return frozenset(
+            queue for one in self.delaying for _, queue, _ in (*self.routed(one), *self._unrouted(one))
+        )
+
+    def _delays(self, exchange: str) -> bool:
+        """Whether what is sent to an exchange may be delayed on its way."""
+        ahead, seen = [exchange], {exchange}
+        while ahead:
+            place = ahead.pop()
+            if place in self.delaying:
+                return True
+            leads_to = [one.destination for one in self.bindings.get(place, ()) if not one.to_queue]
+            leads_to.append(self.alternates.get(place, ""))
+            ahead += (new := {one for one in leads_to if one} - seen)
+            seen |= new
+        return False
 
     def pattern(self, exchange: str, routing_key: str) -> str:
         """The keys that a binding of an exchange lets through, as in its claims."""
@@ -110,7 +132,9 @@ def routes(exchanges: Iterable[Mapping[str, Any]], bindings: Iterable[Mapping[st
         if not name:
             continue  # the default exchange: every queue under its own name
         kind = exchange["type"]
-        found.kinds[name] = str(arguments.get("x-delayed-type", kind)) if kind == _DELAYED else kind
+        found.kinds[name] = str(arguments.get("x-delayed-type", kind)) if kind == _DELAYED_KIND else kind
+        if kind == _DELAYED_KIND:
+            found.delaying.add(name)
         if isinstance(arguments.get("alternate-exchange"), str):
             found.alternates[name] = arguments["alternate-exchange"]
     for binding in bindings:

@@ -483,7 +483,7 @@ STATE_COLUMNS: Final = (
     "uncounted",
     "heard_from",
 )  # fmt: skip
-_PLACED_COLUMNS: Final = (*STATE_COLUMNS, "incarnation", "broker", "unchanged_until")
+_PLACED_COLUMNS: Final = (*STATE_COLUMNS, "incarnation", "kind", "broker", "unchanged_until")
 _TOLD_COLUMNS: Final = ("day", "message", "receiver", "kind", "at", "number", "broker")
 _SENT_COLUMNS: Final = (
     "day",

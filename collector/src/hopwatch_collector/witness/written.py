@@ -91,4 +91,8 @@ def follows(position: Position, known: Stand | None, identity: str, at: datetime
 def claims_of(titles: Mapping[Key, Title], places: Collection[Place]) -> dict[Key, Title]:
     """Return the titles of receivers at these places; where a place names a destination, to that one."""
     named = {(place.receiver, place.destination) for place in places}
-    return {key: told for key, told in titles.items() if (key[1], "") in named or (key[1], key[0]) in named}
+    return {
+        key: told
+        for key, told in titles.items()
+        if (key[1], "") in named or (key[1], key[0].rpartition("\x1f")[2]) in named
+    }

@@ -42,6 +42,28 @@ async def test_an_unroutable_message_is_returned(channel: Any, unique: str, hops
     assert send.status.status_code is StatusCode.ERROR
 
 
+async def test_a_message_to_be_delivered_later_says_when(channel: Any, unique: str, hops: Any) -> None:
+    """An exchange that delays has nowhere to route it to until then; what the broker answers stands behind."""
+    queue = await channel.declare_queue(f"{unique}.there", auto_delete=True)
+    exchange = await channel.declare_exchange(unique, "direct", auto_delete=True)
+    await queue.bind(exchange, "there")
+    for key, delay in (("there", "1500"), ("nowhere", 1500)):
+        await exchange.publish(aio_pika.Message(b"1", headers={"x-delay": delay}), key)
+    assert [send.attributes[REASON] for send in hops.sends()] == [
+        "not before 1.500 s", "not before 1.500 s: 312 NO_ROUTE",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("delay", [0, -1500, "soon", None, [1500]])
+async def test_what_is_no_delay_says_nothing(channel: Any, unique: str, hops: Any, delay: Any) -> None:
+    """A message that was delayed carries its delay, negated, when it is sent on."""
+    queue = await channel.declare_queue(unique, auto_delete=True)
+    message = aio_pika.Message(b"1", headers={"x-delay": delay})
+    await channel.default_exchange.publish(message, queue.name)
+    [send] = hops.sends()
+    assert REASON not in send.attributes
+
+
 async def test_an_unroutable_message_that_raises_is_returned(connection: Any, unique: str, hops: Any) -> None:
     """With `on_return_raises` the exception is the library's, the outcome the same."""
     channel = await connection.channel(on_return_raises=True)

@@ -87,6 +87,20 @@ def kept_partition(span: Any) -> int:
     return int(span.attributes[MESSAGING_DESTINATION_PARTITION_ID])
 
 
+async def test_partitions_assigned_by_hand_are_reported_one_by_one(
+    producer: AIOKafkaProducer, kafka_bootstrap: str, two_partitions: str, unique: str, hops: Any
+) -> None:
+    """Others of the topic are not this consumer's; and what is assigned instead is told."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka_bootstrap, group_id=unique)
+    await consumer.start()
+    consumer.assign([TopicPartition(unique, 0)])
+    await hops.until(lambda: f"partition 0\x1f{unique}" in patterns(hops))
+    consumer.assign([TopicPartition(unique, 1)])
+    await hops.until(lambda: f"partition 1\x1f{unique}" in patterns(hops))
+    await consumer.stop()
+    assert unique not in patterns(hops)
+
+
 async def test_topics_that_come_to_match_a_pattern_are_reported(
     producer: AIOKafkaProducer, kafka_bootstrap: str, unique: str, hops: Any
 ) -> None:

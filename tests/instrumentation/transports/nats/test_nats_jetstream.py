@@ -1,6 +1,8 @@
 """JetStream: acknowledged publishes, push, pull and ordered consumers, settlement, redelivery; stores are no messages."""
 
 import asyncio
+import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +29,7 @@ from hopwatch.conventions import (
     STREAM,
 )
 from hopwatch.transports.nats import NatsInstrumentor
+from hopwatch.transports.nats.places import Schedule
 
 
 async def test_a_stream_says_where_a_message_lies(js: Any, unique: str, hops: Any) -> None:
@@ -257,3 +260,24 @@ async def test_sizes_are_recorded_only_on_request(
     await subscription.unsubscribe()
     assert [send.attributes.get(MESSAGING_BODY_SIZE) for send in hops.sends()] == [None, 5]
     assert [span.attributes.get(MESSAGING_BODY_SIZE) for span in await hops.processed(2)] == [None, 5]
+
+
+async def test_what_a_stream_is_asked_to_send_later(js: Any, client: Client, unique: str, hops: Any) -> None:
+    """It goes to where it will be sent, and lies nowhere yet: the acknowledged place is that of the request."""
+    name = f"{unique}-later"
+    config = {"name": name, "subjects": [f"{name}.>"], "allow_msg_schedules": True}
+    await client.request(f"$JS.API.STREAM.CREATE.{name}", json.dumps(config).encode())
+    for what in (f"@at {datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}", "@every 1h"):
+        headers = {"Nats-Schedule": what, "Nats-Schedule-Target": f"{name}.due"}
+        await js.publish(f"{name}.plan", b"1", headers=headers)
+    await js.delete_stream(name)
+    once, often = (send.attributes for send in hops.sends() if send.attributes[DESTINATION] == f"{name}.due")
+    assert 3590 < float(once[REASON].removeprefix("not before ").removesuffix(" s")) <= 3600
+    assert REASON not in often
+    assert SEQUENCE not in once
+
+
+@pytest.mark.parametrize("when", ["@at soon", "@at ", "", "every day"])
+def test_a_schedule_that_makes_no_sense_says_not_when(when: str) -> None:
+    """Whatever an application writes there, where it goes is known."""
+    assert Schedule.of({"Nats-Schedule": when, "Nats-Schedule-Target": "due"}) == Schedule("due", "")

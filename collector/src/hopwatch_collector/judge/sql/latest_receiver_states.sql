@@ -7,7 +7,7 @@ SELECT
     argMax(s.handed, s.at) AS handed, argMax(s.acked, s.at) AS acked, argMax(s.ttl_ms, s.at) AS ttl_ms,
     argMax(s.max_length, s.at) AS max_length, argMax(s.dead_letters, s.at) AS dead_letters, argMax(s.uncounted, s.at) AS uncounted,
     argMax(s.heard_from, s.at) AS heard_from, argMax(s.consumers, s.at) AS consumers,
-    toUnixTimestamp64Micro(argMax(s.unchanged_until, s.at)) AS unchanged_until, argMax(s.state, s.at) AS state
+    toUnixTimestamp64Micro(argMax(s.unchanged_until, s.at)) AS unchanged_until, argMax(s.state, s.at) AS state, argMax(s.kind, s.at) AS kind
 FROM receiver_states AS s
 WHERE s.at >= toDateTime64({since:Int64}, 6, 'UTC') AND s.at < toDateTime64({until:Int64}, 6, 'UTC')
     AND day BETWEEN toDate(toDateTime({since:Int64}, 'UTC')) AND toDate(toDateTime({until:Int64}, 'UTC'))

@@ -53,6 +53,7 @@ _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 _STREAM_OFFSET: Final = "x-stream-offset"
 _REPLY_TO: Final = "amq.rabbitmq.reply-to"
 _SERVER_NAMED: Final = ("amq.gen-", _REPLY_TO)
+_DELAY: Final = "x-delay"
 _DELIVERY_COUNT: Final = "x-delivery-count"
 _DEATH: Final = "x-death"
 _BROKERS_OWN: Final = frozenset({_DELIVERY_COUNT, _DEATH})
@@ -165,6 +166,17 @@ def lifetime(message: AbstractMessage) -> dict[str, AttributeValue]:
         return {TTL: int(str(message.properties.expiration))}
     except ValueError:  # it cannot be sent either
         return {}
+
+
+def not_before(headers: Mapping[str, Any]) -> str:
+    """Return when an exchange that delays is asked to route a message, as the judge reads it; nothing where it is not asked to."""
+    try:
+        delay = int(
+            headers.get(_DELAY) or 0
+        )  # the exchange takes a whole number as text, and cuts a fraction off
+    except (TypeError, ValueError):
+        return ""
+    return f"not before {delay / 1000:.3f} s" if delay > 0 else ""
 
 
 def is_simple(message: AbstractIncomingMessage, headers: Mapping[str, Any] | None) -> bool:

@@ -1,6 +1,6 @@
 """Publishing: ids on a copy of the message, the outcome from the broker's answer."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from hopwatch.conventions import (
     MESSAGE_ID_HEADER,
     MESSAGING_BODY_SIZE,
     MESSAGING_CONVERSATION_ID,
+    REASON,
     PublishOutcome,
 )
 from hopwatch.faults import swallowed
@@ -25,6 +26,7 @@ from hopwatch.transports.aio_pika.places import (
     deaths,
     destination,
     lifetime,
+    not_before,
     outcome_of_error,
     outcome_of_result,
     outgoing,
@@ -70,7 +72,7 @@ class Publishing:
             if type(result) is spec.Basic.Ack and not self._transactions.any:
                 hop.end(PublishOutcome.CONFIRMED)
             else:
-                self._end(exchange, hop, result)
+                self._end(exchange, hop, result, args[0] if args else kwargs["message"])
             return result
 
         return publish
@@ -98,14 +100,14 @@ class Publishing:
             del channel._read_content
             self._came_back(channel, came_back)
 
-    def _end(self, exchange: Exchange, hop: SendHop, result: object) -> None:
+    def _end(self, exchange: Exchange, hop: SendHop, result: object, message: AbstractMessage) -> None:
         try:
             under_way = self._transactions.of(exchange.channel)
             if under_way is not None:
                 under_way.publish(hop)
                 return
             outcome, reason = outcome_of_result(result)
-            hop.end(outcome, reason=reason)
+            hop.end(outcome, reason=_reason(message.headers, reason))
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("publish", fault)
 
@@ -117,6 +119,7 @@ class Publishing:
     def _told(self, channel: Any, message: DeliveredMessage) -> None:
         headers = message.header.properties.headers or {}
         outcome, reason = outcome_of_result(message)
+        reason = _reason(headers, reason)
         message_id = as_text(headers.get(MESSAGE_ID_HEADER))
         under_way = self._transactions.under(channel)
         for hop in under_way.published if under_way is not None else ():
@@ -153,6 +156,8 @@ class Publishing:
             )
             if message.expiration is not None:
                 attributes |= lifetime(message)
+            if later := not_before(headers):
+                attributes[REASON] = later
             if self._recorder.opted.body_size:
                 attributes[MESSAGING_BODY_SIZE] = message.body_size
             alias = own_message_id(message.message_id, given)
@@ -171,3 +176,8 @@ class Publishing:
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("publish", fault)
             return None
+
+
+def _reason(headers: Mapping[str, Any], reason: str) -> str:
+    """What the broker answered, behind when the message is to be routed: until then there is nowhere to route it."""
+    return ": ".join(filter(None, (not_before(headers), reason)))

@@ -32,6 +32,8 @@ T = TypeVar("T")
 Call = Callable[..., Awaitable[T]]
 Records = dict[TopicPartition, list[ConsumerRecord]]
 
+_MARK: Final = "\x1f"
+"""Behind what is said of a pattern, before the pattern itself."""
 LOST: Final = "the partition went to another member of the group"
 
 
@@ -208,7 +210,7 @@ class Consuming:
     @guarded
     def _subscribed(self, consumer: AIOKafkaConsumer) -> None:
         self._readers[consumer._coordinator] = ref(consumer)
-        self._holders.hold(consumer, [_holding(consumer, topic) for topic in _topics(consumer)])
+        self._holders.hold(consumer, [_holding(consumer, pattern) for pattern in _patterns(consumer)])
 
     @guarded
     def _unsubscribed(self, consumer: AIOKafkaConsumer) -> None:
@@ -216,20 +218,22 @@ class Consuming:
         self._holders.release(consumer)
 
 
-def _holding(consumer: AIOKafkaConsumer, topic: str) -> Holding:
+def _holding(consumer: AIOKafkaConsumer, pattern: str) -> Holding:
     """Return what a consumer is entitled to of a topic; its group's broker lists it as a member once it has joined."""
     return Holding(
-        topic,
-        receiver_of(consumer, topic),
+        pattern,
+        receiver_of(consumer, pattern.rpartition(_MARK)[2]),
         consumer._group_id is not None,
         servers.broker_of(consumer._client),
         getattr(consumer._coordinator, "member_id", ""),
     )
 
 
-def _topics(consumer: AIOKafkaConsumer) -> set[str]:
-    """Return the topics subscribed to, or those of the partitions assigned by hand."""
-    return set(consumer.subscription() or ()) | {partition.topic for partition in consumer.assignment()}
+def _patterns(consumer: AIOKafkaConsumer) -> set[str]:
+    """Return the topics subscribed to, or the partitions assigned by hand: others of their topics are not this consumer's."""
+    if consumer._subscription.partitions_auto_assigned():
+        return set(consumer.subscription() or ())
+    return {f"partition {one.partition}{_MARK}{one.topic}" for one in consumer.assignment()}
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, JetStreamManager
@@ -12,9 +12,10 @@ from hopwatch.conventions import PublishOutcome, SettleOutcome
 from hopwatch.handover import Batch, handovers
 from hopwatch.recorder import ProcessHop, Recorder, SendHop, StreamPosition
 from hopwatch.transports.nats.consumers import Consumers
-from hopwatch.transports.nats.places import begin_process, begin_send, outcome_of, quietly
+from hopwatch.transports.nats.places import Schedule, begin_process, begin_send, outcome_of, quietly
 from hopwatch.wrapping import Args, Kwargs, Wrapper, argument, guarded
 
+_HEADERS_AT: Final = 4
 T = TypeVar("T")
 Call = Callable[..., Awaitable[T]]
 
@@ -30,7 +31,7 @@ class JetStream:
         self, wrapped: Call[PubAck], js: JetStreamContext, args: Args, kwargs: Kwargs
     ) -> PubAck:
         """Record a publish with the stream's acknowledgement."""
-        sending = begin_send(self._recorder, "publish", js._nc, args, kwargs, headers_at=4)
+        sending = begin_send(self._recorder, "publish", js._nc, args, kwargs, headers_at=_HEADERS_AT)
         if sending is None:
             return await wrapped(*args, **kwargs)
         hop, args, kwargs = sending
@@ -40,14 +41,14 @@ class JetStream:
         except BaseException as error:
             hop.end(outcome_of(error), error=error)
             raise
-        _acknowledged(hop, ack)
+        _acknowledged(hop, ack, placed=not _scheduled(args, kwargs))
         return ack
 
     async def publish_async(
         self, wrapped: Call["asyncio.Future[PubAck]"], js: JetStreamContext, args: Args, kwargs: Kwargs
     ) -> "asyncio.Future[PubAck]":
         """Record a publish whose acknowledgement comes later."""
-        sending = begin_send(self._recorder, "publish", js._nc, args, kwargs, headers_at=4)
+        sending = begin_send(self._recorder, "publish", js._nc, args, kwargs, headers_at=_HEADERS_AT)
         if sending is None:
             return await wrapped(*args, **kwargs)
         hop, args, kwargs = sending
@@ -57,7 +58,8 @@ class JetStream:
         except BaseException as error:
             hop.end(outcome_of(error), error=error)
             raise
-        future.add_done_callback(lambda done: _resolved(hop, done))
+        placed = not _scheduled(args, kwargs)
+        future.add_done_callback(lambda done: _resolved(hop, done, placed=placed))
         return future
 
     async def subscribe_bind(
@@ -145,16 +147,21 @@ def settles(outcome: SettleOutcome) -> Wrapper:
     return settle
 
 
+def _scheduled(args: Args, kwargs: Kwargs) -> bool:
+    """Whether what is acknowledged is not the message itself, but that it shall be sent."""
+    return Schedule.of(args[_HEADERS_AT] if len(args) > _HEADERS_AT else kwargs.get("headers")) is not None
+
+
 @guarded
-def _acknowledged(hop: SendHop, ack: PubAck) -> None:
+def _acknowledged(hop: SendHop, ack: PubAck, *, placed: bool) -> None:
     outcome = PublishOutcome.DUPLICATE if ack.duplicate else PublishOutcome.CONFIRMED
-    hop.end(outcome, position=StreamPosition(ack.stream, ack.seq))
+    hop.end(outcome, position=StreamPosition(ack.stream, ack.seq) if placed else None)
 
 
-def _resolved(hop: SendHop, future: "asyncio.Future[PubAck]") -> None:
+def _resolved(hop: SendHop, future: "asyncio.Future[PubAck]", *, placed: bool) -> None:
     if future.cancelled():
         hop.end(PublishOutcome.UNCONFIRMED, reason="cancelled before the acknowledgement")
     elif (error := future._exception) is not None:  # reading `exception()` would silence "never retrieved"
         hop.end(outcome_of(error), error=error)
     else:
-        _acknowledged(hop, future.result())
+        _acknowledged(hop, future.result(), placed=placed)

@@ -1,10 +1,12 @@
 """Where a NATS message goes and comes from, and what its sender knows of it afterwards."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from nats.aio.client import Client
@@ -22,6 +24,7 @@ from hopwatch.conventions import (
     MESSAGING_CONVERSATION_ID,
     MESSAGING_DESTINATION_TEMPORARY,
     PENDING,
+    REASON,
     PublishOutcome,
     SettleOutcome,
 )
@@ -60,6 +63,9 @@ _SYSTEM_PREFIX = "$"
 _ACK_PREFIX = "$JS.ACK."
 _MESSAGE_ID_HEADER = "Nats-Msg-Id"
 _STATUS_HEADER = "Status"
+_SCHEDULE_HEADER = "Nats-Schedule"
+_SCHEDULE_TARGET_HEADER = "Nats-Schedule-Target"
+_ONCE: Final = "@at "
 _ROOM_FOR_HEADERS = 1024
 _REPLY_AT: Final = 2
 
@@ -183,6 +189,31 @@ def outcome_of(error: BaseException) -> PublishOutcome:
     return PublishOutcome.REFUSED
 
 
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What a stream is asked to send later, instead of the message that asks for it."""
+
+    subject: str
+    reason: str
+    """When, as the judge reads it; empty where that is not said, or comes again and again."""
+
+    @classmethod
+    def of(cls, headers: Mapping[str, Any] | None) -> "Schedule | None":
+        """Return what the headers of a message ask for; None: nothing."""
+        subject = headers.get(_SCHEDULE_TARGET_HEADER) if headers else None
+        if not subject or headers is None:
+            return None
+        said = str(headers.get(_SCHEDULE_HEADER, ""))
+        if not said.startswith(_ONCE):
+            return cls(str(subject), "")
+        try:
+            at = datetime.fromisoformat(said.removeprefix(_ONCE))
+        except ValueError:  # the server will say so
+            return cls(str(subject), "")
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        return cls(str(subject), f"not before {max(0.0, at.timestamp() - time.time()):.3f} s")
+
+
 Sending = tuple[SendHop, Args, Kwargs]
 """A send that has begun, and the arguments that carry its ids."""
 
@@ -198,13 +229,16 @@ def begin_send(
         passed = len(args)
         given = args[headers_at] if passed > headers_at else kwargs.get("headers")
         payload = args[1] if passed > 1 else kwargs.get("payload", b"")
-        where = destination(subject, client)
+        schedule = Schedule.of(given)
+        where = destination(schedule.subject if schedule else subject, client)
         tie = None
         if headers_at == _REPLY_AT + 1:  # core publish alone has a reply subject before the headers
             tie = args[_REPLY_AT] if passed > _REPLY_AT else kwargs.get("reply")
         if not tie and where.name is INBOX:
             tie = subject
         attributes: dict[str, AttributeValue] = {MESSAGING_CONVERSATION_ID: tie} if tie else {}
+        if schedule and schedule.reason:
+            attributes[REASON] = schedule.reason
         if recorder.opted.body_size:
             attributes[MESSAGING_BODY_SIZE] = len(payload)
         headers: dict[str, Any] = {}
