@@ -49,6 +49,7 @@ FACTS: Final[Schema] = {
     "pending": pl.Int64,
     "conversation": pl.String,
     "keys": KEYS,
+    "unnamed": pl.Boolean,
     "day": pl.Date,
 }
 
@@ -64,6 +65,7 @@ SUBSCRIPTIONS: Final[Schema] = {
     "first_at": pl.Int64,
     "last_at": pl.Int64,
     "unsubscribed_at": pl.Int64,
+    "by_service": pl.Boolean,
 }
 
 EXPECTED: Final[Schema] = {

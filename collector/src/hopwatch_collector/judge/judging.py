@@ -13,6 +13,7 @@ from hopwatch_collector.judge.coverage import AGAIN
 from hopwatch_collector.judge.evidence import Evidence
 from hopwatch_collector.judge.frames import ALWAYS, SECOND
 from hopwatch_collector.judge.histogram import bucket_of
+from hopwatch_collector.judge.naming import named, places
 from hopwatch_collector.judge.pairs import pairs
 from hopwatch_collector.judge.rules import RULES
 from hopwatch_collector.judge.signals import COMMIT_AHEAD, Moment, with_signals
@@ -72,8 +73,14 @@ def paired(evidence: Evidence) -> pl.DataFrame:
     """Return every pair of a message and a receiver, with what services showed of both. Needs no word of a broker."""
     sides = seen.sides(evidence.facts, evidence.clock_offsets)
     known = seen.messages(sides)
-    destinations = known.filter("sender_seen").select("system", "destination").unique()
-    found = pairs(known, sides, evidence.message_events, entitlements(evidence, destinations))
+    destinations = known.filter("sender_seen").select("system", "destination")
+    without_name = places(sides, known).select("system", "destination")
+    entitled = entitlements(evidence, pl.concat([destinations, without_name]).unique())
+    among = pl.DataFrame(schema={"message": pl.Binary, "receiver": pl.String})
+    if not without_name.is_empty():
+        by_name = named(evidence.facts, sides, known, entitled)
+        sides, among = seen.sides(by_name.facts, evidence.clock_offsets), by_name.among
+    found = pairs(known, sides, evidence.message_events, entitled)
     of_receivers = sides.filter(_c("receiver") != "")  # without a receiver, the sender's side is nobody's
     both = found.join(
         of_receivers.select("message", "receiver", *(_c(name).alias(own) for name, own in _SIDE.items())),
@@ -87,7 +94,9 @@ def paired(evidence: Evidence) -> pl.DataFrame:
             "own_destination", "own_partition",
         ).fill_null(""),
         _c("last_failed", "acknowledged", "processed", "dead").fill_null(value=False),
-    )  # fmt: skip
+    ).join(
+        among.with_columns(one_of_several=pl.lit(value=True)), on=["message", "receiver"], how="left"
+    ).with_columns(_c("one_of_several").fill_null(value=False))  # fmt: skip
     return _where_received(both)
 
 

@@ -575,6 +575,12 @@ _HELD: Final = Group(
                     "no sign of delivery yet (no broker evidence)",
                 ),
                 Rule(
+                    "unknown.which_receiver",
+                    _given("one_of_several"),
+                    "a service that does not tell from which queue or as which group it reads processed it; this is one of several it can have been",
+                    needs="the name of the queue or group in the consumer's spans: instrumenting the receiver",
+                ),
+                Rule(
                     "unknown.not_stored",
                     _given("not kept_for_receiver", "nats"),
                     "this subscriber was never seen to get it, and a plain NATS subject keeps nothing: needs the broker's evidence",

@@ -227,6 +227,7 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     "owed": _c("owed"),
     "kept_for_receiver": _c("kept"),
     "maybe_owed": _c("maybe_owed"),
+    "one_of_several": _c("one_of_several"),
     "declared_alone": _is("declared", "alone"),
     "only_declared": _is("declared", "alone", "doubtful")
     & (_is("system", "rabbitmq") | ~_is("broker_word", "holds", "in hand", "ended unheard")),
