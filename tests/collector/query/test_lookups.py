@@ -225,3 +225,20 @@ def test_what_nobody_told_of_is_not_found(store: Store) -> None:
     assert queries.message(new_message()) is None
     assert queries.flow(os.urandom(16).hex()) is None
     assert found(queries, "order=2") == found(queries, str(uuid.uuid4())) == set()
+
+
+def test_a_verdict_from_silence_says_so(store: Store) -> None:
+    """What rests on nobody having said anything is marked, and for a minute as one that may change; what somebody said is not."""
+    now = (datetime.now(UTC) - T0).total_seconds()
+    lately, before = sent("alone", start=now - 20), sent("alone", start=now - 300)
+    read = sent("orders", start=now - 20)
+    take(store, lately, before, read, processed(read, start=now - 19))
+    queries = asked(store)
+    window = Window(at(-10), datetime.now(UTC) + timedelta(seconds=5))
+    found_by = {one.message_id: one for one in queries.deliveries(window).deliveries}
+    silent = found_by[lately.message]
+    assert (silent.verdict, silent.by_silence) == ("no_receiver", True)
+    assert silent.provisional_until == at(now - 20) + timedelta(seconds=60)
+    assert (found_by[before.message].by_silence, found_by[before.message].provisional_until) == (True, None)
+    assert (found_by[read.message].by_silence, found_by[read.message].provisional_until) == (False, None)
+    assert [one.by_silence for one in queries.undelivered(window).causes] == [True]

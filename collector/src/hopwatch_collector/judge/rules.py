@@ -809,6 +809,12 @@ def sentence(cause: str, detail: str = "") -> str:
     return f"{says}: {detail}" if detail else says
 
 
+def by_silence(cause: str) -> bool:
+    """Whether a cause rests on somebody not having said anything."""
+    rule = CAUSES.get(cause)
+    return rule is not None and rule.by_silence
+
+
 def table() -> str:
     """Return every cause as a table for a README: what it says, what to do or what is missing, whether it rests on silence."""
     head = "| cause | in words | what to do, or what is missing |\n|---|---|---|\n"
