@@ -194,3 +194,52 @@ def test_the_broker_decides_where_the_service_does_not(store: Store) -> None:
         ("audit", "settled.uninstrumented"),
         ("mail", "settled.uninstrumented"),
     ]
+
+
+def test_a_sampled_consumer_leaves_nobody_overdue(store: Store) -> None:
+    """Of ten messages the consumer's sampler lets one be told: the others are not said to be lost on the way, as far as that goes."""
+    sends = [sent("orders", "rabbitmq", start=number / 10) for number in range(10)]
+    told = foreign(sends[0], "mailer", start=2.0)
+    take(store, subscribed("orders", "orders", "rabbitmq"), *sends, told)
+    store.maintain()
+    assert of(store, "cause", now=60.0) == [("settled.processed",), *[("unknown.sampled",)] * 9]
+
+
+@pytest.mark.parametrize("system", PLACES)
+def test_nobody_known_may_have_been_sampled(store: Store, system: str) -> None:
+    """Where no broker is watched, messages to where a foreign consumer reads are not said to have no receiver."""
+    destination, _ = PLACES[system]
+    sends = [sent(destination, system, start=number / 10) for number in range(3)]
+    take(store, *sends, foreign(sends[0], "mailer", start=2.0), sent("elsewhere", system))
+    store.maintain()
+    assert of(store, "destination", "cause", now=60.0) == sorted(
+        [
+            (destination, "settled.processed"),
+            *[(destination, "unknown.sampled")] * 2,
+            ("elsewhere", "no_receiver"),
+        ]
+    )
+
+
+def test_a_broker_decides_of_what_a_sampler_keeps_back(store: Store) -> None:
+    """A group of which one record in ten is told committed past the others: it has read them, and skipped none."""
+    claimed(store, "kafka", "orders", "ledger")
+    stood(
+        store,
+        "kafka",
+        "ledger",
+        5.0,
+        destination="orders",
+        partition="0",
+        first=0,
+        next=10,
+        done=10,
+        end=10,
+        consumers=1,
+    )
+    looked(store, "kafka", 20.0)
+    sends = [sent("orders", "kafka", start=number / 10, **in_kafka(number)) for number in range(10)]
+    told = foreign(sends[4], "ledger", start=2.0, **{"messaging.consumer.group.name": "ledger"})
+    take(store, *sends, told)
+    store.maintain()
+    assert {row["verdict"] for row in judged(store, now=80.0)} == {"settled"}

@@ -159,6 +159,13 @@ COVERAGE: Final[Schema] = {
     "left_at": pl.Int64,
 }
 
+FOREIGN_READERS: Final[Schema] = {
+    "system": pl.String,
+    "broker": pl.String,
+    "destination": pl.String,
+    "receiver": pl.String,
+}
+
 LOSSES: Final[Schema] = {
     "resource": pl.UInt64,
     "since": pl.Int64,

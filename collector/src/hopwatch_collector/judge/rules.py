@@ -318,6 +318,10 @@ _CALL: Final = Group(
     ),
 )
 
+_SAMPLED: Final = (
+    "no sign of delivery, and other instrumentations, which may tell only part of what they see, watch who reads from there",
+    "the broker's word, or a consumer that tells of every message: instrumenting the receiver with hopwatch",
+)
 _BROKER_UNTOLD: Final = (
     "several brokers of this kind are known, and which of them it went through was not told",
     "the broker's identity from sender and receivers: an instrumented client that tells it",
@@ -592,6 +596,7 @@ _HELD: Final = Group(
                     "where it lies in the log was not told, so no commit or position says whether it was read",
                     needs="the broker's answer to the send (`acks`): without it neither sender nor broker can say where the record is, or whether it was stored",
                 ),
+                Rule("unknown.sampled", _given("partly_told"), _SAMPLED[0], needs=_SAMPLED[1]),
                 Rule(
                     "overdue.no_evidence",
                     _given(),
@@ -670,6 +675,7 @@ _NOBODY: Final = Group(
             _given("watched"),
             "no sign of a receiver yet (no broker evidence)",
         ),
+        Rule("unknown.sampled", _given("partly_told"), _SAMPLED[0], needs=_SAMPLED[1]),
         Rule(
             "no_receiver",
             _given(),

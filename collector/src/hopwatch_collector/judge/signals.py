@@ -233,6 +233,7 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     & (_is("system", "rabbitmq") | ~_is("broker_word", "holds", "in hand", "ended unheard")),
     "receiver_tells": _c("tells"),
     "coverage_gap": _c("coverage_gap"),
+    "partly_told": _c("partly_told"),
     "coverage_pending": _c("coverage_pending")
     & (
         _c("committed_past")

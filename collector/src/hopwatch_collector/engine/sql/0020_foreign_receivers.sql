@@ -366,4 +366,25 @@ SELECT
     max(if(role = 'unsubscribe', toDateTime64(i.started_at, 6, 'UTC'), toDateTime64(0, 6, 'UTC'))) AS left_at
 FROM incoming AS i
 WHERE role IN ('receive', 'settle', 'open', 'commit', 'subscribe', 'unsubscribe') AND receiver != '' AND reported AND system IN ('kafka', 'nats', 'rabbitmq')
-GROUP BY day, system, receiver, minute, broker, resource, member
+GROUP BY day, system, receiver, minute, broker, resource, member;
+
+-- Who read from where by the word of other instrumentations, which may keep back most of what they see.
+CREATE TABLE IF NOT EXISTS foreign_readers
+(
+    tenant LowCardinality(String) DEFAULT '',
+    day Date,
+    system LowCardinality(String),
+    destination LowCardinality(String),
+    receiver LowCardinality(String),
+    broker LowCardinality(String),
+    minute DateTime('UTC')
+)
+ENGINE = {{ReplacingMergeTree}}
+PARTITION BY day
+ORDER BY (tenant, system, destination, receiver, broker, minute)
+SETTINGS {{settings}};
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS foreign_readers_from_rare TO foreign_readers AS
+SELECT DISTINCT day, system, destination, receiver, broker, toStartOfMinute(toDateTime(r.started_at, 'UTC')) AS minute
+FROM rare_incoming AS r
+WHERE role = 'receive' AND origin_span != toFixedString('', 8) AND destination != '' AND system IN ('kafka', 'nats', 'rabbitmq')
