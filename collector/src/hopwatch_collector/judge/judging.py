@@ -75,13 +75,17 @@ def paired(evidence: Evidence) -> pl.DataFrame:
     """Return every pair of a message and a receiver, with what services showed of both. Needs no word of a broker."""
     sides = seen.sides(evidence.facts, evidence.clock_offsets)
     known = seen.messages(sides)
-    destinations = known.filter("sender_seen").select("system", "destination")
-    without_name = places(sides, known).select("system", "destination")
     copied = copies(sides, known)
-    wanted = [destinations, without_name, copied.select("system", "destination")]
+    wanted = [
+        known.filter("sender_seen").select("system", "destination"),
+        copied.select("system", "destination"),
+    ]
+    some_unnamed = bool(sides["unnamed"].any())
+    if some_unnamed:
+        wanted.append(places(sides, known).select("system", "destination"))
     entitled = entitlements(evidence, pl.concat(wanted).unique())
     among = pl.DataFrame(schema={"message": pl.Binary, "receiver": pl.String})
-    if not without_name.is_empty():
+    if some_unnamed:
         by_name = named(evidence.facts, sides, known, entitled)
         sides, among = seen.sides(by_name.facts, evidence.clock_offsets), by_name.among
     if not copied.is_empty():
