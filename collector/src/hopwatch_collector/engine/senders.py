@@ -27,7 +27,8 @@ what was told last before it, however long ago that was."""
 _LATELY: Final = 10_000
 """Of so many facts at most, the latest ones."""
 _DUTY: Final = 20.0
-"""These looks rest for so many times as long as they take."""
+_REST_S: Final = 3.0
+"""These looks rest for so many times as long as they take, but never longer than this."""
 _VISIBLE_S: Final = 10
 """What others write can be read so long after the moment it bears: facts younger than that are given once more when they are older."""
 _US: Final = 1_000_000
@@ -144,7 +145,7 @@ class SenderSearch:
         given = self._give(stretch, senders, margin)
         for message in senders:
             del self._lately[message]
-        self._lately_due = now + _DUTY * (time.monotonic() - began)
+        self._lately_due = now + min(_DUTY * (time.monotonic() - began), _REST_S)
         return given
 
     def _found(self, statement: str, asked: Mapping[str, Any]) -> dict[str, str]:
