@@ -44,3 +44,26 @@ def test_no_cause_is_nothing_found(api: Any, hopwatch: Run) -> None:
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"nothing undelivered in the last 2h" in done.stderr
     assert b"since 2026-01-31T08:00:00Z" in hopwatch("undelivered", "--since", "2026-01-31T08:00:00Z").stderr
+
+
+def test_a_verdict_from_silence_says_so(api: Any, make: Any, hopwatch: Run) -> None:
+    """What rests on nobody having said anything is marked, with the time until which it may change while there is one."""
+    api.causes = [make.cause(by_silence=True)]
+    silent = {"verdict": "no_receiver", "reason": "nobody", "by_silence": True}
+    api.deliveries = [
+        make.delivery(1, **silent, provisional_until=make.ago(-30)),
+        make.delivery(2, **silent),
+        make.delivery(3, verdict="overdue", reason="held"),
+    ]
+    (cause,) = _rows(hopwatch("undelivered"))
+    assert cause["reason"] == "the broker has held it for longer than the deadline · from silence"
+    assert [row["reason"] for row in _rows(hopwatch("undelivered", "--each"))] == [
+        "nobody · from silence, may change until 12:00:30",
+        "nobody · from silence",
+        "held",
+    ]
+
+
+def _rows(done: Any) -> list[dict[str, str]]:
+    header, *rows = [line.split("\t") for line in done.stdout.decode().splitlines()]
+    return [dict(zip(header, row, strict=True)) for row in rows]

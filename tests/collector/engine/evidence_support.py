@@ -1,6 +1,6 @@
 """What a witness wrote down, in a few words each."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ledger_support import at, judged
@@ -38,3 +38,12 @@ def finding(store: Store, now: float, **more: float) -> str:
     """The cause of the one delivery there is."""
     (row,) = judged(store, now=now, **more)
     return str(row["cause"])
+
+
+def claimed(store: Store, system: str, pattern: str, receiver: str, seconds: float = -60.0) -> None:
+    """A witness saw so many seconds into the story that a receiver is entitled to a pattern, for good."""
+    row: dict[str, Any] = {
+        "day": at(seconds).date(), "system": system, "pattern": pattern, "receiver": receiver, "resource": 1,
+        "first_at": at(seconds), "last_at": at(seconds), "unsubscribed_at": datetime(1970, 1, 1, tzinfo=UTC),
+    }  # fmt: skip
+    store.write("durable_subscriptions", list(row), [list(row.values())])

@@ -390,6 +390,7 @@ TABLES = (
     "moves",
     "span_minutes",
     "senders_wanted",
+    "foreign_readers",
 )
 
 

@@ -1,14 +1,19 @@
 """Messages of which one side, or both, were told by other instrumentations and in other spellings."""
 
 import time
+from dataclasses import dataclass
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from ledger_support import (
     CLIENT,
     CONSUMER,
+    INTERNAL,
     LOCAL,
     PRODUCER,
     REMOTE,
+    SERVER,
     S,
     at,
     committed,
@@ -22,7 +27,9 @@ from ledger_support import (
 )
 
 from hopwatch_collector.engine import Store, StoreSettings
+from hopwatch_collector.engine.senders import AGES_S
 from hopwatch_collector.engine.upkeep import Upkeep
+from hopwatch_collector.errors import EngineUnavailable
 from hopwatch_collector.query.clocks import NOTHING
 
 
@@ -143,6 +150,154 @@ def test_a_sender_that_comes_a_day_later(store: Store) -> None:
     assert flat(judged(store), *COLUMNS) == SEEN
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A message, as services tell of it: by whom it is sent, and by how many consumers of other instrumentations it is read."""
+
+    ours: bool
+    readers: int
+    linked: bool
+
+    def spans(self, number: int) -> list[S]:
+        """The send first, then what each reader did, which tells of it twice."""
+        send = (
+            sent("orders", "kafka", service="legacy", start=number / 10)
+            if self.ours
+            else foreign_send(start=number / 10)
+        )
+        reads = [
+            foreign_process(send, linked=self.linked, **{"messaging.kafka.consumer.group": f"group-{reader}"})
+            for reader in range(self.readers)
+        ]
+        again = [read.but(id=new_span(), start=1.2, end=1.3) for read in reads]
+        return [send, *reads, *again]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How spans come in: in which order, how many at a time, how long after the batch before, and whether to a new process."""
+
+    order: list[float]
+    sizes: list[int]
+    pauses: list[float]
+    restarts: list[bool]
+
+    def batches(self, spans: list[S]) -> list[list[S]]:
+        """The spans in this order, cut."""
+        left = [span for _, span in sorted(zip(self.order, spans, strict=False), key=lambda one: one[0])]
+        found = []
+        for size in self.sizes:
+            found.append(left[:size])
+            left = left[size:]
+        return [batch for batch in [*found, left] if batch]
+
+
+def arrivals(pauses: st.SearchStrategy[float]) -> st.SearchStrategy[Arrival]:
+    """Any arrival of up to 20 spans with such pauses between the batches."""
+    return st.builds(
+        Arrival,
+        order=st.lists(st.floats(0, 1), min_size=20, max_size=20),
+        sizes=st.lists(st.integers(1, 5), min_size=19, max_size=19),
+        pauses=st.lists(pauses, min_size=20, max_size=20),
+        restarts=st.lists(st.booleans(), min_size=20, max_size=20),
+    )
+
+
+def forget(store: Store) -> None:
+    """Forget all that bears on who sent what to whom."""
+    for table in ("ledger", "spans", "span_minutes", "senders_wanted", "strangers"):
+        store._writer.command(f"TRUNCATE TABLE {table}")
+
+
+class Clock:
+    """Seconds since 1970: at least those that really passed."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+def come(store: Store, spans: list[S], arrival: Arrival) -> Clock:
+    """Let them come in, upkeep after each batch."""
+    clock = Clock()
+    upkeep = Upkeep(store._keeper, StoreSettings(), clock=clock)
+    for batch, pause, restart in zip(arrival.batches(spans), arrival.pauses, arrival.restarts, strict=False):
+        take(store, *batch)
+        if restart:
+            upkeep = Upkeep(store._keeper, StoreSettings(), clock=clock)
+        upkeep.run(None, clock())
+        clock.ahead += pause
+    return clock
+
+
+MESSAGES = st.lists(st.builds(Told, st.booleans(), st.integers(1, 2), st.booleans()), min_size=1, max_size=3)
+FACTS = ("destination", "producer", "consumer", "receiver", "verdict", "attempts")
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(told=MESSAGES, arrival=arrivals(st.floats(0.1, 40.0)))
+def test_as_soon_as_both_are_there(store: Store, told: list[Told], arrival: Arrival) -> None:
+    """Whatever comes in which order, in which batches and to which process, each reader has its message with the last batch."""
+    forget(store)
+    spans = [span for number, one in enumerate(told) for span in one.spans(number)]
+    take(store, *spans)
+    Upkeep(store._keeper, StoreSettings()).run(None, time.time())
+    at_once = sorted(flat(judged(store), "message", *FACTS))
+    assert {row[-2] for row in at_once} == {"settled"}
+    forget(store)
+    come(store, spans, arrival)
+    assert sorted(flat(judged(store), "message", *FACTS)) == at_once
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(told=MESSAGES, arrival=arrivals(st.sampled_from([1.0, 100.0, 2_000.0, 3_000.0])))
+def test_in_the_end_whenever_they_come(store: Store, told: list[Told], arrival: Arrival) -> None:
+    """However long sender and receivers keep each other waiting, and whoever restarts meanwhile, they meet."""
+    forget(store)
+    spans = [span for number, one in enumerate(told) for span in one.spans(number)]
+    clock = come(store, spans, arrival)
+    upkeep = Upkeep(store._keeper, StoreSettings(), clock=clock)
+    for age in AGES_S:
+        clock.ahead += age + 1
+        upkeep.run(None, clock())
+    rows = judged(store)
+    assert {row["verdict"] for row in rows} == {"settled"}
+    assert sorted(flat(rows, "producer", "receiver")) == sorted(
+        ("legacy", f"group-{reader}") for one in told for reader in range(one.readers)
+    )
+
+
+def test_what_failed_once_is_done_the_next_time(store: Store) -> None:
+    """Upkeep that the engine did not answer looks for senders again, though nothing came in since."""
+    send = sent("orders", "kafka", service="legacy")
+    take(store, foreign_process(send))
+    store.maintain()
+    take(store, send)
+    store._writer.command("RENAME TABLE strangers TO strangers_away")
+    with pytest.raises(EngineUnavailable):
+        store.maintain()
+    store._writer.command("RENAME TABLE strangers_away TO strangers")
+    store.maintain()
+    assert flat(judged(store), *COLUMNS) == SEEN
+
+
+def test_the_last_before_a_start_are_looked_for_with_the_first_after_it(store: Store) -> None:
+    """A sender that comes to a collector that was away for hours finds what its receivers told before."""
+    now = time.time()
+    send = sent("orders", "kafka", service="legacy")
+    take(store, foreign_process(send))
+    Upkeep(store._keeper, StoreSettings(), clock=lambda: now).run(None, now)
+    now += 10 * 3_600
+    again = Upkeep(store._keeper, StoreSettings(), clock=lambda: now)
+    again.run(None, now)
+    take(store, send)
+    now += 5
+    assert again.run(None, now) == 1
+    assert flat(judged(store), *COLUMNS) == SEEN
+
+
 def test_receivers_without_a_sender_hold_nobody_up(store: Store) -> None:
     """However many facts there are whose sender stays away, the others' are found at once, and so after a restart."""
     take(store, *(foreign_process(foreign_send(), name=f"orders {number}") for number in range(2_500)))
@@ -153,6 +308,36 @@ def test_receivers_without_a_sender_hold_nobody_up(store: Store) -> None:
     again = Upkeep(store._keeper, StoreSettings())
     assert again.run(None, time.time()) == 0
     assert [row["producer"] for row in judged(store) if row["producer"] and row["receiver"]] == ["legacy"]
+
+
+def test_a_parent_in_another_process_is_the_sender(store: Store) -> None:
+    """A consumer below the sender's span received from it, though it links to something else."""
+    send, other = foreign_send(), foreign_send(service="other")
+    take(store, send, other, foreign_process(send).but(links=[(other.trace, other.id)]))
+    assert sorted(flat(judged(store), "producer", "receiver")) == [("legacy", "ledger"), ("other", "")]
+
+
+def test_a_send_may_link_to_something(store: Store) -> None:
+    """What caused a message to be sent does not keep it from being one."""
+    send = foreign_send(links=[(new_trace(), new_span())])
+    take(store, send, foreign_process(send))
+    assert flat(judged(store), *COLUMNS) == SEEN
+
+
+@pytest.mark.parametrize("flags", [0, REMOTE])
+def test_a_batch_of_one_below_its_sender_is_a_message(store: Store, flags: int) -> None:
+    """A consumer that tells how many messages it got, one, received the one it is below of."""
+    send = foreign_send()
+    take(store, send, foreign_process(send).but(flags=flags, messaging__batch__message_count=1))
+    assert flat(judged(store), *COLUMNS) == SEEN
+
+
+@pytest.mark.parametrize("kind", [INTERNAL, SERVER, CLIENT])
+def test_whoever_processes_below_a_sender_received(store: Store, kind: int) -> None:
+    """A span that processes a message below one of another process is a receiver, of whatever kind it says it is."""
+    send = foreign_send()
+    take(store, send, foreign_process(send).but(kind=kind))
+    assert flat(judged(store), *COLUMNS) == SEEN
 
 
 def test_a_batch_of_links_is_a_message_each(store: Store) -> None:

@@ -248,6 +248,42 @@ def test_a_few_made_up_times_move_nothing(store: Store) -> None:
     assert measured(store, *spans).skewed == []
 
 
+DAY = 86_400.0
+
+
+def prompt(host: str, *, hops: int = 6) -> list[S]:
+    """What a host told lately whose clock is right."""
+    return [span for number in range(hops) for span in message(host, OUR_HOST, ago(9 - number), 0.01, {})]
+
+
+@pytest.mark.parametrize("off", [365 * DAY, DAY * 0.9, -0.9 * DAY, -365 * DAY])
+@pytest.mark.parametrize("hops", [0, 1, 6])
+def test_one_absurd_time_moves_no_clock(store: Store, off: float, hops: int) -> None:
+    """A span dated far from when it came says nothing of the clock of its host, were it the first that the host told."""
+    send = replace(sent(start=ago(2) + off), host="web-1")
+    reads = [processed(send, receiver, start=ago(1), host="worker") for receiver in ("mail", "audit", "log")]
+    known = measured(store, send, *reads, *prompt("web-1", hops=hops), *prompt("worker", hops=hops))
+    assert known.skewed == []
+    assert not known.left_out
+
+
+@pytest.mark.parametrize("off", [365 * DAY, 0.9 * DAY])
+def test_a_batch_that_was_received_at_an_absurd_time_is_one_witness(store: Store, off: float) -> None:
+    """Many messages that one moment is told of say no more than one."""
+    sends = [replace(sent(start=ago(3)), host="web-1") for _ in range(20)]
+    received = ago(2) - off
+    reads = [processed(send, start=received, host="worker") for send in sends]
+    known = measured(store, *sends, *reads, *prompt("web-1"), *prompt("worker"))
+    assert known.skewed == []
+
+
+def test_two_that_agree_are_believed(store: Store) -> None:
+    """A clock that is hours ahead is known for it once a second span says so."""
+    ahead = [replace(sent(start=ago(2 + number) + 5 * 3_600.0), host="alone") for number in range(2)]
+    assert measured(store, ahead[0]).skewed == []
+    assert abs(measured(store, ahead[1]).correction_us("alone") - 5 * 3_600e6) < 60e6
+
+
 def test_a_clock_that_was_set_is_left_out(store: Store) -> None:
     """Hops that no steady clocks allow: that host is named and not corrected, the others are as before."""
     first = call("a", "b", ago(3), 0.01, 0.01, {})

@@ -5,7 +5,20 @@ import uuid
 from datetime import UTC, datetime, time, timedelta
 
 import pytest
-from ledger_support import CONSUMER, REMOTE, T0, S, asked, at, new_message, processed, sent, take
+from ledger_support import (
+    CONSUMER,
+    REMOTE,
+    T0,
+    S,
+    asked,
+    at,
+    new_message,
+    processed,
+    request,
+    sent,
+    take,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from hopwatch_collector.engine import Store
 from hopwatch_collector.query import Queries, SearchQuery, Window
@@ -155,6 +168,56 @@ def test_a_span_that_is_dated_absurdly_is_found_by_its_trace(store: Store) -> No
         assert {one.name for one in flow.spans} == {"far away", "near"}
 
 
+LATEST = 2**64 - 1
+IN_YEARS = int(datetime(2046, 1, 1, tzinfo=UTC).timestamp()) * 10**9
+YEARS_AGO = int(datetime(2016, 1, 1, tzinfo=UTC).timestamp()) * 10**9
+
+
+def misdated(span: S, start: int | None, end: int | None) -> bytes:
+    """A request with the span, dated otherwise; None: as it is."""
+    built = ExportTraceServiceRequest.FromString(request(span))
+    (told,) = built.resource_spans[0].scope_spans[0].spans
+    told.start_time_unix_nano = told.start_time_unix_nano if start is None else start
+    told.end_time_unix_nano = told.end_time_unix_nano if end is None else end
+    return built.SerializeToString()
+
+
+@pytest.mark.parametrize("role", ["send", "receive"])
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (0, 0), (0, None), (None, 0), (1, 1), (None, LATEST), (LATEST, LATEST), (LATEST, None), (9 * 10**18, 9 * 10**18),
+        (IN_YEARS, IN_YEARS), (YEARS_AGO, None),
+    ],
+)  # fmt: skip
+def test_what_is_accepted_can_be_found_and_opened(
+    store: Store, role: str, start: int | None, end: int | None
+) -> None:
+    """However a span is dated: its message, flow, key and trace lead to it, lists of the last hour have it, and so do live views."""
+    began = (datetime.now(UTC) - T0).total_seconds() - 5
+    send = sent(start=began).but(**{"hopwatch.key.order_id": "4711"})
+    process = processed(send, start=began + 0.1)
+    odd, plain = (send, process) if role == "send" else (process, send)
+    store.insert_otlp(misdated(odd, start, end), "odd")
+    take(store, plain)
+    queries = asked(store)
+    for text in (send.message, send.trace.hex(), "order_id=4711", "4711"):
+        assert found(queries, text) & {send.message, send.trace.hex()}, text
+    message = queries.message(send.message)
+    assert message is not None
+    (delivery,) = message.deliveries
+    assert (delivery.verdict, delivery.history[0].span_id) == ("settled", process.id.hex())
+    flow = queries.flow(message.flow_id)
+    assert flow is not None
+    assert {span.span_id for span in flow.spans} == {send.id.hex(), process.id.hex()}
+    assert abs(flow.summary.duration_ms) < 60_000
+    now = datetime.now(UTC) + timedelta(seconds=1)
+    window = Window(now - timedelta(hours=1), now)
+    assert [one.message_id for one in queries.deliveries(window).deliveries] == [send.message]
+    assert [one.flow_id for one in queries.flows(window).flows] == [message.flow_id]
+    assert queries.search(SearchQuery("4711", None, None, None, None, window, 20)).hits
+
+
 def test_what_nobody_told_of_is_not_found(store: Store) -> None:
     """Ids and keys that are in nothing stored lead nowhere, whatever is stored."""
     take(store, sent().but(**{"hopwatch.key.order": "1"}))
@@ -162,3 +225,20 @@ def test_what_nobody_told_of_is_not_found(store: Store) -> None:
     assert queries.message(new_message()) is None
     assert queries.flow(os.urandom(16).hex()) is None
     assert found(queries, "order=2") == found(queries, str(uuid.uuid4())) == set()
+
+
+def test_a_verdict_from_silence_says_so(store: Store) -> None:
+    """What rests on nobody having said anything is marked, and for a minute as one that may change; what somebody said is not."""
+    now = (datetime.now(UTC) - T0).total_seconds()
+    lately, before = sent("alone", start=now - 20), sent("alone", start=now - 300)
+    read = sent("orders", start=now - 20)
+    take(store, lately, before, read, processed(read, start=now - 19))
+    queries = asked(store)
+    window = Window(at(-10), datetime.now(UTC) + timedelta(seconds=5))
+    found_by = {one.message_id: one for one in queries.deliveries(window).deliveries}
+    silent = found_by[lately.message]
+    assert (silent.verdict, silent.by_silence) == ("no_receiver", True)
+    assert silent.provisional_until == at(now - 20) + timedelta(seconds=60)
+    assert (found_by[before.message].by_silence, found_by[before.message].provisional_until) == (True, None)
+    assert (found_by[read.message].by_silence, found_by[read.message].provisional_until) == (False, None)
+    assert [one.by_silence for one in queries.undelivered(window).causes] == [True]

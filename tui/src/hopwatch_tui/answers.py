@@ -45,6 +45,8 @@ class Delivery:
     verdict: str
     cause: str
     reason: str
+    by_silence: bool
+    provisional_until: datetime | None
     witnesses: tuple[str, ...]
     since: datetime | None
     deadline: datetime | None
@@ -122,6 +124,7 @@ class Cause:
     verdict: str
     reason: str
     advice: str
+    by_silence: bool
     system: str
     destination: str
     receiver: str

@@ -358,7 +358,7 @@ def _delivery_row(delivery: Delivery) -> tuple[str, ...]:
         delivery.receiver,
         utc(delivery.since),
         str(delivery.attempts),
-        delivery.reason,
+        report.reason_text(delivery),
         delivery.flow_id,
     )
 
@@ -370,7 +370,7 @@ def _cause_row(cause: Cause) -> tuple[str, ...]:
         cause.cause,
         cause.destination,
         cause.receiver,
-        cause.reason,
+        report.reason_text(cause),
         cause.advice,
         utc(cause.first_at),
         utc(cause.last_at),

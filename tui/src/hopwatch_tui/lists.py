@@ -22,7 +22,7 @@ from hopwatch_tui.answers import (
 )
 from hopwatch_tui.fitting import WIDE, Cell, Field, Fitted, noted, number, stacked, table
 from hopwatch_tui.format import Sign, Tone
-from hopwatch_tui.report import facts, one_line, receiver_text, sign_text, styled, verdict_counts
+from hopwatch_tui.report import facts, reason_text, receiver_text, sign_text, styled, verdict_counts
 from hopwatch_tui.text import fit_middle
 
 _VERDICT = Field("VERDICT", whole=True)
@@ -62,7 +62,7 @@ def _cause(cause: Cause, now: datetime | None) -> Sequence[Cell]:
 def _why(cause: Cause) -> Text:
     sample = next(iter(cause.sample_message_ids), "")
     return stacked(
-        Text(one_line(cause.reason)),
+        Text(reason_text(cause)),
         styled((cause.advice, Tone.DIM)),
         styled((cause.cause, Tone.DIM)),
         styled((sample and f"for example {sample}", Tone.DIM)),
@@ -86,7 +86,7 @@ def _undelivered(deliveries: Sequence[Delivery], now: datetime | None, width: in
         (
             sign_text(fmt.verdict(delivery.verdict)),
             Text(f"{delivery.destination} → {receiver_text(delivery)}"),
-            Text(one_line(delivery.reason)),
+            Text(reason_text(delivery)),
             fmt.age(clocks.sent(delivery) or delivery.since, now),
             styled((fit_middle(delivery.message_id, 36), Tone.DIM)),
         )
@@ -95,7 +95,7 @@ def _undelivered(deliveries: Sequence[Delivery], now: datetime | None, width: in
     if width >= WIDE:
         return table(fields, width, rows)
     notes = [
-        stacked(Text(one_line(delivery.reason)), styled((delivery.message_id, Tone.DIM)))
+        stacked(Text(reason_text(delivery)), styled((delivery.message_id, Tone.DIM)))
         for delivery in deliveries
     ]
     return noted(fields, width, rows, notes)
@@ -105,7 +105,7 @@ def undelivered_summary(deliveries: Sequence[Delivery]) -> RenderableType:
     """Undelivered by destination, receiver, verdict and reason: how many of each, the most frequent first."""
     counts: dict[tuple[str, str, str, str], int] = {}
     for delivery in deliveries:
-        group = (delivery.verdict, delivery.destination, receiver_text(delivery), one_line(delivery.reason))
+        group = (delivery.verdict, delivery.destination, receiver_text(delivery), reason_text(delivery))
         counts[group] = counts.get(group, 0) + 1
     fields = (number("COUNT"), _VERDICT, Field("DESTINATION → RECEIVER"), Field("REASON"))
     rows = [

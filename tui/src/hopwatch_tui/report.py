@@ -12,6 +12,7 @@ from hopwatch_tui import clocks
 from hopwatch_tui import format as fmt
 from hopwatch_tui.answers import (
     Attempt,
+    Cause,
     DecidedBy,
     Delivery,
     DeliveryDetail,
@@ -86,7 +87,7 @@ def _add_hop(tree: Tree, hop: HopNode, label: Text) -> None:
     if delivery.attempts > 1:
         line.append(f" ×{delivery.attempts}", ANSI[Tone.WARN])
     if delivery.verdict not in fmt.DELIVERED and delivery.reason:
-        line.append(f"  {one_line(delivery.reason)}", ANSI[Tone.DIM])
+        line.append(f"  {reason_text(delivery)}", ANSI[Tone.DIM])
     branch = tree.add(line)
     for message in hop.caused:
         _add_message(branch, message)
@@ -97,6 +98,13 @@ def receiver_text(delivery: Delivery) -> str:
     if not receiver:
         return consumer or "nobody"
     return receiver if not consumer or consumer == receiver else f"{receiver} ({consumer})"
+
+
+def reason_text(one: Delivery | Cause) -> str:
+    """Why it stands so, in one line; of a verdict from silence, that it is, and until when it may change."""
+    until = one.provisional_until if isinstance(one, Delivery | DeliveryDetail) else None
+    silent = " · from silence" if one.by_silence else ""
+    return one_line(one.reason) + silent + (f", may change until {until:%H:%M:%S}" if until else "")
 
 
 def one_line(value: str) -> str:
@@ -217,7 +225,7 @@ def delivery_view(delivery: DeliveryDetail) -> RenderableType:
     head.append_text(sign_text(fmt.verdict(delivery.verdict)))
     about = facts(
         (
-            ("why", delivery.reason),
+            ("why", reason_text(delivery)),
             ("evidence", ", ".join(delivery.witnesses) or "none"),
             ("broker", delivery.broker),
             ("declared", "the team says that this receiver is owed it" if delivery.declared else ""),

@@ -14,7 +14,7 @@ from hopwatch_tui import clocks
 from hopwatch_tui import format as fmt
 from hopwatch_tui.answers import Cause, Delivery, FlowSummary, LagRow, SearchHit
 from hopwatch_tui.format import Sign, Tone
-from hopwatch_tui.report import keys_text, one_line
+from hopwatch_tui.report import keys_text, reason_text
 from hopwatch_tui.text import ELLIPSIS, fit, fit_middle
 
 T = TypeVar("T")
@@ -204,7 +204,7 @@ CAUSES: Final = Table[Cause](
             share=2,
             middle=True,
         ),
-        Column("REASON", lambda one, _: _dim(one_line(one.reason)), share=4, wide_from=92),
+        Column("REASON", lambda one, _: _dim(reason_text(one)), share=4, wide_from=92),
         Column("OLDEST", lambda one, now: _plain(fmt.age(one.first_at, now)), width=6, right=True),
         Column(
             "NEWEST", lambda one, now: _plain(fmt.age(one.last_at, now)), width=6, right=True, wide_from=64
@@ -230,7 +230,7 @@ DELIVERIES: Final = Table[Delivery](
         Column("VERDICT", lambda one, _: _sign(fmt.verdict(one.verdict)), width=15),
         Column("DESTINATION", lambda one, _: _plain(one.destination), share=2, middle=True),
         Column("RECEIVER", lambda one, _: _receiver(one), share=2, middle=True),
-        Column("REASON", lambda one, _: _dim(one_line(one.reason)), share=3, wide_from=92),
+        Column("REASON", lambda one, _: _dim(reason_text(one)), share=3, wide_from=92),
         Column("FROM", lambda one, _: _plain(one.producer), share=1, wide_from=120),
         Column("TRIES", lambda one, _: _number(one.attempts, Tone.PLAIN), width=5, right=True, wide_from=90),
         Column(
@@ -261,7 +261,7 @@ MESSAGES: Final = Table[Delivery](
         Column("MESSAGE", lambda one, _: _plain(one.message_id), share=3, middle=True),
         Column("FROM", lambda one, _: _dim(one.producer), share=1),
         Column("KEYS", lambda one, _: _plain(keys_text(one.keys)), share=3, wide_from=80),
-        Column("REASON", lambda one, _: _dim(one_line(one.reason)), share=3, wide_from=120),
+        Column("REASON", lambda one, _: _dim(reason_text(one)), share=3, wide_from=120),
         Column("TRIES", lambda one, _: _number(one.attempts, Tone.PLAIN), width=5, right=True),
         Column(
             "AGE", lambda one, now: _plain(fmt.age(clocks.sent(one) or one.since, now)), width=6, right=True

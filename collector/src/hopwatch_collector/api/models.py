@@ -68,6 +68,13 @@ class Delivery(Model):
         default="", description="the verdict and its ground, the same for programs as `reason` for people"
     )
     reason: str = Field(description="the verdict in words")
+    by_silence: bool = Field(
+        default=False, description="whether the verdict rests on somebody not having said anything"
+    )
+    provisional_until: datetime | None = Field(
+        default=None,
+        description="of a verdict from silence: until when what would change it may still be on its way; null: it stands",
+    )
     witnesses: list[Witness]
     since: datetime = Field(description="when the delivery came into this state")
     deadline: datetime | None = Field(
@@ -185,6 +192,9 @@ class Cause(Model):
     verdict: Verdict
     reason: str = Field(description="the cause in words, as the newest of them has it")
     advice: str = Field(description="what to do about it")
+    by_silence: bool = Field(
+        default=False, description="whether the verdict rests on somebody not having said anything"
+    )
     system: str
     destination: str
     receiver: str

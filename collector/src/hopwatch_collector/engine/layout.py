@@ -31,6 +31,7 @@ SHARDED_BY: Final[Mapping[str, str]] = {
     "deliveries": _BY_MESSAGE,
     "durable_subscriptions": "cityHash64(receiver)",
     "edges": "cityHash64(client)",
+    "foreign_readers": "cityHash64(receiver)",
     "judge_progress": "cityHash64(judge)",
     "leases": "cityHash64(job)",
     "ledger": _BY_MESSAGE,

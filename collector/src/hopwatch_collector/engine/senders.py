@@ -1,8 +1,9 @@
 """Senders of messages that were received under nothing but the span that sent them: what other instrumentations do.
 
 Facts of such receivers come under a key made of that span's ids, in the order in which they were told (`senders_wanted`). Their
-sender may be known already, or come later: it is looked for when the facts come, and again after ever longer times, so that all
-there is of them costs a few look-ups each, however many there are and however long their sender keeps them waiting.
+sender may be known already, or come later: it is looked for when the facts come, for a minute whenever anything else does, and
+again after ever longer times, so that all there is of them costs a few look-ups each, however many there are and however long
+their sender keeps them waiting.
 """
 
 import time
@@ -20,6 +21,14 @@ _AWAY_S: Final = 3_600
 _AT_ONCE: Final = 20_000
 _PAGES: Final = 10
 """Pages of facts that are looked up in a row; what is left comes with the next look."""
+_LATELY_S: Final = 60
+"""For so long the senders of facts are looked for with all that comes in, which exporters send in any order; after a start, of
+what was told last before it, however long ago that was."""
+_LATELY: Final = 10_000
+"""Of so many facts at most, the latest ones."""
+_DUTY: Final = 20.0
+_REST_S: Final = 3.0
+"""These looks rest for so many times as long as they take, but never longer than this."""
 _VISIBLE_S: Final = 10
 """What others write can be read so long after the moment it bears: facts younger than that are given once more when they are older."""
 _US: Final = 1_000_000
@@ -62,6 +71,11 @@ class SenderSearch:
         self._last_told = int(now * _US)
         """When the last fact was told that is known of; µs."""
         self._looks = [_Look(age_s, int((now - age_s - _AWAY_S) * _US)) for age_s in AGES_S]
+        self._lately: dict[str, int] | None = None
+        """Keys (hex) under which something was told lately and whose sender had not come, with when that was (µs). None: not looked
+        yet."""
+        self._lately_due = 0.0
+        self._started = 0
 
     def run(self, news: bool = True, complete_until: float | None = None) -> int:
         """Give facts to the messages whose senders are found; return how many keys they had been told under.
@@ -71,7 +85,7 @@ class SenderSearch:
         in which nothing was told nothing is asked.
         """
         now = self._clock()
-        given = 0
+        given = self._again(now, 0 if complete_until is not None else _VISIBLE_S * _US) if news else 0
         for look in self._looks:
             if now < look.due or not (news or look.age_s):
                 continue
@@ -94,16 +108,51 @@ class SenderSearch:
             facts, last = self._engine.rows("wanted_page", asked)[0]
             if facts:
                 self._last_told = max(self._last_told, last)
-                given += self._give(look.upto, last, margin)
+                stretch = {"after": look.upto, "until": last}
+                senders = self._found("found_senders", stretch)
+                given += self._give(stretch, senders, margin)
+                if not look.age_s:
+                    self._lately = self._remember(stretch, senders, self._lately or {})
             # Of the last moment all has been taken, though there may be more of it than make a page.
             look.upto = last if facts == _AT_ONCE else max(look.upto, until)
             if facts < _AT_ONCE:
                 break
         return given
 
-    def _give(self, after: int, until: int, margin: int) -> int:
-        stretch = {"after": after, "until": until}
-        senders = {row[0]: row[1] for row in self._engine.rows("found_senders", stretch)}
+    def _remember(
+        self, stretch: Mapping[str, int], senders: Mapping[str, str], known: Mapping[str, int]
+    ) -> dict[str, int]:
+        """Return whose senders are to be looked for with whatever else comes in: those known, and who told something in a stretch."""
+        wanted = self._engine.rows("wanted_lately", {**stretch, "top": _LATELY})
+        found = {**known, **{message: told_at for message, told_at in wanted if message not in senders}}
+        return dict(sorted(found.items(), key=lambda one: one[1])[-_LATELY:])
+
+    def _again(self, now: float, margin: int) -> int:
+        """Look once more for senders of what was told lately: they may have come in meanwhile."""
+        until = int(now * _US)
+        if self._lately is None:
+            everything = {"after": until - AGES_S[-1] * _US, "until": until}
+            self._lately = self._remember(everything, {}, {})
+            self._started = until
+        since = until - _LATELY_S * _US
+        if self._started < since:
+            self._lately = {message: told_at for message, told_at in self._lately.items() if told_at > since}
+        if not self._lately or now < self._lately_due:
+            return 0
+        began = time.monotonic()
+        stretch = {"after": min(self._lately.values()) - 1, "until": max(self._lately.values())}
+        senders = self._found("senders_of", {"messages": list(self._lately)})
+        given = self._give(stretch, senders, margin)
+        for message in senders:
+            del self._lately[message]
+        self._lately_due = now + min(_DUTY * (time.monotonic() - began), _REST_S)
+        return given
+
+    def _found(self, statement: str, asked: Mapping[str, Any]) -> dict[str, str]:
+        return {row[0]: row[1] for row in self._engine.rows(statement, asked)}
+
+    def _give(self, stretch: Mapping[str, int], senders: Mapping[str, str], margin: int) -> int:
+        """Give what was told in a stretch of time (µs) to the messages of its senders, where that has not been done."""
         if not senders:
             return 0
         due = self._engine.rows("told_again", {**stretch, "messages": list(senders)})
@@ -112,5 +161,5 @@ class SenderSearch:
         messages = [message for (message,) in due]
         moved = {"messages": messages, "known_as": [senders[message] for message in messages]}
         self._engine.run_statement("move_facts", moved)
-        self._engine.run_statement("note_known", {"upto": until - margin, **moved})
+        self._engine.run_statement("note_known", {"upto": stretch["until"] - margin, **moved})
         return len(messages)

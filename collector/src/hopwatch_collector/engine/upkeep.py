@@ -87,13 +87,16 @@ class Upkeep:
         """
         now = time.monotonic()
         moved = self._senders.run(self._news("senders", written), complete_until)
+        self._done_at["senders"] = written
         if now >= self._edges_due and self._news("edges", written):
             self.sum_edges()
+            self._done_at["edges"] = written
             took = time.monotonic() - now
             self._edges_due = now + max(_EDGES_EVERY_S, _EDGES_DUTY * took)
         began = time.monotonic()
         if began >= self._clocks_due and self._news("clocks", written):
             self.pair_clocks()
+            self._done_at["clocks"] = written
             self._clocks_due = began + max(_CLOCKS_EVERY_S, _EDGES_DUTY * (time.monotonic() - began))
         if now >= self._retention_due:
             self._retention_due = now + _RETENTION_EVERY_S
@@ -101,9 +104,8 @@ class Upkeep:
         return moved
 
     def _news(self, job: str, written: int | None) -> bool:
-        """Whether something was written since this was last done."""
-        before, self._done_at[job] = self._done_at.get(job), written
-        return written is None or written != before
+        """Whether something was written since this was last done, to its end."""
+        return written is None or written != self._done_at.get(job)
 
     def sum_edges(self) -> None:
         """Sum up who reached whom in the minutes that are still recent."""

@@ -5,7 +5,7 @@ from typing import Final, Literal
 import polars as pl
 
 from hopwatch_collector.judge.clocks import corrected, with_offset
-from hopwatch_collector.judge.coverage import with_coverage
+from hopwatch_collector.judge.coverage import with_coverage, with_foreign_readers
 from hopwatch_collector.judge.evidence import Evidence
 from hopwatch_collector.judge.frames import SECOND
 from hopwatch_collector.judge.standing import GONE, QUEUE, REST, STEADY, THING, Standing
@@ -33,6 +33,7 @@ def with_broker_evidence(pairs: pl.DataFrame, evidence: Evidence, now: int) -> p
     found = _with_seek(found, evidence)
     found = _with_advisory(found, evidence.advisories)
     found = with_coverage(found, evidence, now)
+    found = with_foreign_readers(found, evidence.foreign_readers)
     return _with_polls(found, evidence).drop("pair", "topic", "incarnation")
 
 

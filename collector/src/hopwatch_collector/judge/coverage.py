@@ -71,6 +71,35 @@ def with_coverage(pairs: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataF
     )
 
 
+def with_foreign_readers(pairs: pl.DataFrame, readers: pl.DataFrame) -> pl.DataFrame:
+    """Add whether the message may have been received by somebody of whom another instrumentation tells, and perhaps not all
+    (`partly_told`): of its silence nothing follows.
+    """
+    if readers.is_empty():
+        return pairs.with_columns(partly_told=pl.lit(value=False))
+    # Which queue is read is often not told, nor the routing key.
+    meant = (
+        (pl.col("receiver") == "")
+        | (pl.col("reader") == pl.col("receiver"))
+        | (pl.col("system") == "rabbitmq")
+    )
+    exchange = pl.concat_str("read_from", pl.lit(":"))
+    from_there = (pl.col("read_from") == pl.col("destination")) | (
+        (pl.col("system") == "rabbitmq") & pl.col("destination").str.starts_with(exchange)
+    )
+    known = readers.rename({"receiver": "reader", "destination": "read_from", "broker": "read_at"})
+    told = (
+        pairs.select("pair", "system", "broker", "destination", "receiver")
+        .join(known, on="system")
+        .filter(from_there & meant & ((pl.col("read_at") == pl.col("broker")) | (pl.col("read_at") == "")))
+        .select("pair", partly_told=pl.lit(value=True))
+        .unique()
+    )
+    return pairs.join(told, on="pair", how="left", maintain_order="left").with_columns(
+        pl.col("partly_told").fill_null(value=False)
+    )
+
+
 def _strangers(windows: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataFrame:
     """Which pairs' group had more members than told of themselves: one beside them reads what nobody tells of.
 

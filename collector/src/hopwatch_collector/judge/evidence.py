@@ -13,6 +13,7 @@ from hopwatch_collector.judge.frames import (
     DEADLINES,
     EXPECTED,
     FACTS,
+    FOREIGN_READERS,
     LOSSES,
     MESSAGE_EVENTS,
     POLLS,
@@ -55,6 +56,8 @@ class Evidence:
     """When processes told what they do as receivers, a row per minute."""
     losses: pl.DataFrame = field(default_factory=lambda: empty(LOSSES))
     """What processes say they lost of it."""
+    foreign_readers: pl.DataFrame = field(default_factory=lambda: empty(FOREIGN_READERS))
+    """Who read from where around the time of the messages, by the word of instrumentations that may tell part of it."""
     deadlines: pl.DataFrame = field(default_factory=lambda: empty(DEADLINES))
     brokers: Brokers = field(default_factory=Brokers)
     firehose_from: int = 0

@@ -49,6 +49,7 @@ FACTS: Final[Schema] = {
     "pending": pl.Int64,
     "conversation": pl.String,
     "keys": KEYS,
+    "unnamed": pl.Boolean,
     "day": pl.Date,
 }
 
@@ -64,6 +65,7 @@ SUBSCRIPTIONS: Final[Schema] = {
     "first_at": pl.Int64,
     "last_at": pl.Int64,
     "unsubscribed_at": pl.Int64,
+    "by_service": pl.Boolean,
 }
 
 EXPECTED: Final[Schema] = {
@@ -156,6 +158,13 @@ COVERAGE: Final[Schema] = {
     "first_at": pl.Int64,
     "last_at": pl.Int64,
     "left_at": pl.Int64,
+}
+
+FOREIGN_READERS: Final[Schema] = {
+    "system": pl.String,
+    "broker": pl.String,
+    "destination": pl.String,
+    "receiver": pl.String,
 }
 
 LOSSES: Final[Schema] = {

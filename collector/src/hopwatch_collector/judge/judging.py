@@ -9,10 +9,12 @@ import polars as pl
 from hopwatch_collector.judge import messages as seen
 from hopwatch_collector.judge.broker_word import with_broker_evidence
 from hopwatch_collector.judge.brokers import SYSTEMS
+from hopwatch_collector.judge.copies import copies, with_unread
 from hopwatch_collector.judge.coverage import AGAIN
 from hopwatch_collector.judge.evidence import Evidence
 from hopwatch_collector.judge.frames import ALWAYS, SECOND
 from hopwatch_collector.judge.histogram import bucket_of
+from hopwatch_collector.judge.naming import named, places
 from hopwatch_collector.judge.pairs import pairs
 from hopwatch_collector.judge.rules import RULES
 from hopwatch_collector.judge.signals import COMMIT_AHEAD, Moment, with_signals
@@ -60,6 +62,7 @@ _SIDE: Final = {
     "destination": "own_destination",
     "partition": "own_partition",
     "offset": "own_offset",
+    "confirmed_at": "own_confirmed_at",
 }
 
 
@@ -72,22 +75,38 @@ def paired(evidence: Evidence) -> pl.DataFrame:
     """Return every pair of a message and a receiver, with what services showed of both. Needs no word of a broker."""
     sides = seen.sides(evidence.facts, evidence.clock_offsets)
     known = seen.messages(sides)
-    destinations = known.filter("sender_seen").select("system", "destination").unique()
-    found = pairs(known, sides, evidence.message_events, entitlements(evidence, destinations))
+    copied = copies(sides, known)
+    wanted = [
+        known.filter("sender_seen").select("system", "destination"),
+        copied.select("system", "destination"),
+    ]
+    some_unnamed = bool(sides["unnamed"].any())
+    if some_unnamed:
+        wanted.append(places(sides, known).select("system", "destination"))
+    entitled = entitlements(evidence, pl.concat(wanted).unique())
+    among = pl.DataFrame(schema={"message": pl.Binary, "receiver": pl.String})
+    if some_unnamed:
+        by_name = named(evidence.facts, sides, known, entitled)
+        sides, among = seen.sides(by_name.facts, evidence.clock_offsets), by_name.among
+    if not copied.is_empty():
+        sides = with_unread(sides, copied, entitled)
+    found = pairs(known, sides, evidence.message_events, entitled, copied)
     of_receivers = sides.filter(_c("receiver") != "")  # without a receiver, the sender's side is nobody's
     both = found.join(
         of_receivers.select("message", "receiver", *(_c(name).alias(own) for name, own in _SIDE.items())),
         on=["message", "receiver"],
         how="left",
     ).with_columns(
-        _c("attempts", "received_at", "last_started_at", "last_ended_at", "acknowledged_at", "dead_at", "receiver_off_us").fill_null(0),
+        _c("attempts", "received_at", "last_started_at", "last_ended_at", "acknowledged_at", "dead_at", "receiver_off_us", "own_confirmed_at").fill_null(0),
         _c("pending", "own_offset").fill_null(-1),
         _c(
             "consumer", "last_settle", "last_error", "last_reason", "acknowledged_by", "dead_reason", "own_system", "own_broker",
             "own_destination", "own_partition",
         ).fill_null(""),
         _c("last_failed", "acknowledged", "processed", "dead").fill_null(value=False),
-    )  # fmt: skip
+    ).join(
+        among.with_columns(one_of_several=pl.lit(value=True)), on=["message", "receiver"], how="left"
+    ).with_columns(_c("one_of_several").fill_null(value=False))  # fmt: skip
     return _where_received(both)
 
 
@@ -99,7 +118,7 @@ def _where_received(found: pl.DataFrame) -> pl.DataFrame:
         & (_c("own_destination") != "")
         & (_c("own_destination") != _c("destination"))
     )
-    brokered = ~_c("call") & (_c("attempts") > 0) & _c("own_system").is_in(SYSTEMS)
+    brokered = ~_c("call") & (_c("own_destination") != "") & _c("own_system").is_in(SYSTEMS)
     copied = brokered & ((_c("own_system") != _c("system")) | other_broker | other_topic)
     own_place = copied | (_c("own_offset") >= 0)
     return found.with_columns(
@@ -108,7 +127,9 @@ def _where_received(found: pl.DataFrame) -> pl.DataFrame:
         destination=pl.when(copied).then("own_destination").otherwise("destination"),
         partition=pl.when(own_place).then("own_partition").otherwise("partition"),
         offset=pl.when(own_place).then("own_offset").otherwise("offset"),
-    ).drop("own_system", "own_broker", "own_destination", "own_partition", "own_offset")  # fmt: skip
+        # A copy was there when somebody had received one, and not sooner than it was sent.
+        confirmed_at=pl.when(copied).then(pl.max_horizontal("confirmed_at", "own_confirmed_at")).otherwise("confirmed_at"),
+    ).drop("own_system", "own_broker", "own_destination", "own_partition", "own_offset", "own_confirmed_at")  # fmt: skip
 
 
 def weighed(

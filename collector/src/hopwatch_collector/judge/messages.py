@@ -89,6 +89,8 @@ def sides(facts: pl.DataFrame, offsets: Mapping[int, int]) -> pl.DataFrame:
         dead=pl.col("dead").any(),
         dead_reason=pl.col("dead_reason").max().fill_null(""),
         dead_at=pl.col("dead_at").min().fill_null(0),
+        # Some of several spans may tell more than others.
+        unnamed=pl.col("unnamed").all(),
         day=pl.col("day").min(),
     )
     return result.with_columns(

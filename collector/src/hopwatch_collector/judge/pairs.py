@@ -9,18 +9,32 @@ from hopwatch_collector.judge.frames import SECOND
 _PAIR: Final = ["message", "receiver"]
 DELAYED_SEND: Final = r"^not before ([0-9.]+) s"
 """How a sender tells that the broker is asked to deliver its message later."""
+_SENT: Final = [
+    "message",
+    "system",
+    "broker",
+    "destination",
+    "partition",
+    "offset",
+    "sent_at",
+    "confirmed_at",
+]
 _NOT_PUBLISHED: Final = ("returned", "refused", "duplicate")
 
 
 def pairs(
-    messages: pl.DataFrame, sides: pl.DataFrame, events: pl.DataFrame, entitlements: pl.DataFrame
+    messages: pl.DataFrame,
+    sides: pl.DataFrame,
+    events: pl.DataFrame,
+    entitlements: pl.DataFrame,
+    copies: pl.DataFrame,
 ) -> pl.DataFrame:
     """Return receivers that were seen, and those owed a message because they were entitled to its destination when it was sent.
 
-    A message that nobody is known to be owed has one pair without a receiver.
+    A message that nobody is known to be owed has one pair without a receiver. Receivers entitled to where a copy lies are owed that.
     """
     known = _with_events(messages, events)
-    titles = _titles(known, entitlements)
+    titles = _titles(known, entitlements, copies)
     about = known.join(_summed_up(titles), on="message", how="left").with_columns(
         pl.col("has_plain", "has_valid", "has_expected", "has_maybe", "has_untold").fill_null(value=False)
     )
@@ -79,13 +93,11 @@ def _went_to(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _titles(messages: pl.DataFrame, entitlements: pl.DataFrame) -> pl.DataFrame:
+def _titles(messages: pl.DataFrame, entitlements: pl.DataFrame, copies: pl.DataFrame) -> pl.DataFrame:
     """Every entitlement that holds, or nearly held, when a message was sent."""
     wanted = messages.filter(pl.col("sender_seen") & ~pl.col("call") & (pl.col("destination") != ""))
     all_titles = (
-        wanted.select(
-            "message", "system", "broker", "destination", "partition", "offset", "sent_at", "confirmed_at"
-        )
+        pl.concat([wanted.select(_SENT), copies.select(_SENT)])
         .join(entitlements, on=["system", "destination"], suffix="_of_title")
         .filter(pl.col("declared") | (pl.col("broker_of_title") == pl.col("broker")) | pl.col("any_broker"))
         .filter(

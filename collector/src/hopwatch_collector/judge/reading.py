@@ -16,6 +16,7 @@ from hopwatch_collector.judge.frames import (
     COVERAGE,
     DEADLINES,
     EXPECTED,
+    FOREIGN_READERS,
     LOSSES,
     MESSAGE_EVENTS,
     POLLS,
@@ -94,12 +95,19 @@ class EvidenceReader:
             "since": _floored(at.since - 120 - at.slack, _MINUTE_S),
             "until": _floored(at.until + 60 + at.slack, _MINUTE_S) + _MINUTE_S,
         }
+        nearby = {
+            "since": _floored(at.since - _HOUR_S, _STRETCH_S),
+            "until": _floored(at.until + _HOUR_S, _STRETCH_S) + _STRETCH_S,
+        }
         return replace(
             evidence,
             message_events=self._frame("message_events", MESSAGE_EVENTS, "told"),
             durable=self._named(brokers, "durable_subscriptions", SUBSCRIPTIONS, "durable_subscriptions"),
             brief=self._named(brokers, "brief_subscriptions", SUBSCRIPTIONS, "brief_subscriptions", around),
             expected=self._lasting("expected_subscriptions", EXPECTED, "declared"),
+            foreign_readers=self._named(
+                brokers, "foreign_readers", FOREIGN_READERS, "foreign_readers", nearby
+            ),
             deadlines=self._lasting("deadline_rules", DEADLINES, "deadline_rules"),
         )
 

@@ -320,6 +320,10 @@ _CALL: Final = Group(
     ),
 )
 
+_SAMPLED: Final = (
+    "no sign of delivery, and other instrumentations, which may tell only part of what they see, watch who reads from there",
+    "the broker's word, or a consumer that tells of every message: instrumenting the receiver with hopwatch",
+)
 _BROKER_UNTOLD: Final = (
     "several brokers of this kind are known, and which of them it went through was not told",
     "the broker's identity from sender and receivers: an instrumented client that tells it",
@@ -615,6 +619,12 @@ _HELD: Final = Group(
                     "no sign of delivery yet (no broker evidence)",
                 ),
                 Rule(
+                    "unknown.which_receiver",
+                    _given("one_of_several"),
+                    "a service that does not tell from which queue or as which group it reads processed it; this is one of several it can have been",
+                    needs="the name of the queue or group in the consumer's spans: instrumenting the receiver",
+                ),
+                Rule(
                     "unknown.not_stored",
                     _given("not kept_for_receiver", "nats"),
                     "this subscriber was never seen to get it, and a plain NATS subject keeps nothing: needs the broker's evidence",
@@ -626,6 +636,7 @@ _HELD: Final = Group(
                     "where it lies in the log was not told, so no commit or position says whether it was read",
                     needs="the broker's answer to the send (`acks`), without which neither sender nor broker can say where the message is or whether it was stored; of a copy in another stream, the word of whoever reads it",
                 ),
+                Rule("unknown.sampled", _given("partly_told"), _SAMPLED[0], needs=_SAMPLED[1]),
                 Rule(
                     "overdue.no_evidence",
                     _given(),
@@ -704,6 +715,7 @@ _NOBODY: Final = Group(
             _given("watched"),
             "no sign of a receiver yet (no broker evidence)",
         ),
+        Rule("unknown.sampled", _given("partly_told"), _SAMPLED[0], needs=_SAMPLED[1]),
         Rule(
             "no_receiver",
             _given(),
@@ -870,6 +882,12 @@ def sentence(cause: str, detail: str = "") -> str:
     rule = CAUSES.get(cause)
     says = rule.says if rule else cause
     return f"{says}: {detail}" if detail else says
+
+
+def by_silence(cause: str) -> bool:
+    """Whether a cause rests on somebody not having said anything."""
+    rule = CAUSES.get(cause)
+    return rule is not None and rule.by_silence
 
 
 def table() -> str:

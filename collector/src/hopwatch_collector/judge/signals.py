@@ -285,11 +285,13 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     "owed": _c("owed"),
     "kept_for_receiver": _c("kept"),
     "maybe_owed": _c("maybe_owed"),
+    "one_of_several": _c("one_of_several"),
     "declared_alone": _is("declared", "alone"),
     "only_declared": _is("declared", "alone", "doubtful")
     & (_is("system", "rabbitmq") | ~_is("broker_word", "holds", "in hand", "part", "ended unheard")),
     "receiver_tells": _c("tells"),
     "coverage_gap": _c("coverage_gap"),
+    "partly_told": _c("partly_told"),
     "coverage_pending": _c("coverage_pending")
     & (
         _c("committed_past")

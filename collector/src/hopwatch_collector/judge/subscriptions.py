@@ -44,6 +44,7 @@ ENTITLED_SCHEMA: Final = {
     "delayed": pl.Boolean,
     "part_of": pl.String,
     "from_offset": pl.Int64,
+    "by_service": pl.Boolean,
     "bare": pl.String,
 }
 """`part_of`: the only partition it is about, empty for all; `from_offset`: before it nothing is owed."""
@@ -64,6 +65,7 @@ def entitlements(evidence: Evidence, destinations: pl.DataFrame) -> pl.DataFrame
         any_broker=pl.lit(value=False),
         durable=pl.lit(value=True),
         declared=pl.lit(value=True),
+        by_service=pl.lit(value=False),
     )
     if (spells.is_empty() and expected.is_empty()) or destinations.is_empty():
         return pl.DataFrame(schema=ENTITLED_SCHEMA)
@@ -103,7 +105,7 @@ def _lasting(evidence: Evidence) -> pl.DataFrame:
     return (
         with_offset(evidence.durable, evidence.clock_offsets)
         .with_columns(from_at="first_at", until_at=pl.when(left).then("unsubscribed_at").otherwise(ALWAYS))
-        .select(*_SUBSCRIPTION, "durable", _moved("from_at"), _moved("until_at"))
+        .select(*_SUBSCRIPTION, "durable", "by_service", _moved("from_at"), _moved("until_at"))
     )
 
 
@@ -113,7 +115,13 @@ def _while_reported(evidence: Evidence) -> pl.DataFrame:
     if reports.is_empty():
         return pl.DataFrame(
             schema=dict.fromkeys(["system", "broker", "pattern", "receiver"], pl.String)
-            | {"resource": pl.UInt64, "durable": pl.Boolean, "from_at": pl.Int64, "until_at": pl.Int64}
+            | {
+                "resource": pl.UInt64,
+                "durable": pl.Boolean,
+                "by_service": pl.Boolean,
+                "from_at": pl.Int64,
+                "until_at": pl.Int64,
+            }
         )
     left = (
         reports.filter(pl.col("unsubscribed_at") > 0)
@@ -143,10 +151,10 @@ def _while_reported(evidence: Evidence) -> pl.DataFrame:
     begins = pl.col("first_at") > pl.col("until_at").shift(1).over(_SUBSCRIPTION)
     return (
         held.with_columns(spell=begins.fill_null(value=False).cum_sum().over(_SUBSCRIPTION))
-        .group_by(*_SUBSCRIPTION, "durable", "spell", maintain_order=True)
+        .group_by(*_SUBSCRIPTION, "durable", "by_service", "spell", maintain_order=True)
         .agg(from_at=pl.col("first_at").first(), until_at=pl.col("until_at").max())
         .pipe(with_offset, evidence.clock_offsets)
-        .select(*_SUBSCRIPTION, "durable", _moved("from_at"), _moved("until_at"))
+        .select(*_SUBSCRIPTION, "durable", "by_service", _moved("from_at"), _moved("until_at"))
     )
 
 
@@ -193,6 +201,7 @@ def _matched_rows(of: tuple[Any, ...], to: tuple[Any, ...]) -> pl.DataFrame:
     ).with_columns(destination="bare")
     columns = [*marked.columns, "destination"]
     found = [literal.select(columns)]
+    found.append(_of_exchanges(marked, destinations).select(columns))
     for row in marked.filter(~pl.col("exactly")).iter_rows(named=True):
         prefix, expression = (
             (row["prefix"], row["expression"]) if row["declared"] else wildcards(row["system"], row["bare"])
@@ -219,6 +228,19 @@ def _said(word: str) -> pl.Expr:
     marks = pl.when(~pl.col("declared")).then(pl.col("parts").list.slice(0, pl.col("parts").list.len() - 1))
     own = pl.element().filter(pl.element().str.starts_with(f"{word} "))
     return marks.list.eval(own).list.first().str.slice(len(word) + 1)
+
+
+def _of_exchanges(patterns: pl.DataFrame, destinations: pl.DataFrame) -> pl.DataFrame:
+    """Where an exchange may be all that a sender tells, without a routing key: whatever leads from there may be meant."""
+    bare = destinations.filter(
+        (pl.col("system") == "rabbitmq") & ~pl.col("destination").str.contains(":", literal=True)
+    )
+    of_exchanges = patterns.filter(~pl.col("declared") & pl.col("bare").str.contains(":", literal=True))
+    return (
+        of_exchanges.join(bare, on="system")
+        .filter(pl.col("bare").str.starts_with(pl.concat_str("destination", pl.lit(":"))))
+        .with_columns(maybe=pl.lit(value=True))
+    )
 
 
 def _words_match(prefix: str, expression: str) -> pl.Expr:

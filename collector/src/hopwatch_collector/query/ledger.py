@@ -11,7 +11,7 @@ from typing import Any, Final
 from hopwatch_collector.api.models import UNDELIVERED, Cause, LagRow, Verdict
 from hopwatch_collector.engine import Row, Store
 from hopwatch_collector.errors import InvalidCursor
-from hopwatch_collector.judge.rules import sentence
+from hopwatch_collector.judge.rules import by_silence, sentence
 from hopwatch_collector.query.advice import advice_on
 from hopwatch_collector.query.rows import NEVER, lag_row, message_id
 from hopwatch_collector.query.window import Window
@@ -307,6 +307,7 @@ def _cause(
         verdict=Verdict(row["verdict"]),
         reason=sentence(row["cause"], detail),
         advice=advice_on(row["cause"]),
+        by_silence=by_silence(row["cause"]),
         system=row["system"],
         destination=row["destination"],
         receiver=row["receiver"],

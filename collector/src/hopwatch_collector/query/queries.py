@@ -369,11 +369,21 @@ def _message(rows: Sequence[Row], aliases: list[str], history: Sequence[Row], cl
         deliveries=[
             DeliveryDetail(
                 **delivery_fields(one),
-                history=_attempts([told for told in history if told["receiver"] == one["receiver"]], clocks),
+                history=_attempts([told for told in history if _told_of(rows, told) is one], clocks),
             )
             for one in rows
         ],
     )
+
+
+def _told_of(rows: Sequence[Row], told: Row) -> Row | None:
+    """The delivery that a handing-over is of: the receiver's, or the service's where only that was told."""
+    named = [row for row in rows if row["receiver"] == told["receiver"]]
+    if named or not told["unnamed"]:
+        return named[0] if named else None
+    received = [row for row in rows if row["attempts"] > 0]
+    of_service = [row for row in received if row["consumer"] == told["service"]]
+    return next(iter(of_service or received), None)
 
 
 def _handing_over(

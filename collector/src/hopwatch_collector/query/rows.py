@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from hopwatch_collector.api.models import (
@@ -20,7 +20,7 @@ from hopwatch_collector.api.models import (
 )
 from hopwatch_collector.engine import Row
 from hopwatch_collector.judge.histogram import quantiles
-from hopwatch_collector.judge.rules import sentence
+from hopwatch_collector.judge.rules import by_silence, sentence
 from hopwatch_collector.query.advice import missing_for
 from hopwatch_collector.query.clocks import Clocks
 from hopwatch_collector.query.text import json_object
@@ -31,6 +31,9 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 WAITING = frozenset({Verdict.WAITING, Verdict.OVERDUE})
 IN_FLIGHT = frozenset({Verdict.IN_FLIGHT, Verdict.STUCK})
 
+
+_ON_ITS_WAY: Final = timedelta(seconds=60)
+"""What a service has to tell is here after a few seconds, and after a minute where its exporter had to try again."""
 
 WITNESSES = {"producer": 1, "consumer": 2, "broker": 4}
 """How `deliveries` writes down whose word a verdict rests on."""
@@ -86,6 +89,8 @@ def delivery_fields(row: Row) -> dict[str, Any]:
         "verdict": Verdict(row["verdict"]),
         "cause": row["cause"],
         "reason": sentence(row["cause"], row["detail"]),
+        "by_silence": by_silence(row["cause"]),
+        "provisional_until": _provisional_until(row),
         "witnesses": [name for name, bit in WITNESSES.items() if row["witnesses"] & bit],
         # A sender's clock may be ahead of ours: nothing has been so since a moment that is yet to come.
         "since": min(row["since"], datetime.now(UTC)),
@@ -108,6 +113,12 @@ def delivery_fields(row: Row) -> dict[str, Any]:
         "trace_id": row["trace_id"].hex(),
         "keys": {key["name"]: key["value"] for key in row["keys"]},
     }
+
+
+def _provisional_until(row: Row) -> datetime | None:
+    """Return until when what would change a verdict from silence may still come; None: it no longer may, or it is not from silence."""
+    until: datetime = max(row["since"], row["sent_at"]) + _ON_ITS_WAY
+    return until if by_silence(row["cause"]) and until > datetime.now(UTC) else None
 
 
 def delivery(row: Row) -> Delivery:

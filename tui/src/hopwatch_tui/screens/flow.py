@@ -18,7 +18,7 @@ from hopwatch_tui.drawings import HopSequence, Waterfall
 from hopwatch_tui.format import Tone
 from hopwatch_tui.hops import SpanRow, in_order, waterfall
 from hopwatch_tui.model import Filter
-from hopwatch_tui.report import facts, keys_text, styled
+from hopwatch_tui.report import facts, keys_text, reason_text, styled
 from hopwatch_tui.screens.base import BaseScreen, trouble_line, trouble_words
 from hopwatch_tui.tables import Line, Painter
 from hopwatch_tui.widgets.bars import Bar, Tabs
@@ -273,7 +273,7 @@ def hop_detail(hop: Delivery) -> Any:
     return facts(
         (
             ("verdict", styled((str(sign), sign.tone), (f"  {sign.meaning}", Tone.DIM))),
-            ("why", hop.reason),
+            ("why", reason_text(hop)),
             ("evidence", ", ".join(hop.witnesses) or "none"),
             (
                 "sent",

@@ -16,7 +16,7 @@ from hopwatch_tui.answers import Cause, Delivery, DeliveryList, LagRow, SearchHi
 from hopwatch_tui.client import ApiError
 from hopwatch_tui.format import Tone
 from hopwatch_tui.model import Filter
-from hopwatch_tui.report import one_line
+from hopwatch_tui.report import reason_text
 from hopwatch_tui.screens.base import BaseScreen, trouble_line, trouble_words
 from hopwatch_tui.tables import DELIVERIES, HITS, MESSAGES, Line, Piece, Table
 from hopwatch_tui.widgets.bars import Bar
@@ -241,7 +241,7 @@ class CauseScreen(DeliveriesScreen):
             (f" {sign}", sign.tone),
             (f"  {cause.destination} → {cause.receiver or 'nobody'}", Tone.KEY),
         )
-        return (*head, (f"  {one_line(cause.reason)}", Tone.DIM)), head
+        return (*head, (f"  {reason_text(cause)}", Tone.DIM)), head
 
     def filters(self) -> Mapping[str, str | int | Sequence[str]]:
         """Those of the window that the live view looks at."""

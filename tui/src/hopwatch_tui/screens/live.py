@@ -19,7 +19,7 @@ from hopwatch_tui.answers import Cause, CauseList, FlowSummary, LagRow, Loss
 from hopwatch_tui.client import ApiError
 from hopwatch_tui.format import Tone
 from hopwatch_tui.model import Connection, Filter, LiveModel, View
-from hopwatch_tui.report import one_line
+from hopwatch_tui.report import one_line, reason_text
 from hopwatch_tui.screens.base import BaseScreen, trouble_line, trouble_words
 from hopwatch_tui.tables import CAUSES, FLOWS, LAG, Line, Piece, Table
 from hopwatch_tui.widgets.bars import Bar, Tabs
@@ -234,7 +234,7 @@ class LiveScreen(BaseScreen):
 def reason_line(cause: Cause) -> Line:
     """Why messages were not delivered, by what name programs know that, and one of them."""
     return (
-        (f" {one_line(cause.reason)}", Tone.PLAIN),
+        (f" {reason_text(cause)}", Tone.PLAIN),
         (f"  {cause.cause}", Tone.DIM),
         (f"  {next(iter(cause.sample_message_ids), '')}", Tone.DIM),
     )

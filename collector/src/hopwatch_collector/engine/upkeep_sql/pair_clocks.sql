@@ -38,22 +38,36 @@ crossed AS
 ),
 seemed AS
 (
-    SELECT s.1 AS from_resource, r.1 AS to_resource, came_at, dateDiff('microsecond', s.2, r.2) AS us FROM crossed WHERE r.2 > 0
+    SELECT s.1 AS from_resource, r.1 AS to_resource, came_at, s.2 AS began, r.2 AS ended, dateDiff('microsecond', s.2, r.2) AS us FROM crossed WHERE r.2 > 0
     UNION ALL
-    SELECT r.1, s.1, came_at, dateDiff('microsecond', r.2, s.4) FROM crossed WHERE r.4 AND s.4 > 0
+    SELECT r.1, s.1, came_at, r.2, s.4, dateDiff('microsecond', r.2, s.4) FROM crossed WHERE r.4 AND s.4 > 0
     UNION ALL
-    SELECT resource, 0, seen_at, dateDiff('microsecond', started_at, toDateTime64(seen_at, 6, 'UTC')) FROM told
+    SELECT resource, 0, seen_at, started_at, started_at, dateDiff('microsecond', started_at, toDateTime64(seen_at, 6, 'UTC')) FROM told
     UNION ALL
-    SELECT resource, 0, seen_at, dateDiff('microsecond', first_at, toDateTime64(seen_at, 6, 'UTC'))
+    SELECT resource, 0, seen_at, first_at, first_at, dateDiff('microsecond', first_at, toDateTime64(seen_at, 6, 'UTC'))
     FROM subscriptions
     WHERE seen_at >= {since:DateTime64(6)} AND day >= toDate({since:DateTime64(6)}) - 1 AND first_at < toDateTime64('2299-01-01 00:00:00', 6, 'UTC')
+),
+-- One moment that was told is one witness, whatever hops begin or end at it: a made-up one is not many.
+beginnings AS
+(
+    SELECT from_resource, to_resource, toStartOfMinute(s.came_at) AS minute, argMin(ended, s.us) AS ended, min(s.us) AS us
+    FROM seemed AS s
+    WHERE s.came_at >= {since:DateTime64(6)}
+    GROUP BY from_resource, to_resource, minute, began
+),
+hops AS
+(
+    SELECT from_resource, to_resource, minute, min(b.us) AS us
+    FROM beginnings AS b
+    GROUP BY from_resource, to_resource, minute, ended
 )
 SELECT
-    toDate(minute) AS day, toStartOfMinute(came_at) AS minute, f.host AS from_host, if(to_resource = 0, {collector:String}, t.host) AS to_host,
+    toDate(minute) AS day, minute, f.host AS from_host, if(to_resource = 0, {collector:String}, t.host) AS to_host,
     count() AS hops, groupArraySorted(3)(us) AS least, {now:DateTime64(6)} AS written_at
-FROM seemed
+FROM hops
 INNER JOIN hosts AS f ON from_resource = f.resource
 LEFT JOIN hosts AS t ON to_resource = t.resource
-WHERE came_at >= {since:DateTime64(6)} AND from_host != to_host AND to_host != ''
+WHERE from_host != to_host AND to_host != ''
 GROUP BY minute, from_host, to_host
 LIMIT 10000

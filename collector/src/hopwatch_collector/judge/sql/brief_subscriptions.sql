@@ -3,7 +3,8 @@ SELECT
     system, broker, pattern, receiver, 0 AS durable, resource,
     toUnixTimestamp64Micro(min(s.first_at)) AS first_at,
     toUnixTimestamp64Micro(max(s.last_at)) AS last_at,
-    toUnixTimestamp64Micro(max(s.unsubscribed_at)) AS unsubscribed_at
+    toUnixTimestamp64Micro(max(s.unsubscribed_at)) AS unsubscribed_at,
+    resource IN (SELECT resource FROM resources) AS by_service
 FROM brief_subscriptions AS s
 WHERE span_of_time BETWEEN toDateTime({since:Int64}, 'UTC') AND toDateTime({until:Int64}, 'UTC')
     -- Filed under another day where a span was dated absurdly.

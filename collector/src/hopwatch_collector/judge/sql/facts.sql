@@ -5,6 +5,6 @@ SELECT
     CAST(outcome, 'Int8') AS outcome, CAST(settle, 'Int8') AS settle,
     failed, dead, error, reason, partition, offset, pending, conversation,
     CAST(keys, 'Array(Tuple(name String, value String))') AS keys,
-    day, moved
+    unnamed, day, moved
 FROM ledger
 WHERE message IN (SELECT message FROM picked)
