@@ -42,6 +42,7 @@ SHARDED_BY: Final[Mapping[str, str]] = {
     "receiver_states": "cityHash64(receiver)",
     "resources": "resource",
     "senders_wanted": _BY_MESSAGE,
+    "nested_sends": _BY_MESSAGE,
     "sightings": "cityHash64(receiver)",
     "span_minutes": "hash",
     "span_totals": "cityHash64(service)",

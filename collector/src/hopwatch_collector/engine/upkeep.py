@@ -11,6 +11,7 @@ from clickhouse_connect.driver.client import Client
 
 from hopwatch_collector.engine import schema
 from hopwatch_collector.engine.layout import Layout, OneServer
+from hopwatch_collector.engine.nested import NestedSends
 from hopwatch_collector.engine.senders import SenderSearch
 from hopwatch_collector.engine.sqlfiles import sql_text, with_settings
 
@@ -71,6 +72,7 @@ class Upkeep:
         self.held_days: tuple[str, ...] = ()
         """Older than the retention and kept all the same: more than may go at once."""
         self._senders = SenderSearch(self, clock)
+        self._nested = NestedSends(self, clock)
         self._edges_due = 0.0
         self._edges_until: datetime | None = None
         self._clocks_due = 0.0
@@ -88,6 +90,8 @@ class Upkeep:
         now = time.monotonic()
         moved = self._senders.run(self._news("senders", written), complete_until)
         self._done_at["senders"] = written
+        if self._nested.due and self._news("nested", written):
+            moved += self._nested.run()
         if now >= self._edges_due and self._news("edges", written):
             self.sum_edges()
             self._done_at["edges"] = written
