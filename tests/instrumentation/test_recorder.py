@@ -21,6 +21,7 @@ from hopwatch.conventions import (
     MESSAGING_DESTINATION_NAME,
     MESSAGING_DESTINATION_PARTITION_ID,
     MESSAGING_OPERATION_TYPE,
+    MESSAGING_SYSTEM,
     PUBLISH_OUTCOME,
     REASON,
     RECEIVER,
@@ -92,6 +93,53 @@ def test_a_bad_outcome_is_an_error(
     [span] = of_kind(spans, SpanKind.PRODUCER)
     assert span.status.status_code is StatusCode.ERROR
     assert dict(span.attributes or {})[REASON] == "NO_ROUTE"
+
+
+def test_a_frameworks_span_around_a_send_is_about_the_same_message(
+    recorder: Recorder, spans: InMemorySpanExporter
+) -> None:
+    """It says so under our names; a span of another system, or around what was said already, is left as it is."""
+    tracer = trace.get_tracer("framework")
+    said = {MESSAGING_SYSTEM: "rabbitmq", MESSAGING_DESTINATION_NAME: "order.placed"}
+    with tracer.start_as_current_span("publish", kind=SpanKind.PRODUCER, attributes=said):
+        ids = [publish(recorder) for _ in range(2)]
+    with tracer.start_as_current_span(
+        "other", kind=SpanKind.PRODUCER, attributes={MESSAGING_SYSTEM: "kafka"}
+    ):
+        send(recorder)
+    with tracer.start_as_current_span("work", attributes=said):
+        publish(recorder)
+    around = {span.name: dict(span.attributes or {}) for span in spans.get_finished_spans()}
+    assert around["publish"] == {**said, MESSAGE_ID: ids[0], DESTINATION: PLACE.address}
+    assert around["other"] == {MESSAGING_SYSTEM: "kafka"}
+    assert around["work"] == said
+
+
+def publish(recorder: Recorder) -> str:
+    """Send a message; return its id."""
+    hop = recorder.send("publish", PLACE, carrier={})
+    hop.end(PublishOutcome.SENT)
+    return hop.message_id
+
+
+def test_a_send_that_nobody_answered_is_told_again_once_the_same_is_sent_there(
+    recorder: Recorder, spans: InMemorySpanExporter
+) -> None:
+    """Under which id; neither something else nor the same elsewhere is a retry, and a retry is one once."""
+    first, second = publish(recorder), publish(recorder)
+    elsewhere = Destination(name="other", address="other")
+    recorder.unanswered(PLACE, b"one", first)
+    recorder.sent_again("publish", PLACE, b"another", second)
+    recorder.sent_again("publish", elsewhere, b"one", second)
+    recorder.sent_again("publish", PLACE, b"one", second)
+    recorder.sent_again("publish", PLACE, b"one", second)
+    told = [dict(span.attributes or {}) for span in spans.get_finished_spans()]
+    [again] = [one for one in told if REASON in one]
+    assert (again[MESSAGE_ID], again[PUBLISH_OUTCOME], again[REASON]) == (
+        first,
+        "unconfirmed",
+        f"sent again as {second}",
+    )
 
 
 def test_the_first_outcome_counts(recorder: Recorder, spans: InMemorySpanExporter) -> None:

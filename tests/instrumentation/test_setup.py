@@ -106,6 +106,26 @@ def test_an_unknown_transport_is_an_error(sink: Sink) -> None:
     assert "no such transport: kafka; there are: aio_pika, aiohttp" in done.stderr
 
 
+def test_a_library_that_could_not_be_instrumented_is_told(sink: Sink) -> None:
+    """On stderr, and to the collector: that this process says nothing of such messages is no evidence then."""
+    code = (
+        "import hopwatch, nats.aio.client\n"
+        "del nats.aio.client.Client.publish\n"
+        "hopwatch.instrument(service='orders')"
+    )
+    done = run(code, endpoint=sink.url)
+    assert "nats is not instrumented" in done.stderr
+    [(service, span)] = sink.spans()
+    said = {a.key: a.value.string_value for a in span.attributes}
+    assert service == "orders"
+    assert (said["hopwatch.report"], said["messaging.system"], said["hopwatch.receiver"]) == (
+        "subscribe",
+        "nats",
+        "*",
+    )
+    assert said["hopwatch.ledger"] == "sampled"
+
+
 def test_the_sdk_can_be_switched_off(sink: Sink) -> None:
     """OTEL_SDK_DISABLED leaves the process as it was."""
     code = "import hopwatch\nhopwatch.instrument(service='orders')\n" + EXCHANGE

@@ -8,15 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hopwatch.handover import processing
     from hopwatch.hooks import Hook
     from hopwatch.setup import instrument, stats, uninstrument
     from hopwatch.tags import tag
 
-__all__ = ["Hook", "instrument", "stats", "tag", "uninstrument"]
+__all__ = ["Hook", "instrument", "processing", "stats", "tag", "uninstrument"]
 
 _HOMES = {
     "instrument": "hopwatch.setup",
     "uninstrument": "hopwatch.setup",
+    "processing": "hopwatch.handover",
     "tag": "hopwatch.tags",
     "Hook": "hopwatch.hooks",
     "stats": "hopwatch.setup",

@@ -1,8 +1,9 @@
 """Calls: messages that are answered. Both halves of one as spans; a transport only says where and what."""
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -13,8 +14,11 @@ from opentelemetry.util.types import AttributeValue
 from hopwatch.callmeters import CallMeters, Measured
 from hopwatch.context import BAGGAGE_KEY, SPAN_KEY, get_current, with_span
 from hopwatch.conventions import (
+    ATTEMPT,
+    ATTEMPT_HEADER,
     ERROR_TYPE,
     FLOW_ID,
+    GRPC_ATTEMPTS,
     HTTP_ROUTE,
     MESSAGE_ID,
     PUBLISH_OUTCOME,
@@ -164,6 +168,7 @@ class Calls:
         self._quick_receive: QuickReceive = getattr(tracer, "quick_receive", never_quick_receive)
         self._meters = meters
         self._hook = hook
+        self._executions = Executions()
 
     def call(
         self,
@@ -213,17 +218,42 @@ class Calls:
         *,
         place: Prepared | None = None,
     ) -> CallHop:
-        """Begin to answer a call; whatever is current here belongs to whoever started the server, not to the call."""
+        """Begin to answer a call; whatever is current here belongs to whoever started the server, not to the call.
+
+        A client that sends it again by itself does so under the id it had: each time is an attempt.
+        """
+        hop = self._serve(name, attributes, carrier, getter, place=place)
+        self._number(hop, attributes.get(MESSAGE_ID), carrier, getter)
+        return hop
+
+    @guarded
+    def _number(self, hop: CallHop, message_id: Any, carrier: Any, getter: Getter[Any]) -> None:
+        if message_id is None:
+            return
+        attempt = max(self._executions.count(message_id), _told_attempt(carrier, getter))
+        if attempt > 1:
+            hop.set({ATTEMPT: attempt})
+
+    def _serve(
+        self,
+        name: str,
+        attributes: dict[str, AttributeValue],
+        carrier: Any,
+        getter: Getter[Any],
+        *,
+        place: Prepared | None,
+    ) -> CallHop:
         context = Context()
         try:
             if place is not None:
                 hop = self._serve_quickly(place, attributes, carrier, getter)
                 if hop is not None:
                     return hop
-                attributes = {**place.attributes, **attributes}
             context, message_id, flow = receive(carrier, getter)
             if message_id is not None:
                 attributes[MESSAGE_ID] = message_id
+            if place is not None:
+                attributes = {**place.attributes, **attributes}
             if flow is not None:
                 attributes[FLOW_ID] = flow
             if BAGGAGE_KEY in context:
@@ -304,6 +334,34 @@ class Calls:
             return name, attributes
         named = hook.named(Draft(half.value, _destination(attributes), name, attributes))
         return named, hook.redacted(attributes) if hook.redact is not None else attributes
+
+
+class Executions:
+    """Counts how often a call came to this process under one id; remembers the last 10,000."""
+
+    LIMIT: Final = 10_000
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, int] = OrderedDict()
+
+    def count(self, message_id: str) -> int:
+        """Return how often it has come, this time included."""
+        times = self._seen[message_id] = self._seen.get(message_id, 0) + 1
+        if len(self._seen) > self.LIMIT:
+            self._seen.popitem(last=False)
+        return times
+
+
+def _told_attempt(carrier: Any, getter: Getter[Any]) -> int:
+    """Return which attempt a client says that this is, 0 where it says nothing; it comes from outside."""
+    for header, before in ((ATTEMPT_HEADER, 0), (GRPC_ATTEMPTS, 1)):
+        told = getter.get(carrier, header)
+        if told and told[0].isdecimal() and len(told[0]) < _MOST_DIGITS:
+            return int(told[0]) + before
+    return 0
+
+
+_MOST_DIGITS: Final = 4
 
 
 def _destination(attributes: Attributes) -> str:

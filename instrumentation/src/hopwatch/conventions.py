@@ -16,6 +16,12 @@ DEATHS_HEADER: Final = "hopwatch-deaths"
 """AMQP: how often a message had been dead-lettered when an application last published it. A copy sent on by hand
 still carries its predecessor's `x-death`, which tells nothing of the copy."""
 
+ATTEMPT_HEADER: Final = "hopwatch-attempt"
+"""On a request that a client sends again by itself, under the id it had: which attempt it is, from 2 on."""
+
+GRPC_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
+"""gRPC's own word for the same: how many attempts came before."""
+
 ENVELOPE_HEADER: Final = "hopwatch-envelope"
 """WebSocket handshake, both ways: this side puts what travels with a message in front of it, if the other does too."""
 
@@ -118,6 +124,9 @@ LOST_PREFIX: Final = "hopwatch.lost."
 
 LOSSES_ID: Final = "hopwatch.losses.id"
 """On a `losses` report: whose counts these are, an id of the exporter's own that begins anew with every process."""
+
+ANYBODY: Final = "*"
+"""On a `subscribe` report, as the receiver: this process cannot tell what it receives of that system's messages, as whomever."""
 
 SUBSCRIPTION_PATTERN: Final = "hopwatch.subscription.pattern"
 """Destination pattern a receiver is entitled to, in the broker's own wildcards (NATS `*` `>`, AMQP `*` `#`)."""
@@ -252,6 +261,32 @@ class SettleOutcome(StrEnum):
     """The protocol needs no acknowledgement: core NATS, AMQP no_ack, JetStream ack policy none."""
     NONE = "none"
     """The attempt ended and nothing was settled (Kafka before its commit, a handler that forgot to ack)."""
+
+
+class Ending(StrEnum):
+    """Why an attempt ended of which nobody showed that its processing did: the beginning of its reason, where nothing settled it.
+
+    Of several words about one attempt the collector keeps the greatest: these are in the order of how much they say.
+    """
+
+    DROPPED = "dropped by its client"
+    """More was pending than the subscription may hold, and nobody gives it again."""
+    UNREAD = "fetched in a batch and not begun"
+    """The loop over the batch was left before it, or what handles the batch failed before it."""
+    HELD = "handed on within its process"
+    """Its loop came back for more, or its callback returned, while something else in the process still had it."""
+    LEFT = "its loop was left at it"
+    """Not by `break` or `return`: by an exception, which was caught elsewhere, or by a loop around it that was left."""
+    LATE = "worked on after it was handed on"
+    """Somebody showed all the same how its processing ended: with `processing()`."""
+
+
+NOTHING_DUE: Final = "; no acknowledgement is due"
+"""After an `Ending`, where the protocol asks for none: nothing more will be told."""
+
+
+SENT_AGAIN: Final = "sent again as "
+"""The beginning of a send's reason that was not answered: the id under which its sender tried again follows."""
 
 
 class Ledger(StrEnum):

@@ -13,10 +13,12 @@ from hopwatch.conventions import (
     MESSAGING_DESTINATION_NAME,
     MESSAGING_OPERATION_NAME,
     MESSAGING_OPERATION_TYPE,
+    NOTHING_DUE,
     PUBLISH_OUTCOME,
     REASON,
     REPORT,
     SETTLE_OUTCOME,
+    Ending,
     Operation,
     PublishOutcome,
     Report,
@@ -202,7 +204,7 @@ class ProcessHop:
         self.outcome = outcome
         try:
             if self.ended:
-                self._settle_late(outcome, reason)
+                self._tell_late(outcome, reason)
                 return
             if self._place is None:
                 self._span.set_attribute(SETTLE_OUTCOME, outcome._value_)
@@ -257,6 +259,32 @@ class ProcessHop:
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("process", fault)
 
+    def let_go(self, ending: Ending, *, keep_current: bool = False) -> None:
+        """End an attempt without claiming that its processing ended, unless it was settled: say why it ends instead."""
+        if self.ended:
+            return
+        try:
+            if self.outcome is SettleOutcome.AUTO:
+                self.outcome = SettleOutcome.NONE
+                self._span.set_attribute(SETTLE_OUTCOME, SettleOutcome.NONE.value)
+                self._span.set_attribute(REASON, f"{ending}{NOTHING_DUE}")
+            elif self.outcome is None or self.outcome is SettleOutcome.NONE:
+                self._span.set_attribute(REASON, ending.value)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("process", fault)
+        self.end(keep_current=keep_current)
+
+    def worked(self, error: BaseException | None, *, auto: bool) -> None:
+        """Tell how the processing of a message ended that had been let go of; `auto` where no acknowledgement is due."""
+        if self.outcome is not None and self.outcome is not SettleOutcome.NONE:
+            return
+        try:
+            if error is None and auto:
+                self.outcome = SettleOutcome.AUTO
+            self._tell_late(SettleOutcome.AUTO if auto else SettleOutcome.NONE, Ending.LATE.value, error)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("process", fault)
+
     def report(self) -> None:
         """Tell of an attempt still in progress: a zero-length child span that repeats its attributes."""
         said = self._identity()
@@ -267,7 +295,8 @@ class ProcessHop:
             attributes={**said, REPORT: Report.OPEN.value},
         ).end()
 
-    def _settle_late(self, outcome: SettleOutcome, reason: str) -> None:
+    def _tell_late(self, outcome: SettleOutcome, reason: str, error: BaseException | None = None) -> None:
+        """Tell more of an attempt that has ended, by a short span beneath it."""
         attributes: dict[str, AttributeValue] = {
             **self._identity(),
             MESSAGING_OPERATION_NAME: outcome.value,
@@ -277,7 +306,12 @@ class ProcessHop:
         if reason:
             attributes[REASON] = reason[:MAX_REASON_LENGTH]
         name = f"{outcome} {attributes.get(MESSAGING_DESTINATION_NAME, '')}"
-        self._tracer.start_span(name, context=self.context, kind=SpanKind.CLIENT, attributes=attributes).end()
+        span = self._tracer.start_span(
+            name, context=self.context, kind=SpanKind.CLIENT, attributes=attributes
+        )
+        if error is not None:
+            fail(span, error, words(error))
+        span.end()
 
     def _identity(self) -> dict[str, AttributeValue]:
         """Return whose attempt this is; a lean span keeps its own attributes in the same dict."""

@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import wraps
 from importlib.metadata import version
+from sys import getrefcount
 from typing import Any, ClassVar, TypeVar
 
 from opentelemetry import trace
@@ -12,6 +13,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from opentelemetry.trace import Tracer
 
 from hopwatch.conventions import System
+from hopwatch.handover import handovers
 from hopwatch.hooks import hook_for
 from hopwatch.optin import CallsPath, calls_path
 from hopwatch.recorder import ProcessHop, Recorder
@@ -164,13 +166,17 @@ def recorded(
         hop = begin(message)
         if hop is None:
             return await callback(message)
+        held = getrefcount(message)
         try:
             result = await callback(message)
         except BaseException as error:
             hop.end(error)
             raise
         else:
-            hop.end()
+            if getrefcount(message) > held:  # somebody else in the process has it now
+                handovers.handed_on(message, hop)
+            else:
+                hop.end()
             return result
         finally:
             if hop.before is not None:  # it ended while its handler went on

@@ -19,13 +19,21 @@ from hopwatch.context import (
 from hopwatch.context import attach as make_current
 from hopwatch.conventions import (
     ALIAS,
+    ANYBODY,
     ATTEMPT,
     DEAD_LETTER_RECEIVER,
+    DESTINATION,
     FLOW_ID,
+    LEDGER,
     MESSAGE_ID,
+    MESSAGING_SYSTEM,
+    PUBLISH_OUTCOME,
+    REASON,
     REPORT,
+    SENT_AGAIN,
     SETTLE_OUTCOME,
     SKIPPED_UNTIL,
+    Ledger,
     Operation,
     PublishOutcome,
     Report,
@@ -51,6 +59,7 @@ from hopwatch.places import (
 from hopwatch.propagation import inject, pass_on, receive
 from hopwatch.ready import QuickProcess, QuickSend, Ready, never_quick_process, never_quick_send
 from hopwatch.reports import Holding, Subscription, reporter
+from hopwatch.retries import Retries
 from hopwatch.sampling import ledger_told
 from hopwatch.shapes import ShapedSpan, shape_of
 from hopwatch.tags import belong, key_attributes
@@ -89,6 +98,7 @@ class Recorder:
         self._sends = Preparations(system, Operation.SEND)
         self._attempts = Preparations(system, Operation.PROCESS)
         self._settlements = Preparations(system, Operation.SETTLE)
+        self._retries = Retries()
         self.opted = OptIn.from_environment()
 
     def send(
@@ -117,6 +127,9 @@ class Recorder:
         done = None
         try:
             place = self._sends.of(name, destination)
+            around = context.get(SPAN_KEY) if context else None
+            if getattr(around, "kind", None) is _PRODUCER:
+                self._within(around, message_id, place.attributes)
             described: dict[str, AttributeValue] = {**attributes} if attributes else {}
             if aliases:
                 described[ALIAS] = tuple(aliases)
@@ -141,6 +154,38 @@ class Recorder:
             swallowed("send", fault)
             span = INVALID_SPAN
         return SpanSend(span if self._shape is None else ShapedSpan(span, self._shape), message_id, done)
+
+    def unanswered(self, destination: Destination, payload: Any, message_id: str) -> None:
+        """Remember a send that nobody answered: the application may try again."""
+        try:
+            self._retries.unanswered(destination.address, payload, message_id)
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("send", fault)
+
+    def sent_again(self, name: str, destination: Destination, payload: Any, message_id: str) -> None:
+        """Tell of a send that nobody answered, if this is the same once more, under which id it was sent again."""
+        if not self._retries or not message_id:
+            return
+        try:
+            first = self._retries.first(destination.address, payload)
+            if first is None:
+                return
+            place = self._sends.of(name, destination)
+            described = {
+                **place.attributes,
+                MESSAGE_ID: first,
+                PUBLISH_OUTCOME: PublishOutcome.UNCONFIRMED.value,
+                REASON: f"{SENT_AGAIN}{message_id}",
+            }
+            self._tracer.start_span(place.span_name, get_current(), _PRODUCER, described).end()
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("send", fault)
+
+    def _within(self, around: Any, message_id: str, place: Attributes) -> None:
+        """Have a framework's own span around a send say that it is about the same message, not one of its own."""
+        said = getattr(around, "attributes", None) or {}
+        if said.get(MESSAGING_SYSTEM) == self._system and MESSAGE_ID not in said and around.is_recording():
+            around.set_attributes({MESSAGE_ID: message_id, DESTINATION: place[DESTINATION]})
 
     def send_outcome(
         self,
@@ -285,6 +330,15 @@ class Recorder:
             return
         try:
             reporter.subscribed(self._subscription(holding))
+        except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
+            swallowed("subscribe", fault)
+
+    def untold(self) -> None:
+        """Report that this process may receive messages and tells of none."""
+        try:
+            told = {LEDGER: Ledger.SAMPLED.value}
+            holding = Holding("", ANYBODY, durable=False)
+            reporter.subscribed(Subscription(self._tracer, self._system, holding, lambda: told))
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("subscribe", fault)
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module, util
 from importlib.metadata import entry_points, packages_distributions, version
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import wrapt
 from opentelemetry.propagators.textmap import TextMapPropagator
@@ -15,6 +15,7 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from hopwatch.hooks import Hook, hook_for
 from hopwatch.hooks import forget as forget_hooks
 from hopwatch.hooks import install as install_hooks
+from hopwatch.importing import once_whole
 from hopwatch.optin import choose_calls, misspelt
 from hopwatch.reports import reporter
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "hopwatch.transports"
 """Entry-point group: name of the library's import package → its instrumentor class."""
+
+_SYSTEMS: Final = {"aio_pika": "rabbitmq", "aiokafka": "kafka", "nats": "nats"}
+"""Of whose messages a process tells nothing where a library could not be instrumented, by its name."""
 
 _log = logging.getLogger("hopwatch")
 
@@ -186,6 +190,10 @@ def _when_imported(transport: Transport) -> None:
     _state.wanted.add(transport.name)
 
     def hook(_: Any) -> None:
+        packages = ("hopwatch", transport.instrumentor.partition(":")[0].partition(".")[0])
+        once_whole(packages, activate)
+
+    def activate() -> None:
         if transport.name in _state.wanted:
             _activate(transport)
 
@@ -200,6 +208,7 @@ def _activate(transport: Transport) -> None:
         conflict = instrumentor._check_dependency_conflicts()
         if conflict is not None:
             _say(f"{transport.name} is not instrumented: {conflict}")
+            _untold(transport)
             return
         if not instrumentor.is_instrumented_by_opentelemetry:
             instrumentor.instrument(skip_dep_check=True)
@@ -209,6 +218,19 @@ def _activate(transport: Transport) -> None:
     except Exception as error:  # noqa: BLE001 — a guest never breaks its host; the rest still works
         _say(f"{transport.name} is not instrumented ({transport.release}): {type(error).__name__}: {error}")
         _log.debug("instrumenting %s failed", transport.name, exc_info=error)
+        _untold(transport)
+
+
+def _untold(transport: Transport) -> None:
+    """Tell the collector that this process is silent on a broker's messages: its silence is no evidence."""
+    system = _SYSTEMS.get(transport.name)
+    if system is None:
+        return
+    from opentelemetry import trace
+
+    from hopwatch.recorder import Recorder
+
+    Recorder(system, trace.get_tracer(f"hopwatch.{transport.name}")).untold()
 
 
 def _say(text: str) -> None:

@@ -7,6 +7,7 @@ agreed: two ends that both ask for it (`HOPWATCH_WEBSOCKET_ENVELOPE`) put the co
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -24,10 +25,12 @@ from hopwatch.conventions import (
     MESSAGES_SENT,
     REASON,
     WEBSOCKET_CLOSE_CODE,
+    Ending,
     PublishOutcome,
     SettleOutcome,
     System,
 )
+from hopwatch.holding import is_payload_held
 from hopwatch.hooks import Hook
 from hopwatch.hops import MAX_REASON_LENGTH, ProcessHop, SendHop
 from hopwatch.ids import is_message_id, new_message_id
@@ -102,6 +105,9 @@ class Conversation:
         self._envelope = envelope
         self._sent = self._received = 0
         self._hop: ProcessHop | None = None
+        self._payload: Payload | None = None
+        self._kept = 0
+        """How many references to it the library keeps."""
         self._closed = False
 
     @guarded
@@ -124,27 +130,49 @@ class Conversation:
             self._sent -= 1
 
     @guarded
-    def back(self) -> None:
-        """Note that the application is back for more: it is done with what it got before."""
-        hop, self._hop = self._hop, None
+    def back(self, error: BaseException | None = None) -> None:
+        """Note that the application is back for more, or failed: it is done with what it got before, unless it handed that on."""
+        if self._hop is None:
+            return
+        if error is None and is_payload_held(self._payload, beside=1 + self._kept, lists=True):
+            self._hop.let_go(Ending.HELD)
+        self._done(error)
+
+    def _done(self, error: BaseException | None) -> None:
+        hop, self._hop, self._payload = self._hop, None, None
         if hop is not None:
-            hop.end()
+            hop.end(error)
             hop.detach()
 
-    def received(self, payload: Payload) -> Payload:
-        """Begin the processing of a message; return what of it is the application's."""
+    def received(self, payload: Payload, *, passing: int = 0) -> Payload:
+        """Begin the processing of a message; return what of it is the application's.
+
+        `passing`: how many references of the caller's there are to it that go away when it is given on.
+        """
+        self._kept = sys.getrefcount(payload) - 2 - passing  # less this parameter, and the call's
         opened = opened_envelope(payload) if self._envelope else None
-        fields, payload = opened if opened is not None else ({}, payload)
+        fields: Mapping[str, str] = {}
+        if opened is not None:
+            fields, payload = opened
+            self._kept = 0
         self._begin(fields)
+        self._payload = payload
         return payload
 
     @guarded
-    def closed(self, code: int | None, reason: str = "") -> None:
+    def closing(self) -> None:
+        """Note that the application closes the connection: because of an exception, maybe, which what it has in hand met with."""
+        error = sys.exception()
+        if error is not None:
+            self.back(error)
+
+    @guarded
+    def closed(self, code: int | None, reason: str = "", error: BaseException | None = None) -> None:
         """Note the end of the connection, and of what is still in hand; leaves a short span behind."""
         if self._closed:
             return
         self._closed = True
-        self.back()
+        self._done(error)  # whose variables bear it cannot be seen: most often it is the library that says so
         attributes: dict[str, Any] = {
             WEBSOCKET_CLOSE_CODE: 1006 if code is None else code,
             MESSAGES_SENT: self._sent,

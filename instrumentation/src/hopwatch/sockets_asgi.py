@@ -72,7 +72,7 @@ class Connection:
         if not self._opening.hop.ended:
             self._opening.hop.end(error=error, error_type="" if error else "incomplete_response")
         if self._conversation is not None:
-            self._conversation.closed(None if error is None else 1011)
+            self._conversation.closed(None if error is None else 1011, error=error)
 
     async def _say(self, conversation: Conversation, event: Message) -> None:
         sending = conversation.sending()
@@ -96,7 +96,8 @@ class Connection:
         if event["type"] != "websocket.receive":
             return None
         key = "text" if event.get("text") is not None else "bytes"
-        return {**event, key: conversation.received(event[key])}
+        payload = conversation.received(event[key], passing=1)
+        return {**event, key: payload}
 
     @guarded
     def _accepting(self, event: Message) -> Message | None:
@@ -133,6 +134,7 @@ class Connection:
             if self._conversation is None:
                 hop.end({HTTP_STATUS: 403})  # so says the specification of a close before the accept
             else:
+                self._conversation.closing()
                 self._conversation.closed(event.get("code", 1000), event.get("reason") or "")
 
 

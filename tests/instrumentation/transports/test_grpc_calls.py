@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import socket
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -27,6 +28,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
 from hopwatch.conventions import (
+    ATTEMPT,
     ERROR_TYPE,
     MESSAGE_ID,
     MESSAGES_RECEIVED,
@@ -368,3 +370,45 @@ async def test_uninstrumented_grpc_is_as_before(address: str, hops: Any) -> None
         assert hops.all() == ()
     finally:
         GrpcInstrumentor().instrument()
+
+
+async def test_what_grpc_sends_again_by_itself_is_numbered(till: Till, instrumented: Any, hops: Any) -> None:
+    """Under one id, by the policy of its channel: the server tells the attempts apart."""
+    instrumented(GrpcInstrumentor())
+    times = iter(range(3))
+
+    def flaky(request: bytes, context: grpc.ServicerContext) -> bytes:
+        if next(times) < 2:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+        return request
+
+    handlers = {"UnaryUnary": grpc.unary_unary_rpc_method_handler(flaky)}
+    policy = {
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": 5, "initialBackoff": "0.01s", "maxBackoff": "0.01s", "backoffMultiplier": 1,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }  # fmt: skip
+
+    def ask(port: int) -> bytes:
+        options = [("grpc.service_config", json.dumps(policy))]
+        with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+            answer: bytes = channel.unary_unary("/shop.Till/UnaryUnary")(b"1", timeout=TIMEOUT_S)
+            return answer
+
+    with ThreadPoolExecutor(4) as threads:
+        server = grpc.server(threads, (grpc.method_handlers_generic_handler("shop.Till", handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        assert await asyncio.to_thread(ask, port) == b"1"
+        await hops.until(lambda: len(hops.of_kind(SpanKind.SERVER)) == 3)
+        server.stop(None).wait(TIMEOUT_S)
+    [asked] = hops.of_kind(SpanKind.CLIENT)
+    served = hops.of_kind(SpanKind.SERVER)
+    assert {span.attributes[MESSAGE_ID] for span in served} == {asked.attributes[MESSAGE_ID]}
+    assert [span.attributes.get(ATTEMPT, 1) for span in served] == [1, 2, 3]

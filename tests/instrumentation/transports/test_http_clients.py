@@ -1,6 +1,7 @@
 """HTTP clients: httpx, aiohttp and requests against a real server, and against none."""
 
 import asyncio
+import itertools
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -12,15 +13,17 @@ import pytest
 import requests
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation
 from opentelemetry.trace import SpanKind, StatusCode
+from requests.adapters import HTTPAdapter
 from requests.sessions import SessionRedirectMixin
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
+from urllib3.util import Retry
 
 from hopwatch import reports
 from hopwatch.asgi import Middleware
-from hopwatch.conventions import CALL_HALF, MESSAGE_ID, PUBLISH_OUTCOME
+from hopwatch.conventions import ATTEMPT, CALL_HALF, MESSAGE_ID, PUBLISH_OUTCOME
 from hopwatch.transports.aiohttp import AioHttpClientInstrumentor
 from hopwatch.transports.httpx import HTTPXClientInstrumentor
 from hopwatch.transports.requests import RequestsInstrumentor
@@ -252,3 +255,37 @@ def test_uninstrument_puts_everything_back(hops: Any) -> None:
     for instrumentor in instrumentors:
         instrumentor.uninstrument()
     assert [getattr(owner, name) for owner, name in places] == before
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+async def test_what_a_client_sends_again_by_itself_is_numbered(
+    serve: Any, instrumented: Any, hops: Any, processes: int
+) -> None:
+    """Under one id: the server tells the attempts apart, whichever of its processes they come to."""
+    instrumented(RequestsInstrumentor())
+    answers = iter([503, 503, 200])
+
+    async def count(request: Request) -> Response:
+        return Response(status_code=next(answers))
+
+    def server() -> Any:
+        return Middleware(Starlette(routes=[Route("/count", count)]))
+
+    each = [server() for _ in range(processes)]
+    turns = itertools.cycle(each)
+
+    async def balancer(scope: Any, receive: Any, send: Any) -> None:
+        await next(turns)(scope, receive, send)
+
+    def fetch(url: str) -> int:
+        with requests.Session() as session:
+            retries = Retry(total=5, status_forcelist=[503], backoff_factor=0)
+            session.mount("http://", HTTPAdapter(max_retries=retries))
+            return session.get(url, timeout=TIMEOUT_S).status_code
+
+    assert await asyncio.to_thread(fetch, f"http://{await serve(balancer)}/count") == 200
+    await hops.until(lambda: len(hops.all()) == 4)
+    [asked] = hops.of_kind(SpanKind.CLIENT)
+    served = hops.of_kind(SpanKind.SERVER)
+    assert {span.attributes[MESSAGE_ID] for span in served} == {asked.attributes[MESSAGE_ID]}
+    assert [span.attributes.get(ATTEMPT, 1) for span in served] == [1, 2, 3]

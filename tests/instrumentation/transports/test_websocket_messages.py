@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.connection import Connection
-from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.asyncio.server import serve as websockets_serve
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import connect as connect_blocking
@@ -348,3 +348,132 @@ def test_uninstrument_puts_everything_back(hops: Any) -> None:
     assert all(vars(owner)[name] is not was for (owner, name), was in zip(touched, before, strict=True))
     WebSocketsInstrumentor().uninstrument()
     assert all(vars(owner)[name] is was for (owner, name), was in zip(touched, before, strict=True))
+
+
+class Unfit(Exception):
+    """What a handler raises."""
+
+
+async def websockets_app(
+    stack: Any, serve: Any, handler: Callable[[Callable[[], Awaitable[Any]]], Any]
+) -> str:
+    """A server of the library whose handler is given a function that receives."""
+
+    async def handle(connection: ServerConnection) -> None:
+        await handler(connection.recv)
+
+    server = await stack.enter_async_context(websockets_serve(handle, "127.0.0.1", 0))
+    return f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+async def starlette_app(
+    stack: Any, serve: Any, handler: Callable[[Callable[[], Awaitable[Any]]], Any]
+) -> str:
+    """An application of FastAPI's."""
+    app = fastapi.FastAPI()
+
+    @app.websocket("/")
+    async def endpoint(socket: fastapi.WebSocket) -> None:
+        await socket.accept()
+        await handler(socket.receive_text)
+
+    return f"ws://{await serve(app)}/"
+
+
+async def asgi_app(stack: Any, serve: Any, handler: Callable[[Callable[[], Awaitable[Any]]], Any]) -> str:
+    """An application without a framework."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+
+        async def take() -> Any:
+            event = await receive()
+            if event["type"] == "websocket.disconnect":
+                raise EOFError
+            return event["text"]
+
+        await handler(take)
+
+    return f"ws://{await serve(Middleware(app))}/"
+
+
+@pytest.fixture(params=[websockets_app, starlette_app, asgi_app])
+async def served(
+    request: pytest.FixtureRequest, serve: Any, instrumented: Any, hops: Any
+) -> AsyncIterator[Callable[[Any], Awaitable[str]]]:
+    """A function that serves a handler, by each kind of server, and returns its URL."""
+    instrumented(WebSocketsInstrumentor(), FastAPIInstrumentor())
+    async with AsyncExitStack() as stack:
+        yield lambda handler: request.param(stack, serve, handler)
+
+
+async def said_by(url: str, *messages: str) -> None:
+    """Say these messages, and wait until the server has hung up."""
+    async with asyncio.timeout(TIMEOUT_S), connect(url) as connection:
+        for message in messages:
+            await connection.send(message)
+        await connection.wait_closed()
+
+
+async def test_what_a_handler_received_and_failed_with_failed(served: Any, hops: Any) -> None:
+    """The server says no more than that it closes the connection."""
+
+    async def handler(take: Callable[[], Awaitable[str]]) -> None:
+        await take()
+        if await take() == "second":
+            raise Unfit
+
+    await said_by(await served(handler), "first", "second")
+    await hops.until(lambda: len(hops.processes()) == 2)
+    errors = [span.attributes.get(ERROR_TYPE) for span in hops.processes()]
+    assert errors == [None, "Unfit"]
+
+
+async def test_what_lies_in_a_queue_was_handed_on(served: Any, hops: Any) -> None:
+    """Workers take it from there, and may fail."""
+    queue: asyncio.Queue[str] = asyncio.Queue()
+
+    async def handler(take: Callable[[], Awaitable[str]]) -> None:
+        for _ in range(2):
+            text = await take()
+            queue.put_nowait(text)
+        assert len(await take()) == 5
+
+    await said_by(await served(handler), "first", "second", "third")
+    await hops.until(lambda: len(hops.processes()) == 3)
+    assert [span.attributes[SETTLE_OUTCOME] for span in hops.processes()] == ["none", "none", "auto"]
+
+
+async def test_what_is_broadcast_is_counted(instrumented: Any, hops: Any) -> None:
+    """It goes past `send`, but the other end counts it: what comes after keeps its name."""
+    instrumented(WebSocketsInstrumentor())
+
+    async def handler(connection: ServerConnection) -> None:
+        broadcast([connection], "to all")
+        broadcast([connection], b"to all")
+        await connection.send("to one")
+
+    async with asyncio.timeout(TIMEOUT_S), websockets_serve(handler, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with connect(url) as connection:
+            assert [message async for message in connection] == ["to all", b"to all", "to one"]
+    await hops.until(lambda: len(hops.sends()) == len(hops.processes()) == 3)
+    assert len(pairs(hops)) == 3
+
+
+async def test_what_is_broadcast_carries_its_context(enveloping: None, instrumented: Any, hops: Any) -> None:
+    """Between ends that both asked for it."""
+    instrumented(WebSocketsInstrumentor())
+
+    async def handler(connection: ServerConnection) -> None:
+        broadcast([connection], "to all")
+
+    async with asyncio.timeout(TIMEOUT_S), websockets_serve(handler, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        async with connect(url) as connection:
+            assert await connection.recv() == "to all"
+    await hops.until(lambda: len(hops.sends()) == len(hops.processes()) == 1)
+    [(send, attempt)] = pairs(hops).values()
+    assert attempt.parent is not None
+    assert attempt.parent.span_id == send.context.span_id

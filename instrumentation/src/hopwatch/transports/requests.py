@@ -12,13 +12,14 @@ from opentelemetry.instrumentation.requests import RequestsInstrumentor as Contr
 from opentelemetry.trace import SpanKind, Tracer
 from requests.adapters import HTTPAdapter
 from requests.sessions import SessionRedirectMixin
+from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from hopwatch.calls import unanswered
-from hopwatch.conventions import PublishOutcome
+from hopwatch.conventions import ATTEMPT_HEADER, MESSAGE_ID_HEADER, PublishOutcome
 from hopwatch.instrumentor import ContribInstrumentor
 from hopwatch.opencalls import answered, watch
-from hopwatch.wrapping import Args, Kwargs, Patches, Wrapper
+from hopwatch.wrapping import Args, Kwargs, Patches, Wrapper, argument, with_argument
 
 T = TypeVar("T")
 
@@ -35,6 +36,7 @@ class RequestsInstrumentor(ContribInstrumentor):
         """Watch the adapters for requests that come back late or without an answer; let redirects be requests."""
         patches.wrap(HTTPAdapter, "send", _sending(tracer))
         patches.wrap(SessionRedirectMixin, "resolve_redirects", _follow)
+        patches.wrap(HTTPConnectionPool, "urlopen", _again)
 
 
 def outcome_of(error: BaseException) -> PublishOutcome:
@@ -69,6 +71,16 @@ def _sending(tracer: Tracer) -> Wrapper:
         return response
 
     return send
+
+
+def _again(wrapped: Callable[..., T], _: HTTPConnectionPool, args: Args, kwargs: Kwargs) -> T:
+    """Say which attempt it is when urllib3 sends a request again by itself (`Retry`): the server sees the same id each time."""
+    headers, retries = argument(args, kwargs, 3, "headers"), argument(args, kwargs, 4, "retries")
+    history = getattr(retries, "history", ())
+    if history and headers and MESSAGE_ID_HEADER in headers:
+        again = {**headers, ATTEMPT_HEADER: str(len(history) + 1)}
+        args, kwargs = with_argument(args, kwargs, 3, "headers", again)
+    return wrapped(*args, **kwargs)
 
 
 def _follow(

@@ -72,6 +72,7 @@ async def test_a_partition_that_goes_to_another_member_ends_its_hops(
     assert "another member" in lost.attributes[REASON]
     again = await asyncio.wait_for(second.getone(), TIMEOUT_S)
     assert str(again.partition) == lost.attributes[MESSAGING_DESTINATION_PARTITION_ID]
+    held.clear()
     await first.commit()
     await first.stop()
     await second.stop()

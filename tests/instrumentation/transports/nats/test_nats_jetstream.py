@@ -17,6 +17,7 @@ from transport_support import TIMEOUT_S, outcomes
 from hopwatch.conventions import (
     ATTEMPT,
     DESTINATION,
+    MESSAGE_ID,
     MESSAGING_BODY_SIZE,
     PENDING,
     PUBLISH_OUTCOME,
@@ -260,6 +261,18 @@ async def test_sizes_are_recorded_only_on_request(
     await subscription.unsubscribe()
     assert [send.attributes.get(MESSAGING_BODY_SIZE) for send in hops.sends()] == [None, 5]
     assert [span.attributes.get(MESSAGING_BODY_SIZE) for span in await hops.processed(2)] == [None, 5]
+
+
+async def test_what_is_published_again_is_told_of_the_first(js: Any, unique: str, hops: Any) -> None:
+    """The application tries again with what nobody answered; the stream may hold both."""
+    with pytest.raises(NatsTimeout):
+        await js.publish(f"{unique}.x", b"order 7", timeout=1e-6)
+    await js.publish(f"{unique}.x", b"order 8")
+    await js.publish(f"{unique}.x", b"order 7")
+    first, _, again, told = sorted(hops.sends(), key=lambda send: send.start_time)
+    assert first.attributes[PUBLISH_OUTCOME] == told.attributes[PUBLISH_OUTCOME] == "unconfirmed"
+    assert first.attributes[MESSAGE_ID] == told.attributes[MESSAGE_ID]
+    assert told.attributes[REASON] == f"sent again as {again.attributes[MESSAGE_ID]}"
 
 
 async def test_what_a_stream_is_asked_to_send_later(js: Any, client: Client, unique: str, hops: Any) -> None:

@@ -11,6 +11,7 @@ from aiormq import Connection
 from aiormq.channel import Channel as ProtocolChannel
 
 from hopwatch.conventions import System
+from hopwatch.handover import looping, processing
 from hopwatch.instrumentor import TransportInstrumentor
 from hopwatch.recorder import Recorder
 from hopwatch.transports.aio_pika.consume import Consuming, HeldMessage
@@ -20,7 +21,7 @@ from hopwatch.transports.aio_pika.publish import Publishing
 from hopwatch.transports.aio_pika.transaction import Transactions
 from hopwatch.wrapping import Patches
 
-__all__ = ["AioPikaInstrumentor"]
+__all__ = ["AioPikaInstrumentor", "processing"]
 
 
 class AioPikaInstrumentor(TransportInstrumentor):
@@ -46,6 +47,7 @@ class AioPikaInstrumentor(TransportInstrumentor):
             patches.replace(queues, "IncomingMessage", HeldMessage)
         patches.wrap(Queue, "consume", consuming.consume)
         patches.wrap(Queue, "get", consuming.get)
+        patches.around(QueueIterator, "__aiter__", looping(patches, lambda iterator: iterator))
         patches.wrap(QueueIterator, "__anext__", consuming.iterate)
         if "__anext__" in vars(RobustQueueIterator):  # since 9.6 it has a loop of its own
             patches.wrap(RobustQueueIterator, "__anext__", consuming.iterate)

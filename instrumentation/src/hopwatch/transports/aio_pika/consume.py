@@ -1,5 +1,6 @@
 """Consuming: by callback, iterator and get; what becomes of each message by ack, nack, reject or `process()`."""
 
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial, wraps
 from typing import Any, Final, TypeVar
@@ -12,7 +13,7 @@ from aio_pika.tools import ensure_awaitable
 
 from hopwatch.conventions import SettleOutcome
 from hopwatch.faults import swallowed
-from hopwatch.handover import Attempts, handovers
+from hopwatch.handover import JUST_GOT, Attempts, handovers
 from hopwatch.instrumentor import recorded
 from hopwatch.recorder import ProcessHop, Recorder
 from hopwatch.transports.aio_pika.places import Death, attempt, destination, details, is_simple, own_deaths
@@ -64,8 +65,9 @@ class Consuming:
         """Record a message taken by hand."""
         handovers.back(queue)
         message = await wrapped(*args, **kwargs)
+        references = sys.getrefcount(message) - JUST_GOT
         if isinstance(message, IncomingMessage):
-            self._give(queue, queue, message, no_ack=bool(kwargs.get("no_ack", False)))
+            self._give(queue, queue, message, references, no_ack=bool(kwargs.get("no_ack", False)))
         return message
 
     async def iterate(
@@ -74,8 +76,9 @@ class Consuming:
         """Record a message taken by `async for`."""
         handovers.back(iterator)
         message = await wrapped(*args, **kwargs)
+        references = sys.getrefcount(message) - JUST_GOT
         no_ack = bool(iterator._consume_kwargs.get("no_ack", False))
-        self._give(iterator, iterator._amqp_queue, message, no_ack=no_ack)
+        self._give(iterator, iterator._amqp_queue, message, references, no_ack=no_ack)
         return message
 
     async def leave(self, wrapped: Call[T], iterator: QueueIterator, args: Args, kwargs: Kwargs) -> T:
@@ -143,10 +146,13 @@ class Consuming:
             swallowed("settle", fault)
 
     @guarded
-    def _give(self, source: object, queue: Queue, message: IncomingMessage, *, no_ack: bool) -> None:
+    def _give(
+        self, source: object, queue: Queue, message: IncomingMessage, references: int, *, no_ack: bool
+    ) -> None:
         hop = self._begin(queue, message, no_ack)
         if hop is not None:
             handovers.gave(source, [(message, hop)])
+            handovers.passed(message, references)
 
     def _begin(self, queue: Queue, message: AbstractIncomingMessage, no_ack: bool) -> ProcessHop | None:
         if not self._patches.active:

@@ -38,6 +38,7 @@ from hopwatch.wrapping import (
     Args,
     Kwargs,
     Patches,
+    argument,
     as_text,
     fresh_headers,
     guarded,
@@ -67,7 +68,7 @@ class Publishing:
             try:
                 result = await original(exchange, *args, **kwargs)
             except BaseException as error:
-                hop.end(outcome_of_error(error), error=error)
+                self._failed(exchange, hop, args, kwargs, error)
                 raise
             if type(result) is spec.Basic.Ack and not self._transactions.any:
                 hop.end(PublishOutcome.CONFIRMED)
@@ -76,6 +77,22 @@ class Publishing:
             return result
 
         return publish
+
+    @guarded
+    def _failed(
+        self, exchange: Exchange, hop: SendHop, args: Args, kwargs: Kwargs, error: BaseException
+    ) -> None:
+        """End a publish that raised; where nobody answered it, the same may be published again."""
+        outcome = outcome_of_error(error)
+        hop.end(outcome, error=error)
+        if outcome is PublishOutcome.UNCONFIRMED:
+            channel: Any = exchange.channel
+            message, routing_key = (
+                argument(args, kwargs, 0, "message"),
+                argument(args, kwargs, 1, "routing_key"),
+            )
+            where = destination(exchange.name, routing_key, channel._connection)
+            self._recorder.unanswered(where, message.body, hop.message_id)
 
     async def returned(
         self, wrapped: Callable[..., Awaitable[T]], channel: Any, args: Args, kwargs: Kwargs
@@ -161,14 +178,16 @@ class Publishing:
             if self._recorder.opted.body_size:
                 attributes[MESSAGING_BODY_SIZE] = message.body_size
             alias = own_message_id(message.message_id, given)
+            where = destination(exchange.name, routing_key, channel._connection)
             hop = self._recorder.send(
                 "publish",
-                destination(exchange.name, routing_key, channel._connection),
+                where,
                 carrier=headers,
                 attributes=attributes,
                 aliases=(alias,) if alias is not None else (),
                 links=links,
             )
+            self._recorder.sent_again("publish", where, message.body, hop.message_id)
             carrying = outgoing(message, headers, alias or hop.message_id or None)
             if args:
                 return hop, (carrying, *args[1:]), kwargs

@@ -1,7 +1,7 @@
 """aiokafka: sends, batches and transactions with their true outcome; consuming; commits; seeks and rebalances.
 
-`processing` is for loops that want a failing body seen: an exception that leaves the body of an `async for`
-cannot be seen from here.
+`processing` is for loops that want a failing body seen, and for workers that records are handed on to: what becomes of them
+there cannot be seen from here.
 """
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -10,7 +10,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.producer.message_accumulator import MessageBatch
 
 from hopwatch.conventions import System
-from hopwatch.handover import processing
+from hopwatch.handover import looping, processing
 from hopwatch.instrumentor import TransportInstrumentor
 from hopwatch.recorder import Recorder
 from hopwatch.transports.aiokafka.batch import Batching
@@ -36,7 +36,7 @@ class AioKafkaInstrumentor(TransportInstrumentor):
     def wrap(self, patches: Patches, recorder: Recorder) -> None:
         """Put the wrappers around producers, consumers and the commits of groups."""
         patches.wrap(ClusterMetadata, "update_metadata", clusters.update)
-        answers = Answers()
+        answers = Answers(recorder)
         for answer in ("done", "done_noack", "failure"):
             patches.wrap(MessageBatch, answer, answers.batch)
         transactions = Transactions(recorder, answers)
@@ -53,6 +53,7 @@ class AioKafkaInstrumentor(TransportInstrumentor):
         patches.wrap(AIOKafkaConsumer, "start", consuming.start)
         patches.wrap(AIOKafkaConsumer, "subscribe", consuming.subscribe)
         patches.wrap(AIOKafkaConsumer, "assign", consuming.subscribe)
+        patches.around(AIOKafkaConsumer, "__aiter__", looping(patches, lambda consumer: consumer))
         patches.around(AIOKafkaConsumer, "getone", consuming.getone)
         patches.around(AIOKafkaConsumer, "getmany", consuming.getmany)
         patches.wrap(AIOKafkaConsumer, "commit", consuming.commit)

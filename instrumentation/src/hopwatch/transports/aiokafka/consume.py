@@ -1,7 +1,7 @@
 """Consuming: one record at a time and in batches, each record a hop of its own; who reads which topic."""
 
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final, Self, TypeVar
@@ -21,7 +21,7 @@ from hopwatch.conventions import (
     SettleOutcome,
 )
 from hopwatch.faults import swallowed
-from hopwatch.handover import Attempts, Batch, Taker, handovers
+from hopwatch.handover import JUST_GOT, Attempts, Batch, Taker, handovers
 from hopwatch.holders import Holders
 from hopwatch.recorder import Destination, Holding, ProcessHop, Recorder
 from hopwatch.transports.aiokafka.headers import header_getter
@@ -31,6 +31,9 @@ from hopwatch.wrapping import Args, Kwargs, Patches, guarded
 T = TypeVar("T")
 Call = Callable[..., Awaitable[T]]
 Records = dict[TopicPartition, list[ConsumerRecord]]
+
+_IN_BATCHES: Final = 5
+"""References to a record of a batch that was just got: there are two lists of them here, and what numbers them keeps one."""
 
 _MARK: Final = "\x1f"
 """Behind what is said of a pattern, before the pattern itself."""
@@ -74,22 +77,26 @@ class Consuming:
                 return await original(consumer, *args, **kwargs)
             taker = handovers.back(consumer, forget=True)
             record = await original(consumer, *args, **kwargs)
-            self._give(taker, consumer, record)
+            kept = sys.getrefcount(record) - JUST_GOT  # aiokafka keeps one to the last record of a partition
+            self._give(taker, consumer, record, kept)
             return record
 
         return getone
 
-    def getmany(self, original: Call[Records]) -> Call[Records]:
+    def getmany(self, original: Call[Records]) -> Call[Mapping[TopicPartition, Any]]:
         """Record every record of a batch; a loop over them makes each the current one in turn."""
 
         @wraps(original)
-        async def getmany(consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Records:
+        async def getmany(
+            consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any
+        ) -> Mapping[TopicPartition, Any]:
             if not self._patches.active:
                 return await original(consumer, *args, **kwargs)
             taker = handovers.back(consumer, forget=True)
             batches = await original(consumer, *args, **kwargs)
-            self._give_batches(taker, consumer, batches)
-            return {partition: Batch(batch, ends=True) for partition, batch in batches.items()}
+            given = {partition: Batch(batch, ends=True) for partition, batch in batches.items()}
+            self._give_batches(taker, consumer, given)
+            return given
 
         return getmany
 
@@ -124,13 +131,15 @@ class Consuming:
                 hop.settled(SettleOutcome.NONE, LOST)
                 hop.end(keep_current=True)
 
-    def _give(self, taker: Taker | None, consumer: AIOKafkaConsumer, record: ConsumerRecord) -> None:
+    def _give(
+        self, taker: Taker | None, consumer: AIOKafkaConsumer, record: ConsumerRecord, kept: int
+    ) -> None:
         try:
             reading = self._reading(consumer, record.topic, record.partition)
             highwater = _highwater(consumer, reading.place)
             hop = self._begin(reading, highwater, record, attach=True)
             if taker is not None:
-                handovers.give(taker, record, hop)
+                handovers.give(taker, record, hop, beside=kept)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("consume", fault)
 
@@ -139,15 +148,16 @@ class Consuming:
         self,
         taker: Taker | None,
         consumer: AIOKafkaConsumer,
-        batches: Mapping[TopicPartition, Sequence[ConsumerRecord]],
+        batches: Mapping[TopicPartition, Batch[ConsumerRecord]],
     ) -> None:
         for partition, records in batches.items():
             reading = self._reading(consumer, partition.topic, partition.partition)
             highwater = _highwater(consumer, partition)
-            for record in records:
+            for number, record in enumerate(list.__iter__(records)):  # its own would make hops current
                 hop = self._begin(reading, highwater, record, attach=False)
                 if taker is not None:
-                    handovers.give(taker, record, hop)
+                    kept = max(0, sys.getrefcount(record) - _IN_BATCHES)
+                    handovers.give(taker, record, hop, records, number, beside=kept)
 
     def _begin(
         self, reading: "_Reading", highwater: int | None, record: ConsumerRecord, *, attach: bool

@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError
 from aiokafka.producer.message_accumulator import MessageBatch
 from aiokafka.structs import RecordMetadata
 
 from hopwatch.conventions import PublishOutcome
-from hopwatch.recorder import KafkaPosition, SendHop
+from hopwatch.recorder import Destination, KafkaPosition, Recorder, SendHop
 from hopwatch.wrapping import Args, Kwargs, guarded
 
 T = TypeVar("T")
 Future = asyncio.Future[RecordMetadata | None]
+What = tuple[Destination, Any]
+"""Where a record was sent, and its value as the application gave it."""
 
 _UNANSWERED: Final = (KafkaTimeoutError, RequestTimedOutError, KafkaConnectionError, asyncio.TimeoutError)
 
@@ -27,15 +29,16 @@ class Answers:
 
     LIMIT: Final = 100_000
 
-    def __init__(self) -> None:
-        self._waiting: dict[Future, SendHop] = {}
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._waiting: dict[Future, tuple[SendHop, What]] = {}
 
-    def wait(self, hop: SendHop, future: Future) -> None:
+    def wait(self, hop: SendHop, future: Future, what: What) -> None:
         """End a send once the batch is answered that its future is of."""
         if future.done():
             answered(hop, future)
         elif len(self._waiting) < self.LIMIT:
-            self._waiting[future] = hop
+            self._waiting[future] = hop, what
         else:
             future.add_done_callback(partial(answered, hop))
 
@@ -49,9 +52,13 @@ class Answers:
     @guarded
     def _answered(self, batch: MessageBatch) -> None:
         for future, _ in batch._msg_futures:
-            hop = self._waiting.pop(future, None)
-            if hop is not None:
-                answered(hop, future)
+            waiting = self._waiting.pop(future, None)
+            if waiting is None:
+                continue
+            hop, what = waiting
+            answered(hop, future)
+            if not future.cancelled() and isinstance(future._exception, _UNANSWERED):
+                self._recorder.unanswered(*what, hop.message_id)
 
 
 def not_taken(hop: SendHop, error: BaseException) -> None:

@@ -14,7 +14,7 @@ from hopwatch.faults import swallowed
 from hopwatch.optin import OptIn
 from hopwatch.recorder import Destination, Recorder, SendHop
 from hopwatch.transports.aiokafka.headers import Header, fresh, header_setter, originals
-from hopwatch.transports.aiokafka.outcomes import Future, not_taken
+from hopwatch.transports.aiokafka.outcomes import Future, What, not_taken
 from hopwatch.transports.aiokafka.places import clusters, conversation, key, servers
 from hopwatch.transports.aiokafka.transaction import Transactions
 from hopwatch.wrapping import Args, Kwargs, Patches, with_argument
@@ -45,20 +45,20 @@ class Producing:
             sending = self._begin(producer, args, kwargs) if self._patches.active else None
             if sending is None:
                 return await original(producer, *args, **kwargs)
-            hop, args, kwargs = sending
+            hop, what, args, kwargs = sending
             try:
                 future = await original(producer, *args, **kwargs)
             except BaseException as error:
                 not_taken(hop, error)
                 raise
-            self._transactions.follow(producer, hop, future)
+            self._transactions.follow(producer, hop, future, what)
             return future
 
         return send
 
     def _begin(
         self, producer: AIOKafkaProducer, args: Args, kwargs: Kwargs
-    ) -> tuple[SendHop, Args, Kwargs] | None:
+    ) -> tuple[SendHop, What, Args, Kwargs] | None:
         """Begin the hop; `kwargs` belongs to the call, and gets the headers."""
         try:
             topic: str = args[0] if args else kwargs["topic"]
@@ -71,19 +71,22 @@ class Producing:
                 given = given if isinstance(given, list | tuple) else list(given)
                 headers = fresh(given)
                 links = originals(given, headers)
+            destination = self._destination(producer, topic)
             hop = self._recorder.send(
                 "send",
-                self._destination(producer, topic),
+                destination,
                 carrier=headers,
                 setter=header_setter,
                 attributes=described(headers, value, record_key, self._recorder.opted),
                 links=links,
             )
+            what = destination, value
+            self._recorder.sent_again("send", destination, value, hop.message_id)
             sent = headers if _fits(producer, value, record_key) else given
             if len(args) > _HEADERS_AT:
-                return hop, *with_argument(args, kwargs, _HEADERS_AT, "headers", sent)
+                return hop, what, *with_argument(args, kwargs, _HEADERS_AT, "headers", sent)
             kwargs["headers"] = sent
-            return hop, args, kwargs
+            return hop, what, args, kwargs
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host
             swallowed("send", fault)
             return None

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from hopwatch.conventions import PublishOutcome
 from hopwatch.faults import swallowed
 from hopwatch.recorder import Recorder, SendHop
-from hopwatch.transports.aiokafka.outcomes import Answers, Future, answered
+from hopwatch.transports.aiokafka.outcomes import Answers, Future, What, answered
 from hopwatch.transports.aiokafka.places import committed_at, offset_of
 from hopwatch.wrapping import Args, Kwargs, argument, guarded
 
@@ -51,12 +51,12 @@ class Transactions:
         self._sent: WeakKeyDictionary[AIOKafkaProducer, list[_Sent]] = WeakKeyDictionary()
         self._commits: WeakKeyDictionary[AIOKafkaProducer, list[Callable[[], None]]] = WeakKeyDictionary()
 
-    def follow(self, producer: AIOKafkaProducer, hop: SendHop, future: Future) -> None:
+    def follow(self, producer: AIOKafkaProducer, hop: SendHop, future: Future, what: What) -> None:
         """End a send with its answer, or with its producer's transaction if it is part of one."""
         try:
             manager = producer._txn_manager
             if manager is None or manager.transactional_id is None:
-                self._answers.wait(hop, future)
+                self._answers.wait(hop, future, what)
             else:
                 self._keep_sent(producer, hop, future, 0)
         except Exception as fault:  # noqa: BLE001 — a guest never breaks its host

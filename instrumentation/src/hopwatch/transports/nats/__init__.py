@@ -6,9 +6,11 @@ Key-value and object stores, JetStream's own API and acknowledgements are not me
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription, _SubscriptionMessageIterator
+from nats.errors import SlowConsumerError
 from nats.js import JetStreamContext, JetStreamManager
 
 from hopwatch.conventions import SettleOutcome, System
+from hopwatch.handover import looping, processing
 from hopwatch.instrumentor import TransportInstrumentor
 from hopwatch.recorder import Recorder
 from hopwatch.transports.nats.consumers import Consumers
@@ -16,7 +18,7 @@ from hopwatch.transports.nats.core import Core
 from hopwatch.transports.nats.jetstream import JetStream, settles
 from hopwatch.wrapping import Patches
 
-__all__ = ["NatsInstrumentor"]
+__all__ = ["NatsInstrumentor", "processing"]
 
 
 class NatsInstrumentor(TransportInstrumentor):
@@ -38,6 +40,10 @@ class NatsInstrumentor(TransportInstrumentor):
         patches.wrap(Client, "_close", core.close)
         patches.wrap(Subscription, "next_msg", core.next_msg)
         patches.wrap(Subscription, "_stop_processing", core.stop)
+        patches.wrap(SlowConsumerError, "__init__", core.slow)
+        patches.around(
+            _SubscriptionMessageIterator, "__aiter__", looping(patches, lambda iterator: iterator._sub)
+        )
         patches.wrap(_SubscriptionMessageIterator, "__anext__", core.iterate)
         patches.wrap(Msg, "respond", core.respond)
 

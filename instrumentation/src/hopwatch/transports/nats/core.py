@@ -1,9 +1,11 @@
 """Core NATS: publish, request and reply, subscriptions by callback, iterator and `next_msg`."""
 
+import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from inspect import iscoroutinefunction
+from types import FrameType
 from typing import Any, Final, TypeVar
 
 from nats.aio.client import Client
@@ -13,8 +15,14 @@ from nats.js import JetStreamContext
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
 
-from hopwatch.conventions import MESSAGE_ID_HEADER, MESSAGING_CONVERSATION_ID, PublishOutcome
-from hopwatch.handover import handovers
+from hopwatch.conventions import (
+    MESSAGE_ID_HEADER,
+    MESSAGING_CONVERSATION_ID,
+    Ending,
+    PublishOutcome,
+    SettleOutcome,
+)
+from hopwatch.handover import JUST_GOT, handovers
 from hopwatch.holders import Holders
 from hopwatch.instrumentor import recorded
 from hopwatch.recorder import ProcessHop, Recorder
@@ -143,7 +151,9 @@ class Core:
             return await wrapped(*args, **kwargs)
         handovers.back(subscription)
         message = await wrapped(*args, **kwargs)
+        references = sys.getrefcount(message) - JUST_GOT
         self._give(subscription, message)
+        guarded(handovers.passed)(message, references)
         return message
 
     async def iterate(self, wrapped: Call[Msg], iterator: Any, args: Args, kwargs: Kwargs) -> Msg:
@@ -153,6 +163,23 @@ class Core:
         message = await wrapped(*args, **kwargs)
         self._give(subscription, message)
         return message
+
+    def slow(self, wrapped: Callable[..., T], error: Exception, args: Args, kwargs: Kwargs) -> T:
+        """Note what the library drops as it makes this error: more is pending than the subscription may hold."""
+        result = wrapped(*args, **kwargs)
+        self._dropped(argument(args, kwargs, 3, "sub"), _dropped_by(sys._getframe()))
+        return result
+
+    @guarded
+    def _dropped(self, subscription: Subscription, message: Msg | None) -> None:
+        if message is None or not self._patches.active:
+            return
+        hop = begin_process(
+            self._recorder, self._consumers, subscription._conn, message,
+            subject=subscription._subject, queue=subscription._queue, attach=False,
+        )  # fmt: skip
+        if hop is not None:
+            hop.let_go(Ending.DROPPED if hop.outcome is SettleOutcome.AUTO else Ending.UNREAD)
 
     def stop(self, wrapped: Callable[..., T], subscription: Subscription, args: Args, kwargs: Kwargs) -> T:
         """Report that a subscription ended."""
@@ -262,6 +289,14 @@ class Core:
         handovers.closed(subscription)
         self._consumers.released(subscription)
         self._holders.release(subscription)
+
+
+def _dropped_by(frame: FrameType | None) -> Msg | None:
+    """Return the message that the library was about to hand over: its error does not name it, so its own variable is read."""
+    while frame is not None and frame.f_code.co_name != Client._process_msg.__name__:
+        frame = frame.f_back
+    message = frame.f_locals.get("msg") if frame is not None else None
+    return message if isinstance(message, Msg) else None
 
 
 def _ids(args: Args, kwargs: Kwargs) -> Kwargs:

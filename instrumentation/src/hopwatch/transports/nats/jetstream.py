@@ -12,7 +12,14 @@ from hopwatch.conventions import PublishOutcome, SettleOutcome
 from hopwatch.handover import Batch, handovers
 from hopwatch.recorder import ProcessHop, Recorder, SendHop, StreamPosition
 from hopwatch.transports.nats.consumers import Consumers
-from hopwatch.transports.nats.places import Schedule, begin_process, begin_send, outcome_of, quietly
+from hopwatch.transports.nats.places import (
+    Schedule,
+    begin_process,
+    begin_send,
+    failed_send,
+    outcome_of,
+    quietly,
+)
 from hopwatch.wrapping import Args, Kwargs, Wrapper, argument, guarded
 
 _HEADERS_AT: Final = 4
@@ -39,7 +46,7 @@ class JetStream:
             with quietly():
                 ack = await wrapped(*args, **kwargs)
         except BaseException as error:
-            hop.end(outcome_of(error), error=error)
+            guarded(failed_send)(self._recorder, hop, js._nc, args, kwargs, error)
             raise
         _acknowledged(hop, ack, placed=not _scheduled(args, kwargs))
         return ack
@@ -131,8 +138,9 @@ class JetStream:
             )
             if hop is not None:
                 begun.append((message, hop))
-        handovers.gave(pull, begun)
-        return messages if alone else Batch(messages, ends=False)
+        batch = None if alone else Batch(messages, ends=False)
+        handovers.gave(pull, begun, batch)
+        return messages if batch is None else batch
 
 
 def settles(outcome: SettleOutcome) -> Wrapper:

@@ -42,6 +42,7 @@ from hopwatch.servers import Address, Servers
 from hopwatch.wrapping import (
     Args,
     Kwargs,
+    argument,
     fresh_headers,
     header_getter,
     service_name,
@@ -189,6 +190,19 @@ def outcome_of(error: BaseException) -> PublishOutcome:
     return PublishOutcome.REFUSED
 
 
+def failed_send(
+    recorder: Recorder, hop: SendHop, client: Client, args: Args, kwargs: Kwargs, error: BaseException
+) -> None:
+    """End a send that raised; where nobody answered it, the same may be sent again."""
+    outcome = outcome_of(error)
+    hop.end(outcome, error=error)
+    subject = argument(args, kwargs, 0, "subject")
+    if outcome is PublishOutcome.UNCONFIRMED and subject:
+        recorder.unanswered(
+            destination(subject, client), argument(args, kwargs, 1, "payload", b""), hop.message_id
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """What a stream is asked to send later, instead of the message that asks for it."""
@@ -250,6 +264,7 @@ def begin_send(
             aliases = (str(alias),) if alias else ()
             links = link_to_original(given, header_getter) if len(given) != len(headers) else ()
         hop = recorder.send(name, where, carrier=headers, attributes=attributes, aliases=aliases, links=links)
+        recorder.sent_again(name, where, payload, hop.message_id)
         most = client._max_payload
         if client._server_info.get("headers", True) and (
             not most or len(payload) + _ROOM_FOR_HEADERS <= most  # else ours would push it over its limit

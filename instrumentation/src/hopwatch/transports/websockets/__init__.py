@@ -7,6 +7,7 @@ from opentelemetry.trace import Tracer
 from websockets.asyncio import client as aio_client
 from websockets.asyncio import connection as aio_connection
 from websockets.asyncio import server as aio_server
+from websockets.protocol import Protocol
 from websockets.sync import client as sync_client
 from websockets.sync import connection as sync_connection
 from websockets.sync import server as sync_server
@@ -40,6 +41,7 @@ class WebSocketsInstrumentor(PatchingInstrumentor):
         patches.wrap(aio_connection.Connection, "send", messages.send)
         patches.wrap(aio_connection.Connection, "recv", messages.recv)
         patches.wrap(aio_connection.Connection, "recv_streaming", messages.recv_streaming)
+        patches.wrap(aio_connection.Connection, "close", messages.closing)
         patches.wrap(aio_connection.Connection, "connection_lost", messages.lost)
 
         patches.wrap(sync_client.ClientConnection, "handshake", handshakes.ask_blocking)
@@ -47,7 +49,10 @@ class WebSocketsInstrumentor(PatchingInstrumentor):
         patches.wrap(sync_connection.Connection, "send", messages.send_blocking)
         patches.wrap(sync_connection.Connection, "recv", messages.recv_blocking)
         patches.wrap(sync_connection.Connection, "recv_streaming", messages.recv_streaming_blocking)
+        patches.wrap(sync_connection.Connection, "close", messages.closing)
         patches.wrap(sync_connection.Connection, "recv_events", messages.lost)
+        for way in ("send_text", "send_binary"):
+            patches.wrap(Protocol, way, messages.push)
 
 
 def _connecting(connect: type) -> str:

@@ -9,10 +9,11 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
+from contextvars import ContextVar
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidState
 
 from hopwatch.sockets import Conversation, Sending
 from hopwatch.wrapping import Args, Kwargs, argument, guarded, with_argument
@@ -20,16 +21,34 @@ from hopwatch.wrapping import Args, Kwargs, argument, guarded, with_argument
 T = TypeVar("T")
 Data = str | bytes
 
+_sending: ContextVar[bool] = ContextVar("hopwatch_websocket_sending", default=False)
+"""Whether what goes out is a message that has been counted."""
+
 
 class Messages:
     """The wrappers around sending and receiving, and the conversations they belong to."""
 
     def __init__(self) -> None:
         self._conversations: WeakKeyDictionary[Any, Conversation] = WeakKeyDictionary()
+        self._protocols: WeakKeyDictionary[Any, Conversation] = WeakKeyDictionary()
 
     def begin(self, connection: Any, conversation: Conversation) -> None:
         """Follow the messages of a connection that has just been opened."""
-        self._conversations[connection] = conversation
+        self._conversations[connection] = self._protocols[connection.protocol] = conversation
+
+    def push(self, wrapped: Callable[..., T], protocol: Any, args: Args, kwargs: Kwargs) -> T:
+        """Record a message that goes out past `send`, as those of `broadcast` do: the other end will count it."""
+        pushing = None if _sending.get() else self._pushing(protocol, args, kwargs)
+        if pushing is None:
+            return wrapped(*args, **kwargs)
+        sending, args, kwargs = pushing
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            guarded(sending.failed)(error, closed=isinstance(error, InvalidState))
+            raise
+        sending.done()
+        return result
 
     async def send(
         self, wrapped: Callable[..., Awaitable[T]], connection: Any, args: Args, kwargs: Kwargs
@@ -38,11 +57,14 @@ class Messages:
         outgoing = self._outgoing(connection, args, kwargs)
         if outgoing is None:
             return await wrapped(*args, **kwargs)
+        token = _sending.set(True)
         try:
             result = await wrapped(*outgoing.args, **outgoing.kwargs)
         except BaseException as error:
             outgoing.failed(error)
             raise
+        finally:
+            _sending.reset(token)
         outgoing.done()
         return result
 
@@ -51,11 +73,14 @@ class Messages:
         outgoing = self._outgoing(connection, args, kwargs)
         if outgoing is None:
             return wrapped(*args, **kwargs)
+        token = _sending.set(True)
         try:
             result = wrapped(*outgoing.args, **outgoing.kwargs)
         except BaseException as error:
             outgoing.failed(error)
             raise
+        finally:
+            _sending.reset(token)
         outgoing.done()
         return result
 
@@ -98,6 +123,24 @@ class Messages:
         result = wrapped(*args, **kwargs)
         self._lost(connection)
         return result
+
+    def closing(self, wrapped: Callable[..., T], connection: Any, args: Args, kwargs: Kwargs) -> T:
+        """Note the exception because of which the application closes a connection, or its handler is over."""
+        conversation = self._conversations.get(connection)
+        if conversation is not None:
+            conversation.closing()
+        return wrapped(*args, **kwargs)
+
+    @guarded
+    def _pushing(self, protocol: Any, args: Args, kwargs: Kwargs) -> tuple[Sending, Args, Kwargs] | None:
+        conversation = self._protocols.get(protocol)
+        sending = conversation.sending() if conversation is not None else None
+        if sending is None:
+            return None
+        if sending.in_envelope:
+            data = sending.wrapped(bytes(argument(args, kwargs, 0, "data")))
+            args, kwargs = with_argument(args, kwargs, 0, "data", data)
+        return sending, args, kwargs
 
     @guarded
     def _lost(self, connection: Any) -> None:
