@@ -95,6 +95,20 @@ def test_one_that_samples_does_not_tell_all(store: Store) -> None:
     assert finding(store, 20.0) == "unknown.coverage_gap"
 
 
+@pytest.mark.parametrize(("service", "cause"), [("billing", "unknown.coverage_gap"), ("mail", "skipped")])
+@pytest.mark.usefixtures("record")
+def test_one_that_could_not_be_instrumented_does_not_tell(store: Store, service: str, cause: str) -> None:
+    """It says so, and may have read it, if it is of the service that reads as this group."""
+    mute = [
+        subscribed("", "*", system="kafka", start=moment, durable=False, instance="2").but(
+            service=service, hopwatch__ledger="sampled"
+        )
+        for moment in (-15.0, 0.0, 15.0)
+    ]
+    take(store, *there(-60.0, -15.0, 0.0, 15.0), *mute)
+    assert finding(store, 20.0) == cause
+
+
 @pytest.mark.usefixtures("record")
 def test_one_that_lost_spans_does_not_tell_all(store: Store) -> None:
     """It says itself that it lost some around the time at which the record was passed."""

@@ -1,5 +1,7 @@
 """Every verdict, from the facts that lead to it."""
 
+from dataclasses import replace
+
 import pytest
 from ledger_support import (
     CLIENT,
@@ -10,6 +12,7 @@ from ledger_support import (
     committed,
     in_kafka,
     judged,
+    new_span,
     opened,
     processed,
     sent,
@@ -366,3 +369,36 @@ def served(client: S) -> S:
         name="POST /orders/{id}", service="orders", kind=SERVER, trace=client.trace, parent=client.id, flags=REMOTE,
         attributes={"http.request.method": "POST", "http.route": "/orders/{id}", "hopwatch.message.id": client.message},
     )  # fmt: skip
+
+
+def test_a_call_sent_again_under_its_id_is_settled_by_the_attempt_that_went_well(store: Store) -> None:
+    """Two refusals and an answer are three attempts at one call."""
+    client = http_call()
+    tries = [
+        served(client).but(id=new_span(), start=number / 10, end=number / 10 + 0.05, hopwatch__attempt=number)
+        for number in (1, 2, 3)
+    ]
+    tries[:2] = [replace(one, status=ERROR, words="503") for one in tries[:2]]
+    take(store, client, *reversed(tries))
+    (row,) = judged(store)
+    assert (row["verdict"], row["cause"], row["attempts"]) == ("settled", "settled.answered", 3)
+
+
+def test_a_caller_that_gave_up_is_told_apart_from_the_callee(store: Store) -> None:
+    """The callee went on and answered; nobody was there any more to hear it."""
+    client = http_call().but(http__response__status_code=None, hopwatch__publish__outcome="unconfirmed")
+    take(store, replace(client, status=ERROR, words="ReadTimeout"), served(client).but(start=0.5, end=3.0))
+    (row,) = judged(store)
+    assert (row["verdict"], row["cause"]) == ("settled", "settled.caller_gone")
+
+
+def test_a_send_that_was_tried_again_is_told_apart(store: Store) -> None:
+    """Nobody answered it, and its sender sent the same under another id."""
+    first = sent(outcome="unconfirmed")
+    again = sent(start=1.0)
+    told = first.but(id=new_span(), start=1.0, end=1.0, hopwatch__reason=f"sent again as {again.message}")
+    take(store, subscribed(), first, told, again)
+    rows = {row["message"]: row for row in judged(store)}
+    (unanswered,) = [row for row in rows.values() if row["verdict"] == "unconfirmed"]
+    assert unanswered["cause"] == "unconfirmed.sent_again"
+    assert again.message in unanswered["why"]

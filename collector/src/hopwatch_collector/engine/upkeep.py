@@ -92,6 +92,7 @@ class Upkeep:
         self._done_at["senders"] = written
         if self._nested.due and self._news("nested", written):
             moved += self._nested.run()
+            self._done_at["nested"] = written
         if now >= self._edges_due and self._news("edges", written):
             self.sum_edges()
             self._done_at["edges"] = written

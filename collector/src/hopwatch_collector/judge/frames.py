@@ -17,6 +17,9 @@ FACT_KEY: Final = ["message", "receiver", "attempt", "hop"]
 STATE_KEY: Final = ["system", "broker", "destination", "receiver", "partition"]
 """Names of a place at which a receiver stands. What bears them may be deleted and made again: that is another incarnation of it."""
 
+ANYBODY: Final = "*"
+"""The receiver that a process names whose library of a broker could not be instrumented: it may receive as any of its service's."""
+
 KEYS: Final = pl.List(pl.Struct({"name": pl.String, "value": pl.String}))
 
 Kind = pl.DataType | type[pl.DataType]
@@ -165,6 +168,11 @@ FOREIGN_READERS: Final[Schema] = {
     "broker": pl.String,
     "destination": pl.String,
     "receiver": pl.String,
+}
+
+SERVICES: Final[Schema] = {
+    "resource": pl.UInt64,
+    "service": pl.String,
 }
 
 LOSSES: Final[Schema] = {

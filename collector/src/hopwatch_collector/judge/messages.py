@@ -6,15 +6,27 @@ from typing import Final
 import polars as pl
 
 from hopwatch_collector.judge.clocks import corrected, with_offset
-from hopwatch_collector.judge.frames import SIDE_KEY
+from hopwatch_collector.judge.frames import FACT_KEY, SIDE_KEY
 
 OUTCOMES: Final = ("", "sent", "unconfirmed", "returned", "refused", "duplicate", "confirmed")
 SETTLEMENTS: Final = ("", "none", "auto", "commit", "nack", "requeue", "reject", "term", "ack")
+ENDINGS: Final = (
+    "dropped by its client",
+    "fetched in a batch and not begun",
+    "handed on within its process",
+    "its loop was left at it",
+)
+"""Words of a receiver for how an attempt ended that it does not claim to have processed (hopwatch.conventions.Ending)."""
+NOTHING_DUE: Final = "; no acknowledgement is due"
 _NO_ID: Final = bytes(16)
+_NO_HOP: Final = bytes(8)
 
 _attempted: Final = pl.col("attempt") > 0
 _ended_well: Final = _attempted & ~pl.col("failed") & (pl.col("ended_at") > 0)
 _placed: Final = pl.col("offset") >= 0
+_let_go: Final = (pl.col("settle") == "none") & pl.any_horizontal(
+    pl.col("reason").str.starts_with(ending) for ending in ENDINGS
+)
 _acknowledged: Final = _ended_well & pl.col("settle").is_in(["ack", "auto", ""])
 """Not everyone reports settlement: of such a receiver all that can be known is that it ended without error."""
 
@@ -33,7 +45,7 @@ def _marked(facts: pl.DataFrame) -> pl.DataFrame:
         acknowledged=_acknowledged,
         acknowledged_by=pl.when(_acknowledged & (pl.col("settle") != "")).then("settle"),
         acknowledged_at=acknowledged.then("ended_at"),
-        processed=_ended_well,
+        processed=_ended_well & ~_let_go,
         dead_reason=dead.then("reason"),
         dead_at=dead.then("started_at"),
         **{f"told_{name}": pl.when(pl.col(name) != "").then(name) for name in _PARTS_OF_PLACE},
@@ -47,9 +59,25 @@ def _last_told(name: str) -> pl.Expr:
     return pl.coalesce(placed, told, pl.lit(""))
 
 
+def _without_doubles(facts: pl.DataFrame) -> pl.DataFrame:
+    """Leave out what another instrumentation tells under the name of a service that tells of the same message itself.
+
+    Frameworks have spans of their own around the handlers that our instrumentation of the client sees too.
+    """
+    foreign = (
+        _attempted & ~pl.col("call") & (pl.col("hop") == _NO_HOP) & (pl.col("receiver") == pl.col("service"))
+    )
+    doubtful = facts.select(foreign).to_series()
+    if not doubtful.any():
+        return facts
+    own = facts.filter(_attempted & (pl.col("hop") != _NO_HOP)).select("message", "service").unique()
+    doubles = facts.filter(doubtful).join(own, on=["message", "service"]).select(FACT_KEY)
+    return facts.join(doubles, on=FACT_KEY, how="anti", maintain_order="left")
+
+
 def sides(facts: pl.DataFrame, offsets: Mapping[int, int]) -> pl.DataFrame:
     """Return one row per message and receiver ('': the sender) of what was seen there."""
-    told = with_offset(facts, offsets).with_columns(
+    told = with_offset(_without_doubles(facts), offsets).with_columns(
         started_at=corrected("started_at"),
         ended_at=corrected("ended_at"),
         settle=pl.col("settle").replace_strict(list(range(9)), list(SETTLEMENTS), return_dtype=pl.String),

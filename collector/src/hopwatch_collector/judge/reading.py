@@ -11,6 +11,7 @@ from hopwatch_collector.judge.evidence import Evidence
 from hopwatch_collector.judge.facts import folded
 from hopwatch_collector.judge.frames import (
     ADVISORIES,
+    ANYBODY,
     BROKERS,
     COMMITS,
     COVERAGE,
@@ -23,6 +24,7 @@ from hopwatch_collector.judge.frames import (
     ROWS_OF_FACTS,
     SECOND,
     SEEKS,
+    SERVICES,
     STATES,
     SUBSCRIPTIONS,
     Schema,
@@ -149,8 +151,27 @@ class EvidenceReader:
         at = _bearings(evidence)
         since = {"since": _floored(at.since - 120 - at.slack, _STRETCH_S)}
         until = {"until": _floored(now // SECOND + 60 + at.slack, _MINUTE_S) + _MINUTE_S}
-        told = self._named(evidence.brokers, "coverage", COVERAGE, "coverage", {**named, **since, **until})
+        anybody = {"receivers": [*named["receivers"], ANYBODY]}
+        told = self._named(evidence.brokers, "coverage", COVERAGE, "coverage", {**anybody, **since, **until})
+        told = self._with_mute(told)
         return replace(evidence, coverage=told, losses=self._lasting("losses", LOSSES, "losses", since))
+
+    def _with_mute(self, told: pl.DataFrame) -> pl.DataFrame:
+        """Have a process that cannot tell what it receives stand for every receiver of its service's, as one that tells a part."""
+        anybody = pl.col("receiver") == ANYBODY
+        mute, others = told.filter(anybody), told.filter(~anybody)
+        if mute.is_empty() or others.is_empty():
+            return others
+        asked = {"resources": told["resource"].unique().sort().to_list()}
+        services = shaped_or_empty(self._session.frame("services_of", asked), SERVICES)
+        receivers = others.select("system", "broker", "receiver", "resource").join(services, on="resource")
+        doubts = (
+            mute.drop("broker", "receiver", "member", "reads", "part")
+            .join(services, on="resource")
+            .join(receivers.drop("resource").unique(maintain_order=True), on=["system", "service"])
+            .with_columns(member=pl.lit(""), reads=pl.lit(value=True), part=pl.lit(value=True))
+        )
+        return pl.concat([others, doubts.select(others.columns)])
 
     def _standing(self, brokers: Brokers, named: Mapping[str, Any], since: int) -> Standing:
         """How receivers stood since a moment (s), and last before."""

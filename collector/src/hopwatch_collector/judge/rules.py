@@ -56,12 +56,18 @@ _DELAYED: Final = "to be delivered later on purpose"
 _ANYBODY: Final = Group(
     (),
     (
+        Rule(
+            "settled.caller_gone",
+            _given("acknowledged", "call", "caller_gave_up"),
+            "the callee answered without error, but its caller had given up and does not know",
+            "Give the call more time, or see that to call again does no harm: what it asked for was done.",
+        ),
         Rule("settled.answered", _given("acknowledged", "call"), "answered without error"),
         Rule("settled.ack", _given("acknowledged", "by_ack"), "acknowledged by the receiver"),
         Rule(
             "settled.auto",
             _given("acknowledged", "by_auto_ack"),
-            "processed without error; this receiver needs no acknowledgement",
+            "handled without an error that was seen; this receiver needs no acknowledgement",
         ),
         Rule(
             "settled.processed",
@@ -71,7 +77,7 @@ _ANYBODY: Final = Group(
         Rule(
             "settled.committed",
             _given("processed", "committed_past"),
-            "processed without error and committed past",
+            "handled without an error that was seen, and committed past",
         ),
         Rule(
             "dead_lettered.copy",
@@ -90,6 +96,81 @@ _ANYBODY: Final = Group(
             _given("broker_terminated"),
             "terminated by the receiver",
             "Look at the attempt's error: the handler refused the message for good.",
+        ),
+    ),
+)
+
+_HANDED_ON: Final = (
+    "handed on within its process, which went on; whether it was processed there was not seen",
+    "how the work on it ended: `hopwatch.processing(message)` around it, wherever in the process that is",
+)
+
+_LEFT: Final = (
+    "an exception left the loop at it, and was caught elsewhere; whether it was processed all the same was not seen",
+    "how the work on it ended: `hopwatch.processing(message)` around it, in the loop",
+)
+
+_UNREAD: Final = (
+    "fetched in a batch and never begun, and the receiver went past it",
+    "Have the consumer commit only what it has processed, and replay the range that was passed over.",
+)
+
+_LET_GO: Final = Group(
+    (),
+    (
+        Rule(
+            "lost.slow_consumer",
+            _given("dropped_by_client"),
+            "its client dropped it: more was pending than the subscription may hold",
+            "Speed the subscriber up or let it hold more (nats-py: pending_msgs_limit, pending_bytes_limit), or use JetStream, which"
+            " gives it again.",
+        ),
+        Rule("skipped.unread", _given("never_begun", "counted_as_read"), *_UNREAD),
+        Rule("skipped.unread", _given("never_begun", "nothing_due"), *_UNREAD),
+        Rule(
+            "unknown.handed_on",
+            _given("handed_on", "counted_as_read"),
+            _HANDED_ON[0],
+            needs=_HANDED_ON[1],
+        ),
+        Rule("unknown.handed_on", _given("handed_on", "nothing_due"), _HANDED_ON[0], needs=_HANDED_ON[1]),
+        Rule("unknown.loop_left", _given("loop_left", "counted_as_read"), _LEFT[0], needs=_LEFT[1]),
+        Rule("unknown.loop_left", _given("loop_left", "nothing_due"), _LEFT[0], needs=_LEFT[1]),
+        Rule(
+            "overdue.unread",
+            _given("never_begun", "takes_too_long"),
+            "fetched in a batch whose handling ended before it, and not settled within the deadline",
+            "Have the consumer read on from where it failed: it went on, or ended, with this one unread.",
+            by_silence=True,
+        ),
+        Rule(
+            "waiting.unread",
+            _given("never_begun"),
+            "fetched in a batch whose handling ended before it; not settled yet",
+        ),
+        Rule(
+            "stuck.handed_on",
+            _given("handed_on", "takes_too_long"),
+            "handed on within its process, and not settled within the deadline",
+            "Look at what the loop hands its messages on to, and have that acknowledge or commit what it has processed.",
+            by_silence=True,
+        ),
+        Rule(
+            "in_flight.handed_on",
+            _given("handed_on"),
+            "handed on within its process, which has not settled it yet",
+        ),
+        Rule(
+            "stuck.loop_left",
+            _given("loop_left", "takes_too_long"),
+            "an exception left the loop at it, and it was not settled within the deadline",
+            "Look at what the receiver logged then: its loop was left in the middle of this one.",
+            by_silence=True,
+        ),
+        Rule(
+            "in_flight.loop_left",
+            _given("loop_left"),
+            "an exception left the loop at it, and it is not settled yet",
         ),
     ),
 )
@@ -238,6 +319,7 @@ _RECEIVED: Final = Group(
                 ),
             ),
         ),
+        _LET_GO,
         Rule(
             "stuck.unsettled",
             _given("takes_too_long"),
@@ -269,6 +351,12 @@ _NOT_PUBLISHED: Final = Group(
             _given("outcome_duplicate"),
             "the broker dropped it as a duplicate of an earlier message",
             "Nothing, if the sender repeated itself on purpose: the first copy was taken.",
+        ),
+        Rule(
+            "unconfirmed.sent_again",
+            _given("sent_again"),
+            "no answer to the send, and its sender tried again under another id",
+            "Follow the one that was sent again; a receiver that shows both got it twice.",
         ),
         Rule(
             "unconfirmed",

@@ -12,11 +12,13 @@ from typing import Final
 import polars as pl
 
 from hopwatch_collector.judge.frames import ALWAYS, SECOND
+from hopwatch_collector.judge.messages import ENDINGS, NOTHING_DUE
 from hopwatch_collector.judge.standing import GONE
 
 _REST: Final = 7 * SECOND
 _STALE: Final = 30 * SECOND
 _FIREHOSE_LAG: Final = 5 * SECOND
+DROPPED, UNREAD, HELD, LEFT = ENDINGS
 _DESERTED: Final = 3600 * SECOND
 """What is sent to a group that has had no member for so long is not waited for."""
 COMMIT_AHEAD: Final = 3 * SECOND
@@ -246,6 +248,11 @@ def _queue_word() -> pl.Expr:
     )
 
 
+def _let_go(ending: str) -> pl.Expr:
+    """Whether that is how the last attempt ended: without a word of whether it was processed."""
+    return _is("last_settle", "none") & ~_c("last_failed") & _c("last_reason").str.starts_with(ending)
+
+
 _READ_WORDS: Final = ("done", "ended unheard")
 
 SIGNALS: Final[Mapping[str, pl.Expr]] = {
@@ -261,6 +268,11 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     "nacked": _c("nacked"),
     "rejected": _is("last_settle", "reject"),
     "acked_last": _is("last_settle", "ack"),
+    "dropped_by_client": _let_go(DROPPED),
+    "never_begun": _let_go(UNREAD),
+    "handed_on": _let_go(HELD),
+    "loop_left": _let_go(LEFT),
+    "nothing_due": _c("last_reason").str.ends_with(NOTHING_DUE),
     "terminated_by_receiver": _is("last_settle", "term"),
     "handling_open": pl.when("call").then(_is("last_settle", "none")).otherwise(_c("last_ended_at") == 0),
     "streaming": _c("streaming"),
@@ -273,7 +285,9 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     "outcome_returned": _is("outcome", "returned"),
     "outcome_refused": _is("outcome", "refused"),
     "outcome_duplicate": _is("outcome", "duplicate"),
+    "sent_again": _c("publish_reason").str.starts_with("sent again as "),
     "outcome_confirmed": _is("outcome", "confirmed"),
+    "caller_gave_up": _c("call") & _is("outcome", "unconfirmed") & _c("sender_seen"),
     "unanswered": _is("outcome", "", "sent"),
     "publish_failed": _c("publish_failed"),
     # Time.
@@ -322,7 +336,7 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     >= _c("judged_now") - COMMIT_AHEAD,
     "read_by_uninstrumented": _is("system", "nats") | (~_c("tells") & (_c("broker_word") != "")),
     "topic_compacted": _is("now_state", "compacted"),
-    "done_means_processed": _c("processed") | _is("system", "nats"),
+    "done_means_processed": _c("processed") | (_is("system", "nats") & ~_let_go(UNREAD)),
     "failure_may_not_be_final": ~_c("last_failed") | _c("nacked"),
     # What the broker says.
     "broker_max_deliveries": _is("broker_word", "max_deliveries"),
