@@ -94,7 +94,7 @@ def test_a_span_around_several_sends_is_none_of_them(store: Store) -> None:
     """Each of them is a message."""
     outer = send()
     inner = [send(outer, "publish", start=float(number)) for number in range(2)]
-    wanted = [*ONE, ("shop", "", "", "no_receiver"), *ONE]
+    wanted = [*ONE, ("shop", "", "", "unknown"), *ONE]
     assert upkept(store, wanted, [*inner, outer, *(received(one) for one in inner)])
 
 
