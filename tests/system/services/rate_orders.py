@@ -1,4 +1,4 @@
-"""How the services of the test at rate are told what to do: JSON lines on stdin, answered on stdout."""
+"""How services are told what to do: JSON lines on stdin, answered on stdout."""
 
 import asyncio
 import json
@@ -11,17 +11,24 @@ from opentelemetry import trace
 import hopwatch
 from hopwatch_demo.patience import scale_wait
 
-Order = Callable[[], Awaitable[dict[str, object]]]
+Order = Callable[..., Awaitable[dict[str, object]]]
+"""What is done, given what else the line says; an answer that has `left` in it is the last."""
 
 
 async def obey(orders: Mapping[str, Order]) -> None:
-    """Say that all is ready, carry out orders until stdin ends, and leave at once: what is held stays unsettled."""
+    """Say that all is ready and carry out orders until one of them is to leave.
+
+    Where stdin ends before that, the process leaves at once: what is held stays unsettled.
+    """
     known = {"export": _export, **orders}
     print(json.dumps({"ready": True}), flush=True)
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        answer = await known[json.loads(line)["do"]]()
+        order = json.loads(line)
+        answer = await known[order.pop("do")](**order)
         print(json.dumps(answer), flush=True)
+        if "left" in answer:
+            return
     os._exit(0)
 
 

@@ -24,7 +24,8 @@ import aiokafka  # noqa: E402
 import nats  # noqa: E402
 from nats.js.api import ConsumerConfig  # noqa: E402
 from rate_orders import obey  # noqa: E402
-from rate_record import FATES, HELD_AT_MOST, Record, draw  # noqa: E402
+from rate_record import FATES, HELD_AT_MOST  # noqa: E402
+from record import Record, draw  # noqa: E402
 
 from hopwatch.transports.aiokafka import processing  # noqa: E402
 from hopwatch_demo.patience import scale_wait  # noqa: E402

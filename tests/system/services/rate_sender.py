@@ -21,7 +21,8 @@ import nats  # noqa: E402
 from aiormq.abc import DeliveredMessage  # noqa: E402
 from nats.js.errors import NoStreamResponseError  # noqa: E402
 from rate_orders import obey  # noqa: E402
-from rate_record import NOWHERE, PLAIN, ROUTES, Record, draw  # noqa: E402
+from rate_record import NOWHERE, PLAIN, ROUTES  # noqa: E402
+from record import Record, draw  # noqa: E402
 
 from hopwatch_demo.patience import scale_wait  # noqa: E402
 

@@ -151,6 +151,12 @@ class Process:
             ear.join(scale_wait(within))
         return status
 
+    def kill(self) -> None:
+        """End it at once, and let go of it."""
+        self._child.kill()
+        self.wait()
+        self._let_go()
+
     def close(self) -> int:
         """End it in an orderly way, by force if it does not listen, and return its exit status."""
         self.hang_up()
@@ -163,9 +169,7 @@ class Process:
             self._child.kill()
             return self.wait()
         finally:
-            for stream in (self._child.stdout, self._child.stderr):
-                if stream is not None:
-                    stream.close()
+            self._let_go()
 
     def __enter__(self) -> Self:
         return self
@@ -179,6 +183,11 @@ class Process:
         state = "running" if self.running else f"ended with {self._child.returncode}"
         said, complained = "\n".join(self._lines[-20:]), "\n".join(self._stderr[-40:])
         return f"{self._child.args} ({state})\n--- stdout\n{said}\n--- stderr\n{complained}"
+
+    def _let_go(self) -> None:
+        for stream in (self._child.stdout, self._child.stderr):
+            if stream is not None:
+                stream.close()
 
     def _talks(self) -> bool:
         return self._ears[0].is_alive() and not (

@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
-from services.rate_record import KEPT, Line, read_lines
+from services.rate_record import KEPT
+from services.record import Line, read_lines
 from support.collector import Api
 
 from hopwatch_collector.api.models import Delivery, DeliveryList, Verdict

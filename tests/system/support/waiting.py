@@ -1,8 +1,9 @@
 """Waiting for conditions, always with a deadline."""
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from hopwatch_demo.patience import scale_wait
@@ -35,3 +36,17 @@ def eventually(
                 f"{what or 'the condition'} did not hold within {scale_wait(within):g} s; last seen: {seen!r}"
             )
         _never.wait(LOOK_EVERY_S)
+
+
+async def eventually_async(look: Callable[[], Awaitable[object]], *, within: float = 60.0, what: str) -> None:
+    """Look until what is seen is true.
+
+    Raises:
+        NotInTime: `within` seconds have passed.
+    """
+    try:
+        async with asyncio.timeout(scale_wait(within)):
+            while not await look():
+                await asyncio.sleep(LOOK_EVERY_S)
+    except TimeoutError:
+        raise NotInTime(f"{what} was not there within {scale_wait(within):g} s") from None
