@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MEMBERS := pyproject.toml uv.lock $(wildcard */pyproject.toml)
 
-.PHONY: help setup demo test test-nightly torture lint format bench bench-ingest bench-judge bench-overhead bench-query bench-tui bench-witness dashboards causes pictures clean
+.PHONY: help setup demo test test-nightly torture truth lint format bench bench-ingest bench-judge bench-overhead bench-query bench-tui bench-witness dashboards causes pictures clean
 .DEFAULT_GOAL := help
 
 help: ## What can be typed
@@ -36,6 +36,9 @@ test-nightly: $(READY) ## What takes too long for every day: ten minutes at 500 
 
 torture: $(READY) ## Kill the collector at random moments with strangers at its ports; count what it acknowledged (ARGS="--minutes 20")
 	@PYTHONPATH=tests/system $(BIN)/python -m torture $(ARGS)
+
+truth: $(READY) ## Judge the judge: random scenarios on real brokers, every delivery held against what happened (ARGS="--help")
+	@PYTHONPATH=tests/system $(BIN)/python -m truth $(ARGS)
 
 lint: $(READY) ## Formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .
