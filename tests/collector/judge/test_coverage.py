@@ -136,6 +136,20 @@ def test_a_member_that_does_not_tell_may_have_read_it(
     assert finding(store, now) == cause
 
 
+def test_a_member_that_has_left_since_may_have_read_it(store: Store) -> None:
+    """Who was in the group when the record was passed counts, not who is in it by now: what was settled stays."""
+    told = there(*(-30.0 + 15 * number for number in range(12)), hopwatch__member="member-1")
+    take(store, sent("orders", "kafka", **in_kafka(7)), *told)
+    group(store, -30.0, 5, consumers=2)
+    group(store, 6.0, 9, consumers=2)
+    looked(store, "kafka", 30.0)
+    assert finding(store, 30.0) == "settled.uninstrumented"
+    group(store, 40.0, 9, consumers=1)
+    group(store, 50.0, 9, consumers=0)
+    looked(store, "kafka", 130.0)
+    assert finding(store, 130.0) == "settled.uninstrumented"
+
+
 def test_whoever_declares_a_queue_does_not_read_it(store: Store) -> None:
     """A sender that declares the queue says that it is there, not what is taken from it."""
     declared = [

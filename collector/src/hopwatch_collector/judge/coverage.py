@@ -21,6 +21,7 @@ _ALIVE: Final = 20 * SECOND
 """A process that went silent may have taken messages for so long after it last told something."""
 _SLACK: Final = SECOND
 _RECEIVER: Final = ["system", "broker", "receiver"]
+_PLACE: Final = ["topic", "partition", "incarnation"]
 _WHO: Final = [*_RECEIVER, "resource"]
 
 
@@ -105,7 +106,7 @@ def _strangers(windows: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataFr
 
     Of what was passed just now (`just_now`), one that has only joined may still tell that it is there.
     """
-    groups = windows.filter((pl.col("system") == "kafka") & (pl.col("there_consumers") > 0))
+    groups = _with_crowd(windows.filter(pl.col("system") == "kafka"), evidence).filter(pl.col("crowd") > 0)
     members = with_offset(evidence.coverage, evidence.clock_offsets).filter(pl.col("member") != "")
     near = (pl.col("begins") <= pl.col("before") + HELD) & (pl.col("ends") >= pl.col("before") - HELD)
     told = (
@@ -119,9 +120,25 @@ def _strangers(windows: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataFr
     # Where nobody says as whom the broker lists it, there is nothing to compare.
     return groups.join(told, on=[*_RECEIVER, "before"]).select(
         "pair",
-        strangers=pl.col("there_consumers") > pl.col("members"),
+        strangers=pl.col("crowd") > pl.col("members"),
         just_now=pl.col("before") + _ALIVE > now,
     )
+
+
+def _with_crowd(windows: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
+    """Add how many members the group had when it went past the message, at most: at the looks before and after that.
+
+    How many it has by now says nothing of then: whoever read it may have left since.
+    """
+    crowds = evidence.standing.crowds.rename({"destination": "topic"})
+    by = [*_RECEIVER, *_PLACE]
+    ordered = windows.sort("before")
+    for name, strategy in (("crowd_before", "backward"), ("crowd_after", "forward")):
+        looked = crowds.rename({"consumers": name})
+        ordered = ordered.join_asof(
+            looked, left_on="before", right_on="at", by=by, strategy=strategy, check_sortedness=False
+        ).drop("at")
+    return ordered.with_columns(crowd=pl.max_horizontal("crowd_before", "crowd_after").fill_null(0))
 
 
 def _windows(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -139,7 +156,7 @@ def _windows(pairs: pl.DataFrame) -> pl.DataFrame:
     return pairs.filter(asked).select(
         "pair",
         *_RECEIVER,
-        "there_consumers",
+        *_PLACE,
         sent_at=since,
         after=pl.coalesce(at, since),
         before=pl.coalesce(at, pl.max_horizontal("now_at", since)),

@@ -40,6 +40,8 @@ class Standing:
     """When a look first showed each number of messages done, in the order of these."""
     members: pl.DataFrame
     """Of Kafka groups at each look (`at`), in that order: since when nobody has been in them (`deserted_at`)."""
+    crowds: pl.DataFrame
+    """Of Kafka groups: how many members (`consumers`) there were from each moment (`at`) on, in that order."""
 
     @classmethod
     def of(cls, states: pl.DataFrame, latest: pl.DataFrame) -> "Standing":
@@ -60,6 +62,7 @@ class Standing:
             ),
             known.states.group_by(*THING, "done").agg(read_at=pl.col("at").min()).sort("done"),
             _members(every),
+            _crowds(every),
         )
 
     @classmethod
@@ -91,6 +94,11 @@ def _members(states: pl.DataFrame) -> pl.DataFrame:
         .with_columns(left_at=left)
         .select(*THING, "at", deserted_at=since)
     )
+
+
+def _crowds(states: pl.DataFrame) -> pl.DataFrame:
+    there = states.filter((pl.col("system") == "kafka") & (pl.col("state") != GONE))
+    return there.select(*THING, "at", "consumers")
 
 
 def _counters(states: pl.DataFrame) -> pl.DataFrame:
