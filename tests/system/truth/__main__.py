@@ -52,11 +52,12 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="keep records, and the collector's data, in this folder")
     asked = parser.parse_args()
     seed = asked.seed or str(SystemRandom().randrange(100_000))
-    numbers = count() if asked.round is None else [asked.round]
     plan = Plan(
         seed=seed,
-        brokers=tuple(asked.only or NAMES),
-        numbers=numbers,
+        rounds={
+            name: count() if asked.round is None else [asked.round]
+            for name in dict.fromkeys(asked.only or NAMES)
+        },
         minutes=0.0 if asked.round is not None else asked.minutes,
         size=Size(asked.messages, asked.rate),
         calm=asked.calm,
@@ -68,7 +69,7 @@ def main() -> int:
         print(f"{time.monotonic() - began:6.0f} s  {line}", flush=True)
 
     try:
-        with Brokers.start(plan.brokers, required=plan.brokers) as brokers:
+        with Brokers.start(plan.rounds, required=plan.rounds) as brokers:
             outcome = play(plan, brokers, folder, say)
     finally:
         if asked.keep is None:

@@ -2,10 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import tee
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,9 +24,8 @@ class Plan:
     """What is to be played."""
 
     seed: str
-    brokers: tuple[str, ...]
-    numbers: Iterable[int]
-    """The rounds over each broker."""
+    rounds: Mapping[str, Iterable[int]]
+    """The numbers of the rounds over each broker."""
     minutes: float
     """No round begins later than this."""
     size: Size
@@ -62,10 +60,10 @@ def watching(brokers: Brokers, names: Iterable[str]) -> list[str]:
 def play(plan: Plan, brokers: Brokers, folder: Path, say: Callable[[str], None]) -> Outcome:
     """Play all rounds, and look once more at the end at everything that should have stayed as it was."""
     prefix = f"t{uuid4().hex[:6]}"
-    urls = {name: brokers[name].url for name in plan.brokers}
+    urls = {name: brokers[name].url for name in plan.rounds}
     wires = {name.upper(): url for name, url in urls.items()}
     with ExitStack() as stack:
-        options = [f"--deadline={DEADLINE_S:g}", *watching(brokers, plan.brokers)]
+        options = [f"--deadline={DEADLINE_S:g}", *watching(brokers, plan.rounds)]
         collector = Collector(folder / "collector", *options, ports=Ports.free())
         stack.callback(collector.stop)
         watch = Watch(collector)
@@ -77,8 +75,7 @@ def play(plan: Plan, brokers: Brokers, folder: Path, say: Callable[[str], None])
             return Round(scenario, urls[broker], records, watch, environment, plan.size)
 
         ends_at = time.monotonic() + plan.minutes * 60
-        numbers = tee(plan.numbers, len(plan.brokers))
-        lanes = [Lane(name, make, own, say, ends_at) for name, own in zip(plan.brokers, numbers, strict=True)]
+        lanes = [Lane(name, make, iter(numbers), say, ends_at) for name, numbers in plan.rounds.items()]
         _work(lanes, watch, None if plan.calm else plan.seed)
         outcome = Outcome(rounds=[one for lane in lanes for one in lane.rounds])
         outcome.broken = [why for lane in lanes for why in lane.broken]

@@ -5,7 +5,7 @@ told something from before and something from after. One that went silent withou
 of; one that samples, or lost spans, did not tell all of it.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
@@ -133,7 +133,11 @@ def _with_crowd(windows: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
     crowds = evidence.standing.crowds.rename({"destination": "topic"})
     by = [*_RECEIVER, *_PLACE]
     ordered = windows.sort("before")
-    for name, strategy in (("crowd_before", "backward"), ("crowd_after", "forward")):
+    sides: tuple[tuple[str, Literal["backward", "forward"]], ...] = (
+        ("crowd_before", "backward"),
+        ("crowd_after", "forward"),
+    )
+    for name, strategy in sides:
         looked = crowds.rename({"consumers": name})
         ordered = ordered.join_asof(
             looked, left_on="before", right_on="at", by=by, strategy=strategy, check_sortedness=False
