@@ -150,6 +150,26 @@ def test_a_member_that_has_left_since_may_have_read_it(store: Store) -> None:
     assert finding(store, 130.0) == "settled.uninstrumented"
 
 
+@pytest.mark.parametrize(
+    ("consumers", "cause"), [(1, "lost.dropped"), (2, "unknown.uninstrumented_consumers")]
+)
+def test_a_consumer_that_does_not_tell_may_have_taken_it(store: Store, consumers: int, cause: str) -> None:
+    """Of two that came into a queue one was handed out, to whoever tells of it; the other is gone, and the queue had one
+    more consumer than tell: what that took nobody tells."""
+    took, gone = sent("billing", "rabbitmq"), sent("billing", "rabbitmq", start=0.5)
+    told = [
+        subscribed("billing", "billing", system="rabbitmq", start=start).but(hopwatch__member="mark-1")
+        for start in (-60.0, 0.0, 15.0)
+    ]
+    take(store, *told, took, gone, processed(took, receiver="billing", start=1.0))
+    quiet = {"waiting": 0, "in_hand": 0, "consumers": consumers}
+    stood(store, "rabbitmq", "billing", -30.0, published=0, handed=0, acked=0, **quiet)
+    stood(store, "rabbitmq", "billing", 3.0, published=2, handed=1, acked=1, **quiet)
+    looked(store, "rabbitmq", 30.0)
+    (row,) = [row for row in judged(store, now=30.0) if row["verdict"] != "settled"]
+    assert row["cause"] == cause
+
+
 def test_whoever_declares_a_queue_does_not_read_it(store: Store) -> None:
     """A sender that declares the queue says that it is there, not what is taken from it."""
     declared = [

@@ -5,7 +5,7 @@ told something from before and something from after. One that went silent withou
 of; one that samples, or lost spans, did not tell all of it.
 """
 
-from typing import Final, Literal
+from typing import Final
 
 import polars as pl
 
@@ -20,6 +20,8 @@ AGAIN: Final = 5 * SECOND
 _ALIVE: Final = 20 * SECOND
 """A process that went silent may have taken messages for so long after it last told something."""
 _SLACK: Final = SECOND
+_LOOK: Final = 12 * SECOND
+"""A look follows the one before after so long at most, unless it took very long itself."""
 _RECEIVER: Final = ["system", "broker", "receiver"]
 _PLACE: Final = ["topic", "partition", "incarnation"]
 _WHO: Final = [*_RECEIVER, "resource"]
@@ -102,47 +104,37 @@ def with_foreign_readers(pairs: pl.DataFrame, readers: pl.DataFrame) -> pl.DataF
 
 
 def _strangers(windows: pl.DataFrame, evidence: Evidence, now: int) -> pl.DataFrame:
-    """Which pairs' group had more members than told of themselves: one beside them reads what nobody tells of.
+    """Which pairs' group or queue had more readers than told of themselves: one beside them takes what nobody tells of.
 
-    Of what was passed just now (`just_now`), one that has only joined may still tell that it is there.
+    Who read then counts, not who does by now. Of what was passed just now (`just_now`), one that has only joined may still
+    tell that it is there.
     """
-    groups = _with_crowd(windows.filter(pl.col("system") == "kafka"), evidence).filter(pl.col("crowd") > 0)
-    members = with_offset(evidence.coverage, evidence.clock_offsets).filter(pl.col("member") != "")
-    near = (pl.col("begins") <= pl.col("before") + HELD) & (pl.col("ends") >= pl.col("before") - HELD)
-    told = (
-        groups.select(*_RECEIVER, "before")
-        .unique()
-        .join(members.with_columns(begins=corrected("first_at"), ends=corrected("last_at")), on=_RECEIVER)
-        .filter(near)
-        .group_by(*_RECEIVER, "before")
-        .agg(members=pl.col("member").n_unique())
+    by = [*_RECEIVER, *_PLACE]
+    crowds = evidence.standing.crowds.rename({"destination": "topic"})
+    # A look shows a little later who has come.
+    then = (pl.col("at") <= pl.col("before") + _LOOK) & (pl.col("until") > pl.col("after"))
+    crowded = windows.select("pair", *by, "after", "before").join(crowds, on=by).filter(then)
+    # Whoever declares a queue tells of it, and need not read it.
+    reads = (pl.col("system") == "kafka") | pl.col("reads").any().over(_WHO)
+    members = with_offset(evidence.coverage, evidence.clock_offsets).filter((pl.col("member") != "") & reads)
+    near = (pl.col("begins") <= pl.min_horizontal("until", "before") + HELD) & (
+        pl.col("ends") >= pl.max_horizontal("at", "after") - HELD
     )
     # Where nobody says as whom the broker lists it, there is nothing to compare.
-    return groups.join(told, on=[*_RECEIVER, "before"]).select(
-        "pair",
-        strangers=pl.col("crowd") > pl.col("members"),
-        just_now=pl.col("before") + _ALIVE > now,
+    return (
+        crowded.join(
+            members.select(*_RECEIVER, "member", begins=corrected("first_at"), ends=corrected("last_at")),
+            on=_RECEIVER,
+        )
+        .filter(near)
+        .group_by("pair", "at")
+        .agg(pl.col("before", "consumers").first(), members=pl.col("member").n_unique())
+        .group_by("pair")
+        .agg(
+            strangers=(pl.col("consumers") > pl.col("members")).any(),
+            just_now=pl.col("before").first() + _ALIVE > now,
+        )
     )
-
-
-def _with_crowd(windows: pl.DataFrame, evidence: Evidence) -> pl.DataFrame:
-    """Add how many members the group had when it went past the message, at most: at the looks before and after that.
-
-    How many it has by now says nothing of then: whoever read it may have left since.
-    """
-    crowds = evidence.standing.crowds.rename({"destination": "topic"})
-    by = [*_RECEIVER, *_PLACE]
-    ordered = windows.sort("before")
-    sides: tuple[tuple[str, Literal["backward", "forward"]], ...] = (
-        ("crowd_before", "backward"),
-        ("crowd_after", "forward"),
-    )
-    for name, strategy in sides:
-        looked = crowds.rename({"consumers": name})
-        ordered = ordered.join_asof(
-            looked, left_on="before", right_on="at", by=by, strategy=strategy, check_sortedness=False
-        ).drop("at")
-    return ordered.with_columns(crowd=pl.max_horizontal("crowd_before", "crowd_after").fill_null(0))
 
 
 def _windows(pairs: pl.DataFrame) -> pl.DataFrame:

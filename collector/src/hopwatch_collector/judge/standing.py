@@ -41,7 +41,7 @@ class Standing:
     members: pl.DataFrame
     """Of Kafka groups at each look (`at`), in that order: since when nobody has been in them (`deserted_at`)."""
     crowds: pl.DataFrame
-    """Of Kafka groups: how many members (`consumers`) there were from each moment (`at`) on, in that order."""
+    """Of Kafka's groups and RabbitMQ's queues: how many members or consumers there were (`consumers`), from when (`at`) until when."""
 
     @classmethod
     def of(cls, states: pl.DataFrame, latest: pl.DataFrame) -> "Standing":
@@ -97,8 +97,15 @@ def _members(states: pl.DataFrame) -> pl.DataFrame:
 
 
 def _crowds(states: pl.DataFrame) -> pl.DataFrame:
-    there = states.filter((pl.col("system") == "kafka") & (pl.col("state") != GONE))
-    return there.select(*THING, "at", "consumers")
+    """How many read at the same time, by spells in which that did not change."""
+    changes = pl.col("consumers") != pl.col("consumers").shift(1).over(THING)
+    return (
+        states.filter(pl.col("system").is_in(["kafka", "rabbitmq"]))
+        .select(*THING, "at", consumers=pl.when(pl.col("state") == GONE).then(0).otherwise("consumers"))
+        .filter(changes.fill_null(value=True))
+        .with_columns(until=pl.col("at").shift(-1).over(THING).fill_null(ALWAYS))
+        .filter(pl.col("consumers") > 0)
+    )
 
 
 def _counters(states: pl.DataFrame) -> pl.DataFrame:
