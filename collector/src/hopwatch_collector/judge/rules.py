@@ -228,6 +228,22 @@ _RECEIVED: Final = Group(
             ),
         ),
         Group(
+            ("left_unseen",),
+            (
+                Rule(
+                    "settled.uninstrumented",
+                    _given("broker_drained"),
+                    "the broker counts it as done; who processed it was not seen",
+                ),
+                Rule(
+                    "unknown.uninstrumented_consumers",
+                    _given(),
+                    "the queue no longer holds it; uninstrumented consumers took messages from it, and this may be one of them",
+                    needs="instrumenting every consumer of this receiver",
+                ),
+            ),
+        ),
+        Group(
             ("requeued_by_disconnect",),
             (
                 Rule(

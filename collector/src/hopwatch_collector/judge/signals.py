@@ -374,6 +374,10 @@ SIGNALS: Final[Mapping[str, pl.Expr]] = {
     & (_c("now_at") >= _c("last_started_at"))
     & ~_c("nacked")
     & _is("last_settle", "", "none"),
+    # Its consumer gave it back or left it, and somebody who tells nothing has taken it since.
+    "left_unseen": _is("broker_word", "drained", "shared", "part")
+    & _c("settled_count")
+    & (_c("nacked") | (_is("last_settle", "", "none") & (_c("now_in_hand") == 0))),
     "handed_and_gone": _c("waits_too_long") | (_c("settled_count") & (_c("now_in_hand") == 0)),
     "ttl_elapsed": _c("ttl_elapsed"),
     "queue_dead_letters": _c("now_dead_letters") > 0,
