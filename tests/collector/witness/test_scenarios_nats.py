@@ -68,6 +68,25 @@ async def test_stream_limit(shop: Shop) -> None:
     await shop.stage.judged(expected)
 
 
+@pytest.mark.scenario(34, "NATS: stream limit discards messages that were handed out and not settled")
+async def test_stream_limit_while_in_hand(shop: Shop) -> None:
+    """What a stream's limit pushes out of a client's hands is evicted: the client has not terminated it."""
+    await shop.stream(max_msgs=2)
+    billing = await shop.durable("billing")
+    await shop.send("ab")
+    with shop.stage.unseen():
+        await shop.read("billing", 2, "in_progress")
+    await shop.stage.judged({("a", billing): "in_flight", ("b", billing): "in_flight"})
+    await shop.send("cd")
+    expected = {
+        ("a", billing): "evicted",
+        ("b", billing): "evicted",
+        ("c", billing): "waiting",
+        ("d", billing): "waiting",
+    }
+    await shop.stage.judged(expected)
+
+
 @pytest.mark.scenario(37, "NATS: consumer deleted with messages pending")
 async def test_consumer_deleted(shop: Shop) -> None:
     """What a deleted durable had not read is lost to it."""

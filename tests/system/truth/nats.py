@@ -227,6 +227,9 @@ class Stage:
             doubt.append(doubts.of_silence(receiver, sent, book.last_at))
         else:
             verdicts, truth = self._read(attempts, name, doubts)
+            if attempts[-1].how in ("", "again", "give_up") and self._removed(sent, doubts, newest):
+                # Its client may still hold what is no longer there.
+                verdicts = verdicts | {"evicted"}
             doubt.append(doubts.of_attempt(attempts[-1]))
             if attempts[-1].how in ("again", "give_up", ""):
                 doubt.append(doubts.of_silence(receiver, sent, book.last_at))
@@ -235,17 +238,12 @@ class Stage:
 
     def _unread(self, sent: Line, name: str, doubts: Doubts, newest: int) -> tuple[frozenset[str], str]:
         deleted = doubts.log.done.get(f"{DELETED} {name}")
-        purged = doubts.log.done.get(f"{PURGED} {self.scenario.run}")
-        longest = self.scenario.topology["longest"]
-        evicted = purged is not None and sent.at < purged
-        overrun = longest > 0 and sent.offset <= newest - longest
+        removed = self._removed(sent, doubts, newest)
         if deleted is not None and sent.at < deleted:
-            said = {"lost", "evicted"} if evicted or overrun else {"lost"}
+            said = {"lost", "evicted"} if removed else {"lost"}
             return frozenset(said), "its durable was deleted"
-        if evicted:
-            return frozenset({"evicted"}), "purged"
-        if overrun:
-            return frozenset({"evicted"}), "the stream was too long"
+        if removed:
+            return frozenset({"evicted"}), removed
         # A server that has handed it out to a client that tells nothing cannot say whether that has begun on it.
         silent = any(not one.client.told for one in self.scenario.of(f"{self.scenario.run}/{name}"))
         return frozenset({"overdue", "stuck"} if silent else {"overdue"}), "not read"
@@ -266,6 +264,14 @@ class Stage:
         if attempt.how and doubts.torn(attempt):
             verdicts = verdicts | OPEN | HELD
         return verdicts, f"{attempt.how or 'held'} at {attempt.client} after {len(attempts)}"
+
+    def _removed(self, sent: Line, doubts: Doubts, newest: int) -> str:
+        """Return why the stream no longer holds it, empty where it does."""
+        purged = doubts.log.done.get(f"{PURGED} {self.scenario.run}")
+        longest = self.scenario.topology["longest"]
+        if purged is not None and sent.at < purged:
+            return "purged"
+        return "the stream was too long" if longest > 0 and sent.offset <= newest - longest else ""
 
     def _owed(self, name: str, sent: Line, doubts: Doubts) -> bool:
         settings = self._durables[name]

@@ -23,6 +23,9 @@ _KINDS: Final = {
     "io.nats.jetstream.advisory.v1.terminated": "terminated",
 }
 
+_REMOVED: Final = frozenset({"Message deleted by stream limits", "Unacknowledged message was deleted"})
+"""Reasons with which the server terminates itself what is no longer in the stream: its consumer said nothing of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holes:
@@ -135,12 +138,14 @@ class Hearing:
             if len(self._seen) >= MAX_SIGHTINGS:
                 self.missed()
                 return
-            stream = name(said["stream"])
+            stream, reason = name(said["stream"]), words(said.get("reason", ""))
+            if kind == "terminated" and reason in _REMOVED:
+                kind = "removed"
             self._seen.append(
                 Sighting(
                     name(f"{stream}/{name(said['consumer'])}"), stream, number(said["stream_seq"]), kind,
                     min(number(said.get("deliveries", 0)), 2**32 - 1), moment(said["timestamp"]),
-                    words(said.get("reason", "")),
+                    reason,
                 )
             )  # fmt: skip
 
