@@ -73,6 +73,15 @@ def test_what_was_aborted_in_the_old_topic_is_not_in_the_new(store: Store) -> No
     assert finding(store, 20.0) == "refused.aborted"
 
 
+@pytest.mark.parametrize(("now", "cause"), [(20.0, "in_flight.unsettled"), (60.0, "unknown.recreated")])
+def test_processed_when_the_topic_had_just_been_made_again(store: Store, now: float, cause: str) -> None:
+    """Its commit was not told, and which topic's positions are meant is not known: it is not stuck for all that."""
+    group(store, 9.0, NEW, end=1, next=1, done=1)
+    just_then = record(0, 5.5)
+    take(store, just_then, processed(just_then, settle="none", start=5.6))
+    assert finding(store, now) == cause
+
+
 @pytest.mark.parametrize(("now", "cause"), [(20.0, "waiting.no_evidence"), (60.0, "unknown.recreated")])
 def test_sent_while_it_was_made_again(store: Store, now: float, cause: str) -> None:
     """Between two looks nobody knows which of the two it went to; commits and positions may be of either."""

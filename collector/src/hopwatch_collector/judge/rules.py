@@ -52,6 +52,10 @@ def _given(*when: str) -> tuple[str, ...]:
 
 
 _DELAYED: Final = "to be delivered later on purpose"
+_RECREATED_THEN: Final = (
+    "its topic, stream or queue was deleted and made again at the time it was sent; which of the two it went to was not seen",
+    "the receiver's word: the collector does not see the broker at every moment",
+)
 
 _ANYBODY: Final = Group(
     (),
@@ -336,6 +340,13 @@ _RECEIVED: Final = Group(
             ),
         ),
         _LET_GO,
+        # Whether the broker is past it, nobody can tell then.
+        Rule(
+            "unknown.recreated",
+            _given("recreated_then", "takes_too_long"),
+            _RECREATED_THEN[0],
+            needs=_RECREATED_THEN[1],
+        ),
         Rule(
             "stuck.unsettled",
             _given("takes_too_long"),
@@ -453,12 +464,7 @@ _RECREATED: Final = Group(
             _given("not waits_too_long"),
             "no sign of delivery yet (no broker evidence)",
         ),
-        Rule(
-            "unknown.recreated",
-            _given(),
-            "its topic, stream or queue was deleted and made again at the time it was sent; which of the two it went to was not seen",
-            needs="the receiver's word: the collector does not see the broker at every moment",
-        ),
+        Rule("unknown.recreated", _given(), _RECREATED_THEN[0], needs=_RECREATED_THEN[1]),
     ),
 )
 
