@@ -1,5 +1,7 @@
 """What becomes of Kafka records, with the cluster's own word for it."""
 
+from contextlib import AsyncExitStack
+
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -137,6 +139,25 @@ async def test_uninstrumented_group(shop: Shop) -> None:
     told = await shop.stage.judged({("a", "legacy"): "settled", ("b", "legacy"): "waiting"})
     assert told["a", "legacy"].witnesses == ["producer", "broker"]
     assert told["a", "legacy"].reason == "the broker counts it as done; who processed it was not seen"
+
+
+@pytest.mark.scenario(11, "Kafka: uninstrumented consumer group that has committed nothing yet")
+async def test_uninstrumented_group_at_its_beginning(shop: Shop) -> None:
+    """A group that tells nothing is owed what is sent while it has the topic, before its first commit too."""
+    with shop.stage.unseen():
+        await shop.send("before")
+    async with AsyncExitStack() as stack:
+        with shop.stage.unseen():
+            consumer = await stack.enter_async_context(shop.group("legacy"))
+            await until(lambda: bool(consumer.assignment()), "the assignment")
+        await shop.stage.observe()
+        await shop.send("a")
+        await shop.stage.judged({("a", "legacy"): "waiting"})
+        with shop.stage.unseen():
+            for _ in range(2):
+                record = await consumer.getone()
+            await consumer.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
+        await shop.stage.judged({("a", "legacy"): "settled"})
 
 
 @pytest.mark.scenario(13, "Kafka: replay by resetting offsets")

@@ -6,6 +6,7 @@ offsets hold none, and DESCRIBE_CONFIGS on topics to tell compacted records from
 
 import asyncio
 import re
+import struct
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     KafkaConnectionError,
@@ -78,6 +80,8 @@ class _Group:
     state: str
     members: int
     """-1: it does not tell."""
+    topics: frozenset[str] = frozenset()
+    """Those that its members are assigned partitions of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ class KafkaWitness:
             () if sees_all and not others else (f"Kafka at {self.broker} may not show all groups: {_RIGHTS}",)
         )
         return Look(
-            frozenset(_claims(seen)),
+            frozenset(_claims(seen, groups)),
             seen,
             sightings,
             self._requests,
@@ -389,7 +393,16 @@ def _group(told: Any) -> _Group:
     """A group as described: (error, name, state, protocol type, protocol, members, …)."""
     if told[0]:
         raise for_code(told[0])(f"the group {words(told[1])}")
-    return _Group(told[1], told[2], UNTOLD if told[2] == _DEAD else len(told[5]))
+    members = UNTOLD if told[2] == _DEAD else len(told[5])
+    return _Group(told[1], told[2], members, frozenset(_assigned(told[5])))
+
+
+def _assigned(members: Iterable[Any]) -> Iterator[str]:
+    """The topics of members as described: (id, client, host, metadata, assignment); of another protocol than consumers' none."""
+    for *_, assignment in members:
+        with suppress(ValueError, struct.error):
+            told = ConsumerProtocolMemberAssignment.decode(assignment)
+            yield from (topic for topic, _ in told.assignment)
 
 
 def _unseen(place: Place, groups: Collection[str], topics: Collection[str]) -> str:
@@ -428,11 +441,12 @@ def _position(group: _Group, offset: int, first: int, end: int) -> Position:
     )
 
 
-def _claims(positions: Mapping[Place, Position]) -> Iterator[Claim]:
+def _claims(positions: Mapping[Place, Position], groups: Iterable[_Group]) -> Iterator[Claim]:
     """Groups are owed what lies behind their committed offsets, and what is written from now on.
 
-    Of a group without members, only partitions that it has committed: which ones a reader takes that is in no group's
-    membership, as with `assign`, the broker does not tell.
+    One that has committed nothing yet is owed what is written while its members are assigned the topic. Of a group without
+    members, only partitions that it has committed: which ones a reader takes that is in no group's membership, as with
+    `assign`, the broker does not tell.
     """
     waiting: dict[tuple[str, str], list[datetime]] = defaultdict(list)
     for place, position in positions.items():
@@ -442,3 +456,6 @@ def _claims(positions: Mapping[Place, Position]) -> Iterator[Claim]:
             ages.append(position.oldest_at)
     for (pattern, group), ages in waiting.items():
         yield Claim(pattern, group, since=min(ages) if ages else None)
+    committed = {(place.destination, place.receiver) for place in positions}
+    for one in groups:
+        yield from (Claim(topic, one.name) for topic in one.topics if (topic, one.name) not in committed)
