@@ -1,5 +1,6 @@
 """Rounds over Kafka: topics, groups, members that come and go, a topic made again; and what is right to say of them."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
 from random import Random
@@ -27,6 +28,8 @@ from truth.scenario import (
 )
 
 REMADE: Final = "remake"
+DELETED_WITHIN_S: Final = 3.0
+"""A topic that was deleted is gone within a tenth of a second."""
 
 
 def draw(lot: Random, seed: str, run: str, rate: float) -> Scenario:
@@ -78,6 +81,7 @@ class Stage:
         self._topic = scenario.run
         self.mark = "1"
         """Which incarnation of the topic there is."""
+        self._partitions: list[int] = []
         self._places: dict[str, tuple[str, int, int]] = {}
         self._committed: dict[str, dict[int, int]] = {}
 
@@ -226,15 +230,22 @@ class Stage:
         return admin
 
     async def _make(self) -> None:
+        """Make the topic. One of that name that stays there is another already: a client that asked for it had it made."""
+        loop = asyncio.get_running_loop()
+        deleted_by = loop.time() + DELETED_WITHIN_S
+
         async def made() -> bool:
             admin = await self._admin()
             try:
-                await admin.create_topics([NewTopic(self._topic, self.scenario.topology["partitions"], 1)])
+                topic = NewTopic(self._topic, self.scenario.topology["partitions"], 1)
+                ((_, error, *_),) = (await admin.create_topics([topic])).topic_errors
+                (told,) = await admin.describe_topics([self._topic])
             except KafkaError:
-                return False  # the former one is still being deleted
+                return False
             finally:
                 await admin.close()
-            return True
+            self._partitions = [one["partition"] for one in told["partitions"]]
+            return bool(self._partitions) and (error == 0 or loop.time() > deleted_by)
 
         await eventually_async(made, what=f"topic {self._topic}")
 
@@ -243,9 +254,7 @@ class Stage:
         consumer = AIOKafkaConsumer(bootstrap_servers=self._url, enable_auto_commit=False)
         await consumer.start()
         try:
-            partitions = [
-                TopicPartition(self._topic, number) for number in range(self.scenario.topology["partitions"])
-            ]
+            partitions = [TopicPartition(self._topic, number) for number in self._partitions]
             ends = await consumer.end_offsets(partitions)
             consumer.assign(partitions)
             await consumer.seek_to_beginning(*partitions)
