@@ -468,6 +468,35 @@ def test_a_report_that_comes_much_later_gives_a_receiver(store: Store) -> None:
     agreed(store)
 
 
+def test_news_that_come_while_a_sample_is_judged_are_no_mismatch(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Facts that came in since the last look are seen at the next one: that a sample shows them already is not counted."""
+    monkeypatch.setattr(loop, "_AUDIT_EVERY_S", 0.0)
+    clock = Clock()
+    sends = [sent() for _ in range(100)]
+    take(store, subscribed(), *sends)
+    one = judge(store, clock)
+    clock.seconds = 5.0
+    one.settle()
+    evaluate, late = loop.evaluate, [processed(send) for send in sends]
+
+    def after_news(*arguments: Any) -> Any:
+        if late:
+            take(store, *late)
+            late.clear()
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(loop, "evaluate", after_news)
+    missed = 0
+    while late:
+        missed += one.tick().missed
+    assert missed == 0
+    one.settle()
+    assert {row["verdict"] for row in written(store)} == {"settled"}
+    agreed(store)
+
+
 def test_a_sample_is_judged_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was missed is found by it, counted and put right; where nothing was, nothing is."""
     monkeypatch.setattr(loop, "_AUDIT_EVERY_S", 0.0)

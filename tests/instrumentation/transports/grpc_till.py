@@ -23,11 +23,14 @@ class Till:
         self.metadata: list[tuple[str, Any]] = []
         self.current: list[trace.SpanContext] = []
         self.waits: Callable[[], bool] = lambda: False
+        self.left: Callable[[], float | None] = lambda: None
+        """Seconds until the server knows that the caller's time is over."""
         self.go_on = Event()
 
     def look(self, context: Any) -> None:
         self.metadata = list(context.invocation_metadata())
         self.waits = getattr(context, "is_active", self.waits)
+        self.left = context.time_remaining
         self.current.append(trace.get_current_span().get_span_context())
 
 

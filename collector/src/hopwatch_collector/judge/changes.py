@@ -27,6 +27,8 @@ _STALE: Final = 30 * SECOND
 _TOLD_BROKERS: Final = {**BROKERS, "seen_at": pl.Int64}
 _NEAR: Final = 30 * SECOND
 _FAR: Final = 2**62
+_ANY_MOMENT: Final = 4_000_000_000_000
+"""Later than any clock says, in ms."""
 _FIRST: Final = bytes(16)
 _FIRST_MS: Final = 2 * 86_400_000
 _FAR_MS: Final = 10**13
@@ -114,6 +116,11 @@ class Changes:
         if self.overlap_ms:
             self.recent = pl.concat([self.recent, new]).filter(pl.col("at") > reached - 2 * self.overlap_ms)
         return new["message"].unique(maintain_order=True).to_list(), reached, more
+
+    def learnt_since(self, after: int) -> set[bytes]:
+        """Return messages that something was learnt of after a moment (ms), without taking note of it."""
+        found, _ = self._touched(max(0, after - self.overlap_ms), _ANY_MOMENT, MOST)
+        return set() if found.is_empty() else set(found["message"].to_list())
 
     def _touched(self, after: int, upto: int, top: int) -> tuple[pl.DataFrame, bool]:
         """Return the first rows between two moments, and whether there are more: those of one millisecond at least."""
