@@ -10,7 +10,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeout
-from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NoStreamResponseError
 from transport_support import TIMEOUT_S, outcomes
 
@@ -28,6 +28,7 @@ from hopwatch.conventions import (
     SERVER_PORT,
     SETTLE_OUTCOME,
     STREAM,
+    SUBSCRIPTION_PATTERN,
 )
 from hopwatch.transports.nats import NatsInstrumentor
 from hopwatch.transports.nats.places import Schedule
@@ -186,6 +187,24 @@ async def test_an_ordered_consumer_settles_on_delivery(js: Any, unique: str, hop
     assert {span.attributes[SETTLE_OUTCOME] for span in attempts} == {"auto"}
     out = [send for send in hops.sends() if send.attributes[DESTINATION] == "out"]
     assert [send.parent.span_id for send in out] == [span.context.span_id for span in attempts]
+
+
+@pytest.mark.parametrize(
+    ("starts", "told"),
+    [
+        ({"deliver_policy": DeliverPolicy.BY_START_SEQUENCE, "opt_start_seq": 3}, "from 3\x1f"),
+        ({"deliver_policy": DeliverPolicy.ALL}, ""),
+    ],
+    ids=["from the third", "from the first"],
+)
+async def test_a_consumer_is_owed_from_where_it_starts(
+    js: Any, unique: str, hops: Any, starts: dict[str, Any], told: str
+) -> None:
+    """One that begins at a sequence says so with what it subscribes to, as the server's own claim has it."""
+    pull = await js.pull_subscribe(f"{unique}.x", durable="d", config=ConsumerConfig(**starts))
+    await hops.until(lambda: hops.reports("subscribe"))
+    assert {report[SUBSCRIPTION_PATTERN] for report in hops.reports("subscribe")} == {f"{told}{unique}.x"}
+    await pull.unsubscribe()
 
 
 async def test_members_of_a_queue_group_share_a_push_consumer(js: Any, unique: str, hops: Any) -> None:

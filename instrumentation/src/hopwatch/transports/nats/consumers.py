@@ -5,7 +5,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from nats.aio.subscription import Subscription
-from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo
+from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy
 
 from hopwatch.holders import Holders
 from hopwatch.recorder import Recorder
@@ -80,6 +80,8 @@ class Consumers:
 
 
 def _filters(config: ConsumerConfig) -> list[str]:
-    """Return the subjects a consumer is owed; without a filter these are the stream's, not known here."""
+    """Return the subjects a consumer is owed, from where it starts; without a filter these are the stream's, not known here."""
     filters = list(config.filter_subjects or ()) or [config.filter_subject or ""]
-    return [subject for subject in filters if subject and not is_system(subject)]
+    by_sequence = config.deliver_policy == DeliverPolicy.BY_START_SEQUENCE and config.opt_start_seq
+    start = f"from {config.opt_start_seq}\x1f" if by_sequence else ""
+    return [start + subject for subject in filters if subject and not is_system(subject)]
