@@ -137,6 +137,11 @@ class Pump:
 
     def _resume(self) -> None:
         """Sends the batches again whose outcome is unknown, with the same boundaries and so the same tokens."""
+        if self._log.missing:
+            lost = [(stretch.start, stretch.end) for stretch in self._log.missing]
+            _log.warning(
+                "batches without a line in the log of batches are given to the engine", positions=lost
+            )
         for stretch in tuple(self._log.unconfirmed):
             if not self._send_again(stretch):
                 return

@@ -152,3 +152,20 @@ def test_positions_that_a_failed_write_left_out_are_no_gap(open_journal, fresh) 
     with capture_logs() as logged, open_journal(directory) as opened:
         assert opened.everything() == [b"one", b"two"]
     assert [line for line in logged if line["log_level"] == "error"] == []
+
+
+def test_a_first_write_that_failed_is_no_gap(open_journal, fresh) -> None:
+    """Nor where no segment was left when the write failed."""
+    directory = fresh()
+    with open_journal(directory) as opened:
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limit[1]))
+        try:
+            with pytest.raises(JournalFailed):
+                opened.append(b"x" * (2 << 20))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        opened.append(b"one")
+    with capture_logs() as logged, open_journal(directory) as opened:
+        assert opened.everything() == [b"one"]
+    assert [line for line in logged if line["log_level"] == "error"] == []

@@ -144,10 +144,10 @@ class Upkeep:
         that was away: which of these, and whether the days may go, only somebody else knows.
         """
         touched = self._layout.stored("touched")
-        for (day,) in self._parts("judged_days", {"touched": touched}):
+        for (day,) in self.rows("judged_days", {"touched": touched}):
             self._client.command(self._layout.alter(touched, _drop(day)))
         tables = [self._layout.stored(table) for table in schema.own_tables()]
-        found = self._parts("old_days", {"tables": tables, "retention_days": self._retention_days})
+        found = self.rows("old_days", {"tables": tables, "retention_days": self._retention_days})
         days = tuple(day for day, _, _ in found)
         if len(days) > self._drop_days:
             self._hold(days, found[0][2])
@@ -191,16 +191,8 @@ class Upkeep:
             )
 
     def rows(self, name: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
-        """Return the rows of a statement of upkeep_sql."""
-        statement = with_settings(_statement(name), _SETTINGS)
-        found: Sequence[Sequence[Any]] = self._client.query(
-            statement, parameters=dict(parameters)
-        ).result_rows
-        return found
-
-    def _parts(self, name: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
-        """Return the rows of a statement about the parts of tables."""
-        statement = _statement(name).replace("{{parts}}", self._layout.parts)
+        """Return the rows of a statement of upkeep_sql; `{{parts}}` in it are those of the tables wherever they lie."""
+        statement = with_settings(_statement(name).replace("{{parts}}", self._layout.parts), _SETTINGS)
         found: Sequence[Sequence[Any]] = self._client.query(
             statement, parameters=dict(parameters)
         ).result_rows

@@ -76,6 +76,8 @@ class Journal:
         self._next_base = max([log.end, *(s.end for s in self._segments)])
         self._drop_torn_tail()
         self._report_gaps(log)
+        self._written = max([log.end, *(s.end for s in self._segments)])
+        """Where what is on disk ends; `_next_base` lies beyond it after a write that failed."""
         self.recovered = self._next_base
         """Positions below this were written by earlier runs."""
         self._active = -1
@@ -285,7 +287,7 @@ class Journal:
         write_all(self._active, b"".join(parts))
         _sync(self._active)
         with self._grown:
-            segment.end = position
+            segment.end = self._written = position
             self._spans += sum(item.spans for item in group)
             self._grown.notify_all()
         self._count_disk()
@@ -299,7 +301,7 @@ class Journal:
                 return active
             os.close(self._active)
             self._active = -1
-        after = self._segments[-1].end if self._segments else self._next_base
+        after = self._written
         name = (
             f"{self._next_base:020d}" if after == self._next_base else f"{self._next_base:020d}-{after:020d}"
         )
